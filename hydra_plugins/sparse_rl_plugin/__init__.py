@@ -1,0 +1,47 @@
+"""Hydra's two plugin points; Hydra accepts plugins from this namespace package alone.
+
+Hydra imports this module in every Hydra program on the machine, so it imports nothing heavy.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's basic sweeper, but the whole grid is one batch and nothing is written before a check."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        # The command line comes last: an axis named there replaces the study's.
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        (jobs,) = self.split_arguments(overrides, None)
+        return self.launcher.launch(jobs, initial_job_idx=0)
+
+
+class InProcessLauncher(Launcher):
+    """Trains the grid's packs one after the other in this process."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Compose and check every job, run them all, and end the process with the exit status."""
+        from sparse_rl.sweeps.run import sweep
+
+        loader = self.hydra_context.config_loader
+        raise SystemExit(
+            sweep([loader.load_sweep_config(self.config, list(job)) for job in job_overrides])
+        )

@@ -1,0 +1,66 @@
+"""Running observation statistics that do not drift.
+
+Welford's update (Chan et al. 1979 for batches) in float32 loses the small increments once the count
+is large. Here mean and sum of squares are each kept as an unevaluated sum of two float32 numbers, and
+increments are added without loss (Knuth's TwoSum): the statistics follow float64 closely, on devices
+that have no float64.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+
+class Compensated(NamedTuple):
+    """The number ``high + low``, to about twice the precision of float32."""
+
+    high: Array
+    low: Array
+
+
+class Normaliser(NamedTuple):
+    """Statistics of all observations seen so far."""
+
+    count: Array
+    """int32 scalar."""
+    mean: Compensated
+    """float32 ``[observation_size]``."""
+    squares: Compensated
+    """float32 ``[observation_size]``: sum of squared deviations from the mean."""
+
+
+def _add(total: Compensated, increment: Array) -> Compensated:
+    high = total.high + increment
+    part = high - total.high
+    lost = (total.high - (high - part)) + (increment - part)
+    low = total.low + lost
+    renormalised = high + low
+    return Compensated(renormalised, low - (renormalised - high))
+
+
+def init(observation_size: int) -> Normaliser:
+    """Nothing seen: mean 0 and variance 1."""
+    zero = Compensated(jnp.zeros(observation_size), jnp.zeros(observation_size))
+    return Normaliser(jnp.int32(0), zero, zero)
+
+
+def update(state: Normaliser, observations: Array) -> Normaliser:
+    """Take in float32 ``[n, observation_size]`` observations."""
+    n = observations.shape[0]
+    count = state.count + n
+    batch_mean = jnp.mean(observations, axis=0)
+    batch_squares = jnp.sum(jnp.square(observations - batch_mean), axis=0)
+    delta = (batch_mean - state.mean.high) - state.mean.low
+    share = n / count.astype(jnp.float32)
+    between = jnp.square(delta) * (state.count.astype(jnp.float32) * share)
+    return Normaliser(
+        count, _add(state.mean, delta * share), _add(state.squares, batch_squares + between)
+    )
+
+
+def normalise(state: Normaliser, observations: Array) -> Array:
+    """``(x − mean) / sqrt(variance + 1e-8)``; the identity until two observations were seen."""
+    variance = state.squares.high / jnp.maximum(state.count, 1).astype(jnp.float32)
+    variance = jnp.where(state.count > 1, variance, 1.0)
+    return ((observations - state.mean.high) - state.mean.low) / jnp.sqrt(variance + 1e-8)

@@ -1,0 +1,183 @@
+"""The off-policy loop on tensorised environments: act, step, store, sample, update.
+
+A chunk (everything between two log points) is one pure function, so one XLA program.
+"""
+
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl.agents import normaliser as norm
+from sparse_rl.agents import replay as replay_buffer
+from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs
+from sparse_rl.agents.replay import Replay, Transition
+from sparse_rl.config import RunConfig
+from sparse_rl.envs import Env, vector
+
+
+class RunState(NamedTuple):
+    """Everything one run needs to go on."""
+
+    agent: Any
+    normaliser: norm.Normaliser
+    replay: Replay
+    envs: vector.VectorState
+    key: Array
+    """The run's key; interaction i draws from ``fold_in(key, i)``."""
+
+
+class Streams:
+    """Names of the run key's children: every random draw of a run comes from one of these."""
+
+    AGENT, ENV, INTERACTION, EVALUATION, PROBE = range(5)
+
+
+class _Totals(NamedTuple):
+    """Sums over a chunk, from which its means are made."""
+
+    metrics: Metrics
+    updates: Array
+    finished_return: Array
+    finished: Array
+
+
+class OffPolicyLoop(NamedTuple):
+    """A run's static parts. All methods are pure; ``interaction`` is never batched by ``vmap``."""
+
+    config: RunConfig
+    env: Env
+    agent: OffPolicyAgent
+
+    def init(self, inputs: RunInputs) -> RunState:
+        """The state before the first interaction."""
+        key = jax.random.key(inputs.seed)
+        num_envs = self.config.agent.num_envs
+        envs = vector.reset(self.env, jax.random.fold_in(key, Streams.ENV), num_envs)
+        capacity = min(self.config.agent.replay_size, self.config.interactions * num_envs)
+        return RunState(
+            agent=self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
+            normaliser=norm.update(norm.init(self.env.observation_size), envs.observation),
+            replay=replay_buffer.init(self.env.observation_size, self.env.action_size, capacity),
+            envs=envs,
+            key=key,
+        )
+
+    def updates_ratio(self) -> tuple[int, int]:
+        """Updates per interaction as a fraction."""
+        ratio = Fraction(self.config.agent.updates_per_interaction).limit_denominator(1000)
+        return ratio.numerator, ratio.denominator
+
+    def updates_due(self, interaction: Any) -> Any:
+        """Updates that follow an interaction, so that k interactions bring ⌊k · ratio⌋ in all."""
+        numerator, denominator = self.updates_ratio()
+        since = interaction - self.config.random_interactions
+        phase = since % denominator
+        due = ((phase + 1) * numerator) // denominator - (phase * numerator) // denominator
+        return jnp.where(since >= 0, due, 0)
+
+    def interact(self, state: RunState, interaction: Array) -> tuple[RunState, vector.VectorStep]:
+        """Act in every environment once and store what happened; random actions at first."""
+        key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.INTERACTION), interaction)
+        key_act, key_env = jax.random.split(key)
+        observation = state.envs.observation
+        shape = (observation.shape[0], self.env.action_size)
+        action = jax.lax.cond(
+            interaction < self.config.random_interactions,
+            lambda: jax.random.uniform(key_act, shape, minval=-1.0, maxval=1.0),
+            lambda: self.agent.act(state.agent, norm.normalise(state.normaliser, observation), key_act),
+        )
+        envs, seen = vector.step(self.env, key_env, state.envs, action, self.config.env.action_repeat)
+        transition = Transition(observation, action, seen.reward, seen.next_observation, seen.terminated)
+        state = state._replace(
+            normaliser=norm.update(state.normaliser, envs.observation),
+            replay=replay_buffer.add(state.replay, transition),
+            envs=envs,
+        )
+        return state, seen
+
+    def _batch(self, state: RunState, key: Array, size: int) -> Transition:
+        """A normalised batch from the replay buffer."""
+        batch = replay_buffer.sample(state.replay, key, size)
+        return batch._replace(
+            observation=norm.normalise(state.normaliser, batch.observation),
+            next_observation=norm.normalise(state.normaliser, batch.next_observation),
+        )
+
+    def _update(self, state: RunState, key: Array) -> tuple[RunState, Metrics]:
+        key_batch, key_update = jax.random.split(key)
+        batch = self._batch(state, key_batch, self.config.agent.batch_size)
+        agent, metrics = self.agent.update(state.agent, batch, key_update)
+        return state._replace(agent=agent), metrics
+
+    def chunk(self, first: Array, state: RunState) -> tuple[RunState, Metrics]:
+        """Interact and learn from interaction ``first`` to the next log point.
+
+        Returns:
+            The new state, and a row of float32 scalars: means over the chunk's updates and finished
+            episodes, and the health of the networks at its end.
+        """
+        metric_shapes = jax.eval_shape(lambda s: self._update(s, s.key)[1], state)
+        zero = jnp.float32(0)
+        totals = _Totals(jax.tree.map(lambda _: zero, metric_shapes), jnp.int32(0), zero, zero)
+
+        def one_update(i: Array, carry: tuple[RunState, _Totals, Array]) -> Any:
+            state, totals, key = carry
+            state, metrics = self._update(state, jax.random.fold_in(key, i))
+            sums = jax.tree.map(jnp.add, totals.metrics, metrics)
+            return state, totals._replace(metrics=sums, updates=totals.updates + 1), key
+
+        def one_interaction(interaction: Array, carry: tuple[RunState, _Totals]) -> Any:
+            state, totals = carry
+            state, seen = self.interact(state, interaction)
+            done = (seen.terminated | seen.truncated).astype(jnp.float32)
+            totals = totals._replace(
+                finished_return=totals.finished_return + jnp.sum(seen.episode_return * done),
+                finished=totals.finished + jnp.sum(done),
+            )
+            # A sibling of this interaction's own draws: the same parent, a later stream.
+            parent = jax.random.fold_in(state.key, Streams.INTERACTION)
+            key = jax.random.fold_in(jax.random.fold_in(parent, interaction), 1)
+            carry = (state, totals, key)
+            return jax.lax.fori_loop(0, self.updates_due(interaction), one_update, carry)[:2]
+
+        count = self.config.log_every // self.config.frames_per_interaction
+        state, totals = jax.lax.fori_loop(first, first + count, one_interaction, (state, totals))
+        return state, self._row(state, totals, first + count)
+
+    def _row(self, state: RunState, totals: _Totals, interactions: Array) -> Metrics:
+        key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), interactions)
+        samples = self.config.diagnostics.samples(self.config.width)
+        row = self.agent.diagnose(state.agent, self._batch(state, key, samples))
+        updates = totals.updates.astype(jnp.float32)
+        row |= {name: total / updates for name, total in totals.metrics.items()}
+        row["updates_in_chunk"] = updates
+        row["train_return_mean"] = totals.finished_return / totals.finished
+        return row
+
+    def evaluate(self, interactions: Array, state: RunState) -> Metrics:
+        """Whole episodes with the deterministic policy, in fresh environments."""
+        episodes, repeat = self.config.env.eval_episodes, self.config.env.action_repeat
+        key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.EVALUATION), interactions)
+        envs = vector.reset(self.env, key, episodes)
+
+        def interact(carry: Any, key: Array) -> tuple[Any, None]:
+            envs, alive, returns, lengths = carry
+            observation = norm.normalise(state.normaliser, envs.observation)
+            action = self.agent.act_greedily(state.agent, observation)
+            envs, seen = vector.step(self.env, key, envs, action, repeat)
+            returns = jnp.where(alive, seen.episode_return, returns)
+            lengths = jnp.where(alive, seen.elapsed, lengths)
+            return (envs, alive & ~(seen.terminated | seen.truncated), returns, lengths), None
+
+        start = (envs, jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
+        steps = -(-self.env.episode_length // repeat)
+        keys = jax.random.split(jax.random.fold_in(key, 1), steps)
+        (_, _, returns, lengths), _ = jax.lax.scan(interact, start, keys)
+        return {
+            "return_mean": jnp.mean(returns),
+            "return_std": jnp.std(returns),
+            "episode_length_mean": jnp.mean(lengths.astype(jnp.float32)),
+        }

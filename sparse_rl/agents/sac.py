@@ -1,0 +1,256 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905) with SimBa's settings.
+
+Architecture, optimiser, temperature and update order follow Lee et al. 2024 (arXiv 2410.09754,
+appendix) and Ma et al. 2025 (arXiv 2506.17204): AdamW; actor → temperature → critic → target; one
+critic, or the smaller of two (clipped double Q, Fujimoto et al. 2018).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs
+from sparse_rl.agents.replay import Transition
+from sparse_rl.config import DiagnosticsConfig, PruningConfig, RunConfig, SacConfig
+from sparse_rl.diagnostics import global_norm, network_health
+from sparse_rl.envs import Env
+from sparse_rl.networks import Critic, GaussianActor
+from sparse_rl.pruning import apply_masks, masks_from_counts
+
+Params = Any
+
+
+class SacState(NamedTuple):
+    """Everything SAC carries from update to update. ``None`` masks mean a dense program."""
+
+    actor: Params
+    critic: dict[str, Params]
+    """``{"0": …}`` or ``{"0": …, "1": …}``."""
+    target: dict[str, Params]
+    log_temperature: Array
+    optimisers: dict[str, optax.OptState]
+    masks: dict[str, Any]
+    learning_rate: Array
+
+
+class Sac(NamedTuple):
+    """SAC's static parts."""
+
+    config: SacConfig
+    actor: GaussianActor
+    critic: Critic
+    discount: float
+    target_entropy: float
+
+
+def gamma_heuristic(interactions_per_episode: float) -> float:
+    """γ = clip((L/5 − 1)/(L/5), 0.95, 0.995) for episodes of L interactions (TD-MPC2; SimBa, app.)."""
+    fifth = interactions_per_episode / 5.0
+    return min(max((fifth - 1.0) / fifth, 0.95), 0.995)
+
+
+def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:
+    """Draw tanh(N(mean, std)) and its log density.
+
+    Args:
+        mean, log_std: float32 ``[n, a]``.
+
+    Returns:
+        action float32 ``[n, a]`` and log π float32 ``[n]`` (Haarnoja et al. 2018, app. C, eq. 26,
+        with log(1 − tanh²u) written as 2(log 2 − u − softplus(−2u))).
+    """
+    noise = jax.random.normal(key, mean.shape)
+    u = mean + jnp.exp(log_std) * noise
+    gaussian = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2.0 * jnp.pi)
+    squash = 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+    return jnp.tanh(u), jnp.sum(gaussian - squash, axis=-1)
+
+
+def _values(sac: Sac, critics: dict[str, Params], observation: Array, action: Array) -> Array:
+    """Q of every critic: ``[critics, n]``."""
+    return jnp.stack([sac.critic.apply({"params": p}, observation, action) for p in critics.values()])
+
+
+def _adamw(sac: Sac, learning_rate: Array) -> optax.GradientTransformation:
+    return optax.adamw(learning_rate, weight_decay=sac.config.weight_decay)
+
+
+def _descend(
+    optimiser: optax.GradientTransformation, grads: Params, state: optax.OptState, params: Params
+) -> tuple[Params, optax.OptState]:
+    updates, state = optimiser.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def _init(
+    sac: Sac, pruning: PruningConfig, sizes: tuple[int, int], key: Array, inputs: RunInputs
+) -> SacState:
+    """Initialise, then prune: the weights depend on the seed alone, the masks on the mask seed."""
+    observation, action = jnp.zeros((1, sizes[0])), jnp.zeros((1, sizes[1]))
+    key_actor, key_critic = jax.random.split(key)
+    actor = sac.actor.init(key_actor, observation)["params"]
+    critic = {
+        str(i): sac.critic.init(jax.random.fold_in(key_critic, i), observation, action)["params"]
+        for i in range(2 if sac.config.clipped_double_q else 1)
+    }
+    networks: dict[str, Any] = {"actor": actor, "critic": critic}
+    mask_key = jax.random.fold_in(jax.random.key(inputs.mask_seed), MASK_STREAM)
+    masks = {
+        name: masks_from_counts(
+            jax.random.fold_in(mask_key, i),
+            networks[name],
+            inputs.surviving[name],
+            pattern=pruning.pattern,
+            min_fan_in=pruning.min_fan_in,
+        )
+        for i, name in enumerate(networks)
+    }
+    pruned = {name: apply_masks(masks[name], networks[name]) for name in networks}
+    log_temperature = jnp.log(jnp.float32(sac.config.initial_temperature))
+    adamw = _adamw(sac, inputs.learning_rate)
+    optimisers = {name: adamw.init(pruned[name]) for name in pruned}
+    optimisers["temperature"] = optax.adam(inputs.learning_rate).init(log_temperature)
+    target = jax.tree.map(jnp.copy, pruned["critic"])
+    learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
+    return SacState(
+        pruned["actor"], pruned["critic"], target, log_temperature, optimisers, masks, learning_rate
+    )
+
+
+MASK_STREAM = 0x6D61736B
+"""Keeps mask draws apart from training draws when ``mask_seed`` equals ``seed``."""
+
+
+def _actor_loss(
+    sac: Sac, actor: Params, state: SacState, observation: Array, key: Array
+) -> tuple[Array, Array]:
+    """E[α log π(a|s) − min Q(s, a)], a ~ π (Haarnoja et al. 2018, eq. 7); also the entropy."""
+    mean, log_std = sac.actor.apply({"params": actor}, observation)
+    action, log_prob = sample_action(mean, log_std, key)
+    value = jnp.min(_values(sac, state.critic, observation, action), axis=0)
+    temperature = jnp.exp(state.log_temperature)
+    return jnp.mean(temperature * log_prob - value), -jnp.mean(log_prob)
+
+
+def _temperature_loss(log_temperature: Array, entropy: Array, target_entropy: float) -> Array:
+    """α (H − H̄): the temperature falls while the entropy is above its target."""
+    return jnp.exp(log_temperature) * (entropy - target_entropy)
+
+
+def td_target(sac: Sac, state: SacState, batch: Transition, key: Array) -> Array:
+    """r + γ (1 − terminated) (min Q'(s', a') − α log π(a'|s')): float32 ``[n]`` (eq. 3 and 5)."""
+    mean, log_std = sac.actor.apply({"params": state.actor}, batch.next_observation)
+    action, log_prob = sample_action(mean, log_std, key)
+    value = jnp.min(_values(sac, state.target, batch.next_observation, action), axis=0)
+    soft_value = value - jnp.exp(state.log_temperature) * log_prob
+    return batch.reward + sac.discount * jnp.where(batch.terminated, 0.0, soft_value)
+
+
+def _critic_loss(sac: Sac, critic: Params, batch: Transition, target: Array) -> tuple[Array, Array]:
+    """Mean over the batch of Σ over critics of (Q − y)²; also the mean value."""
+    values = _values(sac, critic, batch.observation, batch.action)
+    return jnp.mean(jnp.sum(jnp.square(values - target), axis=0)), jnp.mean(values)
+
+
+def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[SacState, Metrics]:
+    """One step: actor, then temperature, then critic, then target, each seeing what came before.
+
+    Only gradients are masked. Parameters start masked, so moments, weight decay and the target's
+    moving average have nothing to move at a pruned place.
+    """
+    key_actor, key_target = jax.random.split(key)
+    adamw = _adamw(sac, state.learning_rate)
+    optimisers = dict(state.optimisers)
+
+    (actor_loss, entropy), grads = jax.value_and_grad(_actor_loss, argnums=1, has_aux=True)(
+        sac, state.actor, state, batch.observation, key_actor
+    )
+    grads = apply_masks(state.masks["actor"], grads)
+    actor_norm = global_norm(grads)
+    actor, optimisers["actor"] = _descend(adamw, grads, optimisers["actor"], state.actor)
+    state = state._replace(actor=actor)
+
+    temperature_grad = jax.grad(_temperature_loss)(state.log_temperature, entropy, sac.target_entropy)
+    log_temperature, optimisers["temperature"] = _descend(
+        optax.adam(state.learning_rate),
+        temperature_grad,
+        optimisers["temperature"],
+        state.log_temperature,
+    )
+    state = state._replace(log_temperature=log_temperature)
+
+    target = td_target(sac, state, batch, key_target)
+    (critic_loss, value), grads = jax.value_and_grad(_critic_loss, argnums=1, has_aux=True)(
+        sac, state.critic, batch, target
+    )
+    grads = apply_masks(state.masks["critic"], grads)
+    critic_norm = global_norm(grads)
+    critic, optimisers["critic"] = _descend(adamw, grads, optimisers["critic"], state.critic)
+
+    averaged = optax.incremental_update(critic, state.target, sac.config.target_rate)
+    metrics = {
+        "loss/actor": actor_loss,
+        "loss/critic": critic_loss,
+        "entropy": entropy,
+        "temperature": jnp.exp(log_temperature),
+        "value_mean": value,
+        "grad_norm/actor": actor_norm,
+        "grad_norm/critic": critic_norm,
+    }
+    return state._replace(critic=critic, target=averaged, optimisers=optimisers), metrics
+
+
+def _diagnose(sac: Sac, state: SacState, batch: Transition, settings: DiagnosticsConfig) -> Metrics:
+    """Health of the actor and the critics on a probe batch."""
+    pair = (batch.observation, batch.action)
+    actor = network_health(sac.actor, {"": state.actor}, {"": state.masks["actor"]}, pair[:1], settings)
+    critics, masks = state.critic, state.masks["critic"]
+    if len(critics) == 1:
+        critics, masks = {"": critics["0"]}, {"": masks["0"]}
+    critic = network_health(sac.critic, critics, masks, pair, settings)
+    return {
+        f"{metric}/{name}{rest}": value
+        for name, health in (("actor", actor), ("critic", critic))
+        for (metric, rest), value in health.items()
+    }
+
+
+def make(config: RunConfig, env: Env) -> OffPolicyAgent:
+    """Build SAC for one environment; ``config.width`` is the critic's, the actor's follows from it."""
+    agent = config.agent
+    discount = agent.discount
+    if discount is None:
+        discount = gamma_heuristic(env.episode_length / config.env.action_repeat)
+    actor_width = agent.actor_width(config.width)
+    sac = Sac(
+        agent,
+        GaussianActor(agent.network, actor_width, agent.actor_blocks, env.action_size),
+        Critic(agent.network, config.width, agent.critic_blocks),
+        discount,
+        agent.target_entropy_per_action * env.action_size,
+    )
+    sizes = (env.observation_size, env.action_size)
+
+    def act(state: SacState, observation: Array, key: Array) -> Array:
+        mean, log_std = sac.actor.apply({"params": state.actor}, observation)
+        return sample_action(mean, log_std, key)[0]
+
+    def act_greedily(state: SacState, observation: Array) -> Array:
+        return jnp.tanh(sac.actor.apply({"params": state.actor}, observation)[0])
+
+    return OffPolicyAgent(
+        init=lambda key, inputs: _init(sac, config.pruning, sizes, key, inputs),
+        act=act,
+        act_greedily=act_greedily,
+        update=lambda state, batch, key: _update(sac, state, batch, key),
+        diagnose=lambda state, batch: _diagnose(sac, state, batch, config.diagnostics),
+        parameters=lambda state: {"actor": state.actor, "critic": state.critic},
+        masks=lambda state: state.masks,
+        # actor: its loss (3) and the next action (1); critic: its loss (3), the target's value (1),
+        # and under the actor's loss forward and back to the action (2)
+        passes={"actor": 4, "critic": 6},
+        with_target=frozenset({"critic"}),
+    )

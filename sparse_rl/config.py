@@ -1,0 +1,281 @@
+"""The one schema of ``conf/``: frozen dataclasses, checked before anything starts.
+
+:func:`run_config` turns a composed configuration into a :class:`RunConfig`, or raises one
+:class:`ConfigError` that names the key, what was wrong and what is allowed.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from sparse_rl.pruning import Distribution, Pattern
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+def _limited(allowed: str, test: Any, **default: Any) -> Any:
+    """A dataclass field with a range: ``allowed`` is its description for people."""
+    return dataclasses.field(metadata={"allowed": allowed, "test": test}, **default)
+
+
+def _at_least(low: float, **default: Any) -> Any:
+    return _limited(f">= {low}", lambda v: v >= low, **default)
+
+
+def _positive(**default: Any) -> Any:
+    return _limited("> 0", lambda v: v > 0, **default)
+
+
+def _share(**default: Any) -> Any:
+    return _limited("0 <= value < 1", lambda v: 0 <= v < 1, **default)
+
+
+@dataclass(frozen=True)
+class SacConfig:
+    """SAC. The defaults are SimBa's published settings (SAC on DM Control)."""
+
+    name: Literal["sac"] = "sac"
+    network: Literal["simba", "mlp"] = "simba"
+    width: int = _at_least(1, default=512)
+    actor_width_ratio: float = _positive(default=0.25)
+    actor_blocks: int = _at_least(1, default=1)
+    critic_blocks: int = _at_least(1, default=2)
+    clipped_double_q: bool = False
+    learning_rate: float = _positive(default=1e-4)
+    weight_decay: float = _at_least(0, default=1e-2)
+    batch_size: int = _at_least(1, default=256)
+    replay_size: int = _at_least(1, default=1_000_000)
+    num_envs: int = _at_least(1, default=1)
+    updates_per_interaction: float = _positive(default=2.0)
+    random_interactions: int = _at_least(0, default=5000)
+    target_rate: float = _limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.005)
+    discount: float | None = _share(default=None)
+    initial_temperature: float = _positive(default=0.01)
+    target_entropy_per_action: float = -0.5
+
+    def actor_width(self, width: int) -> int:
+        """Hidden size of the actor beside a critic of the given width."""
+        return max(1, round(self.actor_width_ratio * width))
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """An environment and the budgets that go with it, in env steps (frames)."""
+
+    source: Literal["gymnax", "playground", "probe"]
+    task: str
+    action_repeat: int = _at_least(1, default=1)
+    env_steps: int = _at_least(1, default=1_000_000)
+    log_every: int = _at_least(1, default=10_000)
+    eval_every: int = _at_least(1, default=10_000)
+    eval_episodes: int = _at_least(1, default=10)
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.task}"
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """Which weights are removed; how many is ``sparsity``."""
+
+    pattern: Pattern = "unstructured"
+    distribution: Distribution = "erdos_renyi"
+    storage: Literal["auto", "masked"] = "auto"
+    min_fan_in: int = _at_least(0, default=1)
+    actor_sparsity: float | None = _share(default=None)
+    critic_sparsity: float | None = _share(default=None)
+
+
+@dataclass(frozen=True)
+class DiagnosticsConfig:
+    """Thresholds and sample sizes of the health measurements."""
+
+    dormant_threshold: float = _at_least(0, default=0.1)
+    srank_threshold: float = _limited("0 < value < 1", lambda v: 0 < v < 1, default=0.01)
+    max_samples: int = _at_least(2, default=2048)
+
+    def samples(self, width: int) -> int:
+        """Probe samples for a network of this width: twice the width, within [256, max_samples]."""
+        return min(max(2 * width, 256), self.max_samples)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: everything that decides its numbers, and nothing else."""
+
+    agent: SacConfig
+    env: EnvConfig
+    pruning: PruningConfig
+    diagnostics: DiagnosticsConfig
+    width: int = _at_least(1)
+    sparsity: float = _share()
+    seed: int = _limited("0 <= value < 2**32", lambda v: 0 <= v < 2**32)
+    mask_seed: int = _limited("0 <= value < 2**32", lambda v: 0 <= v < 2**32)
+    env_steps: int = _at_least(1)
+    log_every: int = _at_least(1)
+    eval_every: int = _at_least(1)
+
+    @property
+    def frames_per_interaction(self) -> int:
+        """Env steps that one interaction of all environments simulates."""
+        return self.agent.num_envs * self.env.action_repeat
+
+    @property
+    def interactions(self) -> int:
+        """Interactions in the whole run."""
+        return self.env_steps // self.frames_per_interaction
+
+    @property
+    def random_interactions(self) -> int:
+        """Interactions with random actions and no update; at most a tenth of a short run."""
+        return min(self.agent.random_interactions, self.interactions // 10)
+
+    @property
+    def actor_sparsity(self) -> float:
+        return self.sparsity if self.pruning.actor_sparsity is None else self.pruning.actor_sparsity
+
+    @property
+    def critic_sparsity(self) -> float:
+        return self.sparsity if self.pruning.critic_sparsity is None else self.pruning.critic_sparsity
+
+    @property
+    def run_id(self) -> str:
+        """Readable axes and a hash of the whole configuration: the same run has the same id."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
+
+
+SWEEP_KEYS = ("name", "results_dir", "plan", "logging")
+"""Settings of the sweep: they do not change a run's numbers, so they are not part of its identity."""
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_describe(option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    return (
+        "null"
+        if hint is type(None)
+        else {"int": "a whole number", "float": "a number"}.get(hint.__name__, hint.__name__)
+    )
+
+
+def unknown_key(key: str, known: list[str]) -> ConfigError:
+    """The error for a key that nobody reads, with the nearest known ones first."""
+    near = difflib.get_close_matches(key, known, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return ConfigError(f"unknown key {key!r}.{hint} Allowed: {', '.join(sorted(set(known)))}")
+
+
+def _build(cls: type, data: Mapping[str, Any], where: str) -> Any:
+    """Check ``data`` against the dataclass ``cls`` and build it."""
+    hints = get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    prefix = f"{where}." if where else ""
+    for key in data:
+        if key not in fields:
+            raise unknown_key(prefix + str(key), [prefix + name for name in fields])
+    values = {}
+    for name, field in fields.items():
+        if name not in data:
+            if field.default is dataclasses.MISSING:
+                raise ConfigError(f"{prefix}{name} is missing; give {_describe(hints[name])}")
+            continue
+        value, hint = data[name], hints[name]
+        if dataclasses.is_dataclass(hint):
+            values[name] = _build(hint, value or {}, prefix + name)  # type: ignore[arg-type]
+            continue
+        if not _fits(value, hint):
+            raise ConfigError(f"{prefix}{name}={value!r} is not allowed; give {_describe(hint)}")
+        test = field.metadata.get("test")
+        if test and value is not None and not test(value):
+            allowed = field.metadata["allowed"]
+            raise ConfigError(f"{prefix}{name}={value!r} is out of range; allowed: {allowed}")
+        # 1 and 1.0 are the same setting: they must give the same run id.
+        values[name] = float(value) if isinstance(value, int) and hint is float else value
+    return cls(**values)
+
+
+def schema_keys(cls: type = RunConfig, where: str = "") -> list[str]:
+    """Every dotted key of the schema."""
+    keys = []
+    for name, hint in get_type_hints(cls).items():
+        keys.append(where + name)
+        if dataclasses.is_dataclass(hint):
+            keys += schema_keys(hint, f"{where}{name}.")  # type: ignore[arg-type]
+    return keys
+
+
+def _check_multiples(config: RunConfig) -> None:
+    """Log points must fall on whole interactions, and the run must end on one."""
+    unit = config.frames_per_interaction
+    rules = (
+        ("log_every", config.log_every, "agent.num_envs × env.action_repeat", unit),
+        ("eval_every", config.eval_every, "log_every", config.log_every),
+        ("env_steps", config.env_steps, "log_every", config.log_every),
+    )
+    for key, value, of, step in rules:
+        if value % step:
+            below, above = value // step * step, (value // step + 1) * step
+            near = f"{below} or {above}" if below else f"{above}"
+            raise ConfigError(
+                f"{key}={value} must be a multiple of {of} (= {step}); the nearest are {near}"
+            )
+    if config.agent.replay_size % config.agent.num_envs:
+        raise ConfigError(
+            f"agent.replay_size={config.agent.replay_size} must be a multiple of "
+            f"agent.num_envs (= {config.agent.num_envs})"
+        )
+
+
+def run_config(composed: Mapping[str, Any]) -> RunConfig:
+    """Fill in what follows from other settings, check everything, and build the run's configuration.
+
+    Args:
+        composed: the composed configuration as plain containers. Missing or null ``width``,
+            ``sparsity``, ``seed``, ``mask_seed``, ``log_every`` and ``eval_every`` take the agent's
+            preset, 0, 0, the seed, and the environment's presets (no longer than the run).
+
+    Raises:
+        ConfigError: one message for the first thing that is wrong.
+    """
+    data = {key: value for key, value in composed.items() if key not in SWEEP_KEYS}
+    for key in ("width", "sparsity", "seed", "mask_seed", "env_steps", "log_every", "eval_every"):
+        if data.get(key) in (None, "???"):
+            data.pop(key, None)
+    agent = _build(SacConfig, data.get("agent") or {}, "agent")
+    env = _build(EnvConfig, data.get("env") or {}, "env")
+    data.setdefault("width", agent.width)
+    data.setdefault("sparsity", 0.0)
+    data.setdefault("seed", 0)
+    data.setdefault("mask_seed", data["seed"])
+    data.setdefault("env_steps", env.env_steps)
+    if isinstance(data["env_steps"], int):
+        data.setdefault("log_every", min(env.log_every, data["env_steps"]))
+        data.setdefault("eval_every", max(env.eval_every // data["log_every"], 1) * data["log_every"])
+    config: RunConfig = _build(RunConfig, data, "")
+    _check_multiples(config)
+    return config

@@ -1,0 +1,131 @@
+"""Network health as pure functions, for use inside compiled programs.
+
+Activations are taken *after* the nonlinearity; ratios lie in [0, 1]; norms are global L2 norms.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl.config import DiagnosticsConfig
+from sparse_rl.networks import ACTIVATION
+
+
+class Dormancy(NamedTuple):
+    """float32 scalars in [0, 1]."""
+
+    layers: dict[str, Array]
+    """Dormant share of the connected units, per layer."""
+    network: Array
+    """Dormant share of the connected units of all layers."""
+    disconnected: Array
+    """Share of all units that have no surviving input."""
+
+
+def dormancy(
+    activations: Mapping[str, Array], connected: Mapping[str, Array], threshold: float = 0.1
+) -> Dormancy:
+    """τ-dormant ratio (Sokar et al. 2023, arXiv 2302.12902, Def. 3.1) over connected units.
+
+    A unit's score is its mean absolute activation over the samples, divided by the mean of that over
+    the connected units of its layer; it is dormant if the score is at most τ. In a layer that is dead
+    altogether every unit is dormant. A unit whose inputs are all pruned outputs a constant: it is not
+    sick but absent, so it is left out and reported apart.
+
+    Args:
+        activations: layer → float32 ``[samples, units]``, after the nonlinearity.
+        connected: layer → bool ``[units]``.
+        threshold: τ.
+    """
+    layers, dormant, alive, units = {}, jnp.float32(0), jnp.float32(0), 0
+    for layer, activation in activations.items():
+        inside = connected[layer]
+        size = jnp.sum(inside, dtype=jnp.float32)
+        magnitude = jnp.mean(jnp.abs(activation), axis=0)
+        mean = jnp.sum(jnp.where(inside, magnitude, 0.0)) / jnp.maximum(size, 1.0)
+        asleep = jnp.sum(inside & (magnitude <= threshold * mean), dtype=jnp.float32)
+        layers[layer] = asleep / jnp.maximum(size, 1.0)
+        dormant, alive, units = dormant + asleep, alive + size, units + inside.size
+    return Dormancy(layers, dormant / jnp.maximum(alive, 1.0), 1.0 - alive / max(units, 1))
+
+
+def connected_units(masks: Any, layer: str, units: int) -> Array:
+    """bool ``[units]``: which units of the dense layer ``layer`` keep at least one input."""
+    mask = masks[layer]["kernel"] if masks is not None else None
+    return jnp.ones(units, bool) if mask is None else jnp.any(mask, axis=0)
+
+
+def global_norm(tree: Any) -> Array:
+    """L2 norm of all numbers in a pytree, as one vector.
+
+    Pruned places hold exact zeros in parameters and gradients, so they do not count.
+    """
+    return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), jnp.float32(0)))
+
+
+def feature_norm(features: Array) -> Array:
+    """Mean L2 norm of the features: float32 ``[samples, width]`` → scalar."""
+    return jnp.mean(jnp.linalg.norm(features, axis=-1))
+
+
+def effective_rank(features: Array, threshold: float = 0.01) -> Array:
+    """srank_δ (Kumar et al. 2021, arXiv 2010.14498, §3): the least k whose singular values hold 1 − δ.
+
+    Args:
+        features: float32 ``[samples, width]``. The rank cannot exceed ``samples``: give more samples
+            than the width, or read the result as capped.
+        threshold: δ.
+
+    Returns:
+        int32 scalar; 0 for features that are zero.
+    """
+    values = jnp.linalg.svd(features, compute_uv=False)
+    total = jnp.sum(values)
+    enough = jnp.cumsum(values) >= (1.0 - threshold) * total
+    return jnp.where(total > 0, jnp.argmax(enough).astype(jnp.int32) + 1, 0)
+
+
+def network_health(
+    network: Any,
+    members: Mapping[str, Any],
+    masks: Mapping[str, Any],
+    inputs: tuple[Array, ...],
+    settings: DiagnosticsConfig,
+) -> dict[tuple[str, str], Array]:
+    """Health of a network, or of an ensemble read as one network, on a probe batch.
+
+    Args:
+        network: flax module that sows ``activations`` and ``features`` (:mod:`sparse_rl.networks`).
+        members: label → parameters; the label ``""`` for a network that is no ensemble.
+        masks: label → masks (``None`` where dense).
+        inputs: what the network is applied to, float32 ``[samples, …]`` each.
+        settings: thresholds.
+
+    Returns:
+        (metric, suffix) → scalar; the suffix is empty for the network and ``/layer`` for a layer.
+    """
+    activations: dict[str, Array] = {}
+    connected: dict[str, Array] = {}
+    norms, ranks = [], []
+    for label, params in members.items():
+        _, sown = network.apply({"params": params}, *inputs, mutable=["activations", "features"])
+        (features,) = sown["features"]["trunk"]["trunk"]
+        norms.append(feature_norm(features))
+        ranks.append(effective_rank(features, settings.srank_threshold))
+        mask = masks[label]
+        for name, (value,) in sown["activations"]["trunk"].items():
+            layer = name.removesuffix(ACTIVATION)
+            trunk = None if mask is None else mask["trunk"]
+            activations[f"{label}/{layer}"] = value
+            connected[f"{label}/{layer}"] = connected_units(trunk, layer, value.shape[-1])
+    found = dormancy(activations, connected, settings.dormant_threshold)
+    health = {("dormant_ratio", f"/{k.strip('/')}"): v for k, v in found.layers.items()}
+    health["dormant_ratio", ""] = found.network
+    health["disconnected_ratio", ""] = found.disconnected
+    health["feature_norm", ""] = jnp.mean(jnp.stack(norms))
+    health["srank", ""] = jnp.mean(jnp.stack(ranks).astype(jnp.float32))
+    health["param_norm", ""] = global_norm(members)
+    return health

@@ -1,0 +1,70 @@
+"""MuJoCo Playground's DM Control suite on MJX (Zakka et al. 2025, arXiv 2502.08844).
+
+Needs the extra ``mjx``. Only the DM Control suite is used: the locomotion and manipulation sets
+download their models when they are loaded.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl.envs.contract import Env, Step
+
+
+def _suite() -> Any:
+    try:
+        from mujoco_playground import dm_control_suite
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "env=playground/… needs MuJoCo Playground; install it with: pip install 'sparse_rl[mjx]'"
+        ) from error
+    return dm_control_suite
+
+
+def make(task: str) -> Env:
+    """Build a DM Control suite task, e.g. ``CheetahRun``.
+
+    MJX's pure-JAX implementation is used on every device (the library's default, Warp, needs an
+    NVIDIA GPU). The suite ends an episode only when the physics is no longer finite; that counts as
+    a termination and its observation is made finite, so that one blown-up episode cannot reach the
+    replay buffer as NaN.
+
+    Raises:
+        ValueError: ``task`` is not in the suite; the message lists the tasks.
+        ModuleNotFoundError: the extra ``mjx`` is not installed.
+    """
+    suite = _suite()
+    if task not in suite.ALL_ENVS:
+        raise ValueError(
+            f"Playground task {task!r} is unknown; choose one of {', '.join(suite.ALL_ENVS)}"
+        )
+    source = suite.load(task, config_overrides={"impl": "jax"})
+    observation_size = int(source.observation_size)
+
+    def reset(key: Array) -> tuple[Any, Array]:
+        state = source.reset(key)
+        return state, jnp.asarray(state.obs, jnp.float32)
+
+    def step(key: Array, state: Any, action: Array) -> tuple[Any, Step]:
+        del key  # the suite is deterministic between resets
+        state = source.step(state, action)
+        return state, Step(
+            jnp.nan_to_num(jnp.asarray(state.obs, jnp.float32)),
+            jnp.nan_to_num(jnp.asarray(state.reward, jnp.float32)),
+            state.done > 0.5,
+        )
+
+    return Env(
+        name=f"playground/{task}",
+        observation_size=observation_size,
+        action_size=int(source.action_size),
+        episode_length=int(suite.get_default_config(task).episode_length),
+        reset=reset,
+        step=step,
+    )
+
+
+def tasks() -> tuple[str, ...]:
+    """Names of the suite's tasks (needs the extra ``mjx``)."""
+    return tuple(_suite().ALL_ENVS)

@@ -1,0 +1,92 @@
+"""Probe environments: so small that what an agent must learn is known exactly.
+
+The idea is Andy Jones' ("Debugging RL, Without the Agonizing Pain", 2021). Each isolates one part of
+an agent: a wrong value loss, discount, observation, action or policy gradient fails one of them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl.envs.contract import Env, Step
+
+
+class ProbeState(NamedTuple):
+    """Frames since the reset (int32) and the sign shown to the agent (float32, −1 or 1)."""
+
+    time: Array
+    sign: Array
+
+
+def _probe(
+    task: str,
+    length: int,
+    shows: Callable[[ProbeState], Array],
+    reward: Callable[[ProbeState, Array], Array],
+    *,
+    terminates: bool = True,
+) -> Env:
+    def reset(key: Array) -> tuple[ProbeState, Array]:
+        sign = jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
+        state = ProbeState(jnp.int32(0), sign)
+        return state, shows(state)[None]
+
+    def step(key: Array, state: ProbeState, action: Array) -> tuple[ProbeState, Step]:
+        del key
+        value = jnp.asarray(reward(state, action[0]), jnp.float32)
+        state = state._replace(time=state.time + 1)
+        ended = (state.time >= length) & terminates
+        return state, Step(shows(state)[None], value, ended)
+
+    return Env(
+        name=f"probe/{task}",
+        observation_size=1,
+        action_size=1,
+        episode_length=length,
+        reset=reset,
+        step=step,
+    )
+
+
+def _nothing(state: ProbeState) -> Array:
+    return jnp.zeros_like(state.sign)
+
+
+def _sign(state: ProbeState) -> Array:
+    return state.sign
+
+
+def _time(state: ProbeState) -> Array:
+    return jnp.asarray(state.time, jnp.float32)
+
+
+PROBES: dict[str, Callable[[], Env]] = {
+    # one step, reward 1: the value is 1
+    "constant": lambda: _probe("constant", 1, _nothing, lambda s, a: jnp.float32(1.0)),
+    # one step, reward = sign: the value is the observation
+    "observation": lambda: _probe("observation", 1, _sign, lambda s, a: s.sign),
+    # two steps, reward 1 at the second: the first value is the discount
+    "discount": lambda: _probe("discount", 2, _time, lambda s, a: (s.time == 1) * 1.0),
+    # one step, reward −(a − 0.5)²: the best action is 0.5
+    "action": lambda: _probe("action", 1, _nothing, lambda s, a: -((a - 0.5) ** 2)),
+    # one step, reward −(a − sign/2)²: the best action is half the observation
+    "policy": lambda: _probe("policy", 1, _sign, lambda s, a: -((a - 0.5 * s.sign) ** 2)),
+    # never terminates, truncated after five steps, reward 1: the value is 1/(1 − γ), not 5
+    "truncation": lambda: _probe(
+        "truncation", 5, _nothing, lambda s, a: jnp.float32(1.0), terminates=False
+    ),
+}
+
+
+def make(task: str) -> Env:
+    """Build the probe ``task``.
+
+    Raises:
+        ValueError: ``task`` is not one of :data:`PROBES`.
+    """
+    if task not in PROBES:
+        raise ValueError(f"probe {task!r} is unknown; choose one of {', '.join(PROBES)}")
+    return PROBES[task]()

@@ -1,0 +1,106 @@
+"""Batches of environments: action repeat, time limits and automatic resets, for every source."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl.envs.contract import Env, Step
+
+
+class VectorState(NamedTuple):
+    """A batch of N environments."""
+
+    env: Any
+    """The source's state, each leaf with a leading N."""
+    observation: Array
+    """float32 ``[N, observation_size]``: what the policy sees next."""
+    elapsed: Array
+    """int32 ``[N]``: frames since the reset."""
+    episode_return: Array
+    """float32 ``[N]``: rewards since the reset."""
+
+
+class VectorStep(NamedTuple):
+    """One interaction of a batch of N environments."""
+
+    next_observation: Array
+    """float32 ``[N, observation_size]``: the true successor, before any reset."""
+    reward: Array
+    """float32 ``[N]``: summed over the repeated action."""
+    terminated: Array
+    """bool ``[N]``: the task ended by itself; do not bootstrap."""
+    truncated: Array
+    """bool ``[N]``: time ran out; bootstrap from ``next_observation``."""
+    episode_return: Array
+    """float32 ``[N]``: return of the episode so far, this reward included."""
+    elapsed: Array
+    """int32 ``[N]``: frames since the reset, these included."""
+
+
+def reset(env: Env, key: Array, num_envs: int) -> VectorState:
+    """Start ``num_envs`` independent episodes."""
+    state, observation = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    return VectorState(
+        state, observation, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.float32)
+    )
+
+
+def _repeat_action(
+    env: Env, key: Array, state: Any, action: Array, action_repeat: int
+) -> tuple[Any, Step]:
+    """Simulate ``action_repeat`` frames of one environment; nothing counts after a termination."""
+    keys = jax.random.split(key, action_repeat)
+    state, total = env.step(keys[0], state, action)
+
+    def frame(carry: tuple[Any, Step], frame_key: Array) -> tuple[tuple[Any, Step], None]:
+        state, total = carry
+        new_state, new = env.step(frame_key, state, action)
+        new = Step(new.observation, total.reward + new.reward, new.terminated)
+        keep = jax.tree.map(lambda a, b: jnp.where(total.terminated, a, b), total, new)
+        kept_state = jax.tree.map(lambda a, b: jnp.where(total.terminated, a, b), state, new_state)
+        return (kept_state, keep), None
+
+    if action_repeat == 1:
+        return state, total
+    (state, total), _ = jax.lax.scan(frame, (state, total), keys[1:])
+    return state, total
+
+
+def step(
+    env: Env, key: Array, state: VectorState, action: Array, action_repeat: int
+) -> tuple[VectorState, VectorStep]:
+    """Advance every environment by one interaction and reset those whose episode ended.
+
+    Args:
+        env: the environment.
+        key: for the environments' own randomness and for resets.
+        state: N environments.
+        action: float32 ``[N, action_size]`` in ``[-1, 1]``.
+        action_repeat: frames per interaction.
+    """
+    num_envs = state.elapsed.shape[0]
+    key_step, key_reset = jax.random.split(key)
+    raw, seen = jax.vmap(lambda k, s, a: _repeat_action(env, k, s, a, action_repeat))(
+        jax.random.split(key_step, num_envs), state.env, action
+    )
+    elapsed = state.elapsed + action_repeat
+    episode_return = state.episode_return + seen.reward
+    truncated = (elapsed >= env.episode_length) & ~seen.terminated
+    result = VectorStep(
+        seen.observation, seen.reward, seen.terminated, truncated, episode_return, elapsed
+    )
+    going = VectorState(raw, seen.observation, elapsed, episode_return)
+    done = seen.terminated | truncated
+
+    def restart(going: VectorState) -> VectorState:
+        fresh = reset(env, key_reset, num_envs)
+
+        def choose(new: Array, old: Array) -> Array:
+            return jnp.where(done.reshape((num_envs,) + (1,) * (new.ndim - 1)), new, old)
+
+        return jax.tree.map(choose, fresh, going)
+
+    # A reset can cost as much as a step: pay it only when an episode ended.
+    return jax.lax.cond(jnp.any(done), restart, lambda same: same, going), result

@@ -1,0 +1,111 @@
+"""Networks with one width parameter each, and their parameter counts in closed form.
+
+Every network sows two collections that diagnostics read: ``activations`` (each nonlinearity's output,
+named after the dense layer that feeds it) and ``features`` (what the heads see).
+"""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+Kind = Literal["simba", "mlp"]
+
+LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
+MLP_LAYERS = 2
+ACTIVATION = "_activation"
+"""Suffix of a sown activation: a name that flax does not already use for the dense layer."""
+
+
+class SimbaTrunk(nn.Module):
+    """SimBa (Lee et al. 2024, arXiv 2410.09754, §4): pre-norm residual blocks of width W.
+
+    ``x → Dense(W) → B × [x + Dense(W)·ReLU·Dense(4W)·LayerNorm(x)] → LayerNorm``. Orthogonal(1) first
+    layer, He-normal inside the blocks. Maps float32 ``[n, d]`` to ``[n, W]``.
+    """
+
+    width: int
+    blocks: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = nn.Dense(self.width, kernel_init=nn.initializers.orthogonal(1.0), name="embed")(x)
+        for b in range(self.blocks):
+            he = nn.initializers.he_normal()
+            h = nn.LayerNorm(name=f"block_{b}_norm")(x)
+            h = nn.relu(nn.Dense(4 * self.width, kernel_init=he, name=f"block_{b}_expand")(h))
+            self.sow("activations", f"block_{b}_expand" + ACTIVATION, h)
+            x = x + nn.Dense(self.width, kernel_init=he, name=f"block_{b}_project")(h)
+        x = nn.LayerNorm(name="norm")(x)
+        self.sow("features", "trunk", x)
+        return x
+
+
+class MlpTrunk(nn.Module):
+    """Two hidden ReLU layers of width W, orthogonal(√2). Maps float32 ``[n, d]`` to ``[n, W]``."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
+        for i in range(MLP_LAYERS):
+            x = nn.relu(nn.Dense(self.width, kernel_init=init, name=f"dense_{i}")(x))
+            self.sow("activations", f"dense_{i}" + ACTIVATION, x)
+        self.sow("features", "trunk", x)
+        return x
+
+
+def _trunk(kind: Kind, width: int, blocks: int) -> nn.Module:
+    return SimbaTrunk(width, blocks, name="trunk") if kind == "simba" else MlpTrunk(width, name="trunk")
+
+
+class Critic(nn.Module):
+    """Q(s, a): float32 ``[n, o]``, ``[n, a]`` → ``[n]``."""
+
+    kind: Kind
+    width: int
+    blocks: int
+
+    @nn.compact
+    def __call__(self, observation: Array, action: Array) -> Array:
+        x = _trunk(self.kind, self.width, self.blocks)(jnp.concatenate([observation, action], axis=-1))
+        return nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="value")(x)[..., 0]
+
+
+class GaussianActor(nn.Module):
+    """Mean and log standard deviation of a Gaussian before tanh: float32 ``[n, o]`` → 2 × ``[n, a]``.
+
+    The log standard deviation is squashed into [−10, 2] by a tanh, as in SimBa's public SAC.
+    """
+
+    kind: Kind
+    width: int
+    blocks: int
+    action_size: int
+
+    @nn.compact
+    def __call__(self, observation: Array) -> tuple[Array, Array]:
+        x = _trunk(self.kind, self.width, self.blocks)(observation)
+        init = nn.initializers.orthogonal(1.0)
+        mean = nn.Dense(self.action_size, kernel_init=init, name="mean")(x)
+        raw = nn.Dense(self.action_size, kernel_init=init, name="log_std")(x)
+        return mean, LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (1.0 + jnp.tanh(raw))
+
+
+def trunk_parameters(kind: Kind, width: int, blocks: int, inputs: int) -> int:
+    """Parameters of a trunk that reads ``inputs`` numbers: 8BW² + W(d + 7B + 3), or W² + W(d + 2)."""
+    if kind == "simba":
+        return 8 * blocks * width**2 + width * (inputs + 7 * blocks + 3)
+    return (MLP_LAYERS - 1) * width**2 + width * (inputs + MLP_LAYERS)
+
+
+def critic_parameters(kind: Kind, width: int, blocks: int, observation: int, action: int) -> int:
+    """Parameters of one :class:`Critic`; SimBa: 8BW² + W(o + a + 7B + 4) + 1."""
+    return trunk_parameters(kind, width, blocks, observation + action) + width + 1
+
+
+def actor_parameters(kind: Kind, width: int, blocks: int, observation: int, action: int) -> int:
+    """Parameters of a :class:`GaussianActor`; SimBa: 8BW² + W(o + 7B + 3 + 2a) + 2a."""
+    return trunk_parameters(kind, width, blocks, observation) + 2 * action * (width + 1)

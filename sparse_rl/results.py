@@ -1,0 +1,74 @@
+"""The run directory: ``results/<name>/<run_id>/`` with ``config.yaml``, ``run.json``, ``metrics.parquet``.
+
+Every file is written aside and renamed, so a reader or a crash never sees half of one.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+import yaml
+
+Status = Literal["pending", "running", "done", "failed", "diverged", "preempted"]
+STATUSES: tuple[str, ...] = get_args(Status)
+CONFIG, RUN, METRICS = "config.yaml", "run.json", "metrics.parquet"
+
+
+def _write_aside(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    aside = Path(name)
+    try:
+        write(aside)
+        aside.chmod(0o644)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Write the run's resolved configuration."""
+    text = yaml.safe_dump(dict(config), sort_keys=False)
+    _write_aside(run_dir / CONFIG, lambda path: path.write_text(text))
+
+
+def write_run(run_dir: Path, record: Mapping[str, Any]) -> None:
+    """Write the run's identity, counts, versions, timings and status."""
+    text = json.dumps(record, indent=2) + "\n"
+    _write_aside(run_dir / RUN, lambda path: path.write_text(text))
+
+
+def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
+    """Write all rows so far; ``env_steps`` and ``updates`` are whole numbers, the rest float64."""
+    frame = pd.DataFrame(list(rows))
+    _write_aside(run_dir / METRICS, lambda path: frame.to_parquet(path, index=False))
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The run's resolved configuration."""
+    return dict(yaml.safe_load((run_dir / CONFIG).read_text()))
+
+
+def read_run(run_dir: Path) -> dict[str, Any] | None:
+    """The run's record, or ``None`` if there is none."""
+    try:
+        return dict(json.loads((run_dir / RUN).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def read_metrics(run_dir: Path) -> pd.DataFrame:
+    """The run's rows; empty if it has none yet."""
+    path = run_dir / METRICS
+    return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+
+
+def run_dirs(study: Path) -> list[Path]:
+    """Directories of the study's runs, in order of their names."""
+    return sorted(path.parent for path in study.glob(f"*/{RUN}"))

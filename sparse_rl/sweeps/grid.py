@@ -1,0 +1,38 @@
+"""Group the runs of a grid into packs: runs that share one compiled program."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from sparse_rl.config import RunConfig
+
+Pack = list[RunConfig]
+
+
+def program_of(config: RunConfig) -> RunConfig:
+    """What a run's compiled program depends on: its configuration without what can be an array.
+
+    Seeds, sparsities (through the numbers of surviving weights) and the learning rate are arrays.
+    """
+    return dataclasses.replace(
+        config,
+        seed=0,
+        mask_seed=0,
+        sparsity=0.0,
+        agent=dataclasses.replace(config.agent, learning_rate=1.0),
+        pruning=dataclasses.replace(
+            config.pruning, distribution="uniform", actor_sparsity=None, critic_sparsity=None
+        ),
+    )
+
+
+def unique(configs: Iterable[RunConfig]) -> list[RunConfig]:
+    """The runs without repetitions, in order."""
+    return list({config.run_id: config for config in configs}.values())
+
+
+def packs(configs: Iterable[RunConfig]) -> list[Pack]:
+    """Runs grouped by program, in order of first appearance."""
+    groups: dict[RunConfig, Pack] = {}
+    for config in configs:
+        groups.setdefault(program_of(config), []).append(config)
+    return list(groups.values())

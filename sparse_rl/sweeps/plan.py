@@ -1,0 +1,107 @@
+"""What a sweep is about to do, in a table, before it does it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sparse_rl.config import RunConfig
+from sparse_rl.experiment import Run, build_loop, default_layout, make_run, workers
+from sparse_rl.sweeps.grid import Pack
+
+
+def console(file: Any = None) -> Console:
+    """A console that stays readable in a log file: no colours, and wide enough for its tables."""
+    made = Console(file=file, highlight=False)
+    return made if made.is_terminal else Console(file=file, width=140, highlight=False)
+
+
+def amount(value: float, unit: str = "") -> str:
+    """A number with a decimal prefix: 4388353 → ``4.39M``."""
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{prefix}{unit}"
+    return f"{value:g}{unit}"
+
+
+def plan_packs(packs: Sequence[Pack]) -> list[list[Run]]:
+    """Count every pack's runs, without compiling anything."""
+    planned = []
+    for pack in packs:
+        loop = build_loop(pack[0])
+        counted: dict[tuple[float, float], Run] = {}
+        runs = []
+        for config in pack:
+            point = (config.actor_sparsity, config.critic_sparsity)
+            if point not in counted:
+                counted[point] = make_run(config, loop)
+            runs.append(counted[point]._replace(config=config))
+        planned.append(runs)
+    return planned
+
+
+def _rows(pack: list[Run]) -> list[tuple[str, ...]]:
+    points: dict[tuple[float, float], list[Run]] = {}
+    for run in pack:
+        points.setdefault((run.config.actor_sparsity, run.config.critic_sparsity), []).append(run)
+    rows = []
+    for runs in points.values():
+        config, cost = runs[0].config, runs[0].costs
+        split = config.actor_sparsity != config.critic_sparsity
+        sparsity = f"{config.actor_sparsity:g}/{config.critic_sparsity:g}" if split else None
+        rows.append(
+            (
+                str(config.width),
+                sparsity or f"{config.sparsity:g}",
+                str(len(runs)),
+                amount(cost.parameters_total),
+                amount(cost.parameters_nonzero),
+                amount(cost.flops_per_update_dense),
+                amount(cost.flops_per_update),
+                amount(cost.bytes_per_update, "B"),
+                amount(cost.state_bytes, "B"),
+                amount(cost.replay_bytes, "B"),
+                amount(cost.updates),
+            )
+        )
+    return rows
+
+
+HEADINGS = (
+    "width", "sparsity (actor/critic)", "runs", "parameters", "surviving", "FLOPs/update dense",
+    "FLOPs/update", "bytes/update", "state", "replay", "updates/run",
+)  # fmt: skip
+
+
+def print_plan(
+    out: Console, planned: Sequence[list[Run]], finished: Mapping[str, str], study_dir: Any
+) -> None:
+    """Print runs, packs and costs. ``finished``: run_id → status of the runs to be skipped."""
+    runs = [run for pack in planned for run in pack]
+    first: RunConfig = runs[0].config
+    layout = default_layout()
+    out.print(
+        f"{len(runs)} runs in {len(planned)} packs (one compiled program each) → {study_dir}\n"
+        f"agent {first.agent.name} ({first.agent.network}), env {first.env.name}, "
+        f"{first.env_steps:,} env steps a run; {first.pruning.pattern} masks, "
+        f"{first.pruning.distribution} layers, storage masked"
+    )
+    table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
+    for pack in planned:
+        for row in _rows(pack):
+            table.add_row(*row)
+    out.print(table)
+    short = first.random_interactions
+    out.print(
+        f"layout {layout}: {max(workers(pack, layout) for pack in planned)} run(s) side by side; "
+        f"{short:,} random interactions first"
+        + (
+            f" (preset {first.agent.random_interactions:,})"
+            if short < first.agent.random_interactions
+            else ""
+        )
+        + "; time left is estimated from the first chunk"
+    )
+    if finished:
+        out.print(f"{len(finished)} of {len(runs)} runs are finished and will be skipped")

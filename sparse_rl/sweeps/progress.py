@@ -1,0 +1,101 @@
+"""One progress line per pack: live on a terminal, now and then in a log file."""
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+
+from sparse_rl.experiment import Progress
+from sparse_rl.sweeps.grid import Pack
+
+LOG_EVERY_SECONDS = 15.0
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+class PackProgress(AbstractContextManager["PackProgress"]):
+    """Watches one pack; call it with each :class:`Progress` from any thread."""
+
+    def __init__(self, out: Console, label: str, pack: Pack) -> None:
+        self._out, self._label = out, label
+        self._runs, self._total = len(pack), sum(config.env_steps for config in pack)
+        self._lock = threading.Lock()
+        self._steps: dict[str, int] = {}
+        self._updates: dict[str, int] = {}
+        self._ended: dict[str, str] = {}
+        self._last_return = math.nan
+        self._first: float | None = None
+        self._created = self._printed = time.monotonic()
+        self._live = Live(console=out, refresh_per_second=4) if out.is_terminal else None
+
+    def __enter__(self) -> "PackProgress":
+        if self._live:
+            self._live.start()
+            self._live.update(f"{self._label}: compiling")
+        else:
+            self._out.print(f"{self._label}: compiling")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+        else:
+            self._out.print(self.line())
+
+    def compiled(self) -> None:
+        """Training starts now: rates count from here."""
+        self._first = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        with self._lock:
+            run = progress.run_id
+            self._steps[run] = max(progress.env_steps, self._steps.get(run, 0))
+            self._updates[run] = max(progress.updates, self._updates.get(run, 0))
+            if math.isfinite(progress.return_mean):
+                self._last_return = progress.return_mean
+            if progress.ended:
+                self._ended[run] = progress.ended
+            if self._live:
+                self._live.update(self.line())
+            elif time.monotonic() - self._printed > LOG_EVERY_SECONDS:
+                self._printed = time.monotonic()
+                self._out.print(self.line())
+
+    def line(self) -> str:
+        """env steps/s, updates/s, last return, time left."""
+        seconds = max(time.monotonic() - (self._first or self._created), 1e-9)
+        steps, updates = sum(self._steps.values()), sum(self._updates.values())
+        # Runs that ended early will not use the rest of their budget.
+        share = self._total / self._runs
+        left = sum(share - self._steps.get(run, 0) for run in self._ended)
+        remaining = max(self._total - left - steps, 0.0)
+        rate = steps / seconds
+        troubled = [s for s in self._ended.values() if s != "done"]
+        return (
+            f"{self._label}: {len(self._ended)}/{self._runs} runs ended"
+            + (f" ({', '.join(sorted(set(troubled)))})" if troubled else "")
+            + f", {steps:,}/{self._total:,} env steps, {rate:,.0f} env steps/s, "
+            f"{updates / seconds:,.0f} updates/s, last return {self._last_return:.4g}, "
+            f"{_duration(remaining / rate if rate else math.inf)} left"
+        )
+
+
+def label(number: int, packs: Sequence[Pack]) -> str:
+    """``pack 2/4 width 64``."""
+    return f"pack {number + 1}/{len(packs)} width {packs[number][0].width}"
