@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sparse_rl.agents import OffPolicyLoop, RunInputs, RunState
@@ -42,7 +43,7 @@ class Costs(NamedTuple):
 
 def _nbytes(tree: Any) -> int:
     def leaf_bytes(leaf: Any) -> int:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.eval_shape(jax.random.key_data, leaf)
         return math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
 

@@ -104,8 +104,8 @@ def compile_programs(loop: OffPolicyLoop, inputs: Sequence[RunInputs], layout: L
         jax.jit(evaluate).lower(first, state),
     )
     with ThreadPoolExecutor(len(lowered)) as pool:
-        compiled = list(pool.map(lambda low: low.compile(), lowered))
-    return Programs(*compiled, seconds=time.monotonic() - started)
+        init, chunk, evaluate = pool.map(lambda low: low.compile(), lowered)
+    return Programs(init, chunk, evaluate, time.monotonic() - started)
 
 
 def _divergence(row: Mapping[str, float]) -> str | None:

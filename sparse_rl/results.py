@@ -1,4 +1,4 @@
-"""The run directory: ``results/<name>/<run_id>/`` with ``config.yaml``, ``run.json``, ``metrics.parquet``.
+"""The run directory: ``results/<name>/<run_id>/``, with a configuration, a record and rows.
 
 Every file is written aside and renamed, so a reader or a crash never sees half of one.
 """
@@ -27,7 +27,7 @@ def _write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         write(aside)
         aside.chmod(0o644)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -22,8 +22,8 @@ class Compensated(NamedTuple):
 class Normaliser(NamedTuple):
     """Statistics of all observations seen so far."""
 
-    count: Array
-    """int32 scalar."""
+    seen: Array
+    """int32 scalar: observations so far."""
     mean: Compensated
     """float32 ``[observation_size]``."""
     squares: Compensated
@@ -48,19 +48,19 @@ def init(observation_size: int) -> Normaliser:
 def update(state: Normaliser, observations: Array) -> Normaliser:
     """Take in float32 ``[n, observation_size]`` observations."""
     n = observations.shape[0]
-    count = state.count + n
+    seen = state.seen + n
     batch_mean = jnp.mean(observations, axis=0)
     batch_squares = jnp.sum(jnp.square(observations - batch_mean), axis=0)
     delta = (batch_mean - state.mean.high) - state.mean.low
-    share = n / count.astype(jnp.float32)
-    between = jnp.square(delta) * (state.count.astype(jnp.float32) * share)
+    share = n / seen.astype(jnp.float32)
+    between = jnp.square(delta) * (state.seen.astype(jnp.float32) * share)
     return Normaliser(
-        count, _add(state.mean, delta * share), _add(state.squares, batch_squares + between)
+        seen, _add(state.mean, delta * share), _add(state.squares, batch_squares + between)
     )
 
 
 def normalise(state: Normaliser, observations: Array) -> Array:
     """``(x − mean) / sqrt(variance + 1e-8)``; the identity until two observations were seen."""
-    variance = state.squares.high / jnp.maximum(state.count, 1).astype(jnp.float32)
-    variance = jnp.where(state.count > 1, variance, 1.0)
+    variance = state.squares.high / jnp.maximum(state.seen, 1).astype(jnp.float32)
+    variance = jnp.where(state.seen > 1, variance, 1.0)
     return ((observations - state.mean.high) - state.mean.low) / jnp.sqrt(variance + 1e-8)

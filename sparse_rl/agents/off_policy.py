@@ -140,8 +140,8 @@ class OffPolicyLoop(NamedTuple):
             # A sibling of this interaction's own draws: the same parent, a later stream.
             parent = jax.random.fold_in(state.key, Streams.INTERACTION)
             key = jax.random.fold_in(jax.random.fold_in(parent, interaction), 1)
-            carry = (state, totals, key)
-            return jax.lax.fori_loop(0, self.updates_due(interaction), one_update, carry)[:2]
+            due = self.updates_due(interaction)
+            return jax.lax.fori_loop(0, due, one_update, (state, totals, key))[:2]
 
         count = self.config.log_every // self.config.frames_per_interaction
         state, totals = jax.lax.fori_loop(first, first + count, one_interaction, (state, totals))

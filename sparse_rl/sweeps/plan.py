@@ -1,12 +1,12 @@
 """What a sweep is about to do, in a table, before it does it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from sparse_rl.config import RunConfig
 from sparse_rl.experiment import Run, build_loop, default_layout, make_run, workers
 from sparse_rl.sweeps.grid import Pack
 
@@ -45,7 +45,7 @@ def _rows(pack: list[Run]) -> list[tuple[str, ...]]:
     points: dict[tuple[float, float], list[Run]] = {}
     for run in pack:
         points.setdefault((run.config.actor_sparsity, run.config.critic_sparsity), []).append(run)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for runs in points.values():
         config, cost = runs[0].config, runs[0].costs
         split = config.actor_sparsity != config.critic_sparsity
@@ -75,33 +75,26 @@ HEADINGS = (
 
 
 def print_plan(
-    out: Console, planned: Sequence[list[Run]], finished: Mapping[str, str], study_dir: Any
+    out: Console, planned: Sequence[list[Run]], finished: Mapping[str, str], study_dir: Path
 ) -> None:
     """Print runs, packs and costs. ``finished``: run_id → status of the runs to be skipped."""
     runs = [run for pack in planned for run in pack]
-    first: RunConfig = runs[0].config
     layout = default_layout()
-    out.print(
-        f"{len(runs)} runs in {len(planned)} packs (one compiled program each) → {study_dir}\n"
-        f"agent {first.agent.name} ({first.agent.network}), env {first.env.name}, "
-        f"{first.env_steps:,} env steps a run; {first.pruning.pattern} masks, "
-        f"{first.pruning.distribution} layers, storage masked"
-    )
-    table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
+    out.print(f"{len(runs)} runs in {len(planned)} packs (one compiled program each) → {study_dir}")
     for pack in planned:
+        first = pack[0].config
+        random, preset = first.random_interactions, first.agent.random_interactions
+        out.print(
+            f"\n{first.agent.name} ({first.agent.network}) on {first.env.name}: "
+            f"{first.env_steps:,} env steps a run, the first {random:,} interactions random"
+            + (f" (preset {preset:,}, at most a tenth of a run)" if random < preset else "")
+            + f"; {first.pruning.pattern} masks, {first.pruning.distribution} layers, storage masked; "
+            f"{layout}, {workers(pack, layout)} run(s) side by side"
+        )
+        table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
         for row in _rows(pack):
             table.add_row(*row)
-    out.print(table)
-    short = first.random_interactions
-    out.print(
-        f"layout {layout}: {max(workers(pack, layout) for pack in planned)} run(s) side by side; "
-        f"{short:,} random interactions first"
-        + (
-            f" (preset {first.agent.random_interactions:,})"
-            if short < first.agent.random_interactions
-            else ""
-        )
-        + "; time left is estimated from the first chunk"
-    )
+        out.print(table)
+    out.print("time left is estimated from the first chunk on")
     if finished:
         out.print(f"{len(finished)} of {len(runs)} runs are finished and will be skipped")
