@@ -200,14 +200,15 @@ def _build(cls: type, data: Mapping[str, Any], where: str) -> Any:
             raise unknown_key(prefix + str(key), [prefix + name for name in fields])
     values = {}
     for name, field in fields.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            values[name] = _build(hint, data.get(name) or {}, prefix + name)  # type: ignore[arg-type]
+            continue
         if name not in data:
             if field.default is dataclasses.MISSING:
-                raise ConfigError(f"{prefix}{name} is missing; give {_describe(hints[name])}")
+                raise ConfigError(f"{prefix}{name} is missing; give {_describe(hint)}")
             continue
-        value, hint = data[name], hints[name]
-        if dataclasses.is_dataclass(hint):
-            values[name] = _build(hint, value or {}, prefix + name)  # type: ignore[arg-type]
-            continue
+        value = data[name]
         if not _fits(value, hint):
             raise ConfigError(f"{prefix}{name}={value!r} is not allowed; give {_describe(hint)}")
         test = field.metadata.get("test")
@@ -251,6 +252,15 @@ def _check_multiples(config: RunConfig) -> None:
         )
 
 
+def _default_eval_every(data: dict[str, Any], wanted: int) -> None:
+    """The nearest multiple of ``log_every`` below the preset."""
+    log_every = data["log_every"]
+    if isinstance(log_every, int) and log_every > 0:
+        data.setdefault("eval_every", max(wanted // log_every, 1) * log_every)
+    else:
+        data.setdefault("eval_every", wanted)  # log_every itself is about to be refused
+
+
 def run_config(composed: Mapping[str, Any]) -> RunConfig:
     """Fill in what follows from other settings, check everything, and build the run's configuration.
 
@@ -275,7 +285,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     data.setdefault("env_steps", env.env_steps)
     if isinstance(data["env_steps"], int):
         data.setdefault("log_every", min(env.log_every, data["env_steps"]))
-        data.setdefault("eval_every", max(env.eval_every // data["log_every"], 1) * data["log_every"])
+        _default_eval_every(data, min(env.eval_every, data["env_steps"]))
     config: RunConfig = _build(RunConfig, data, "")
     _check_multiples(config)
     return config

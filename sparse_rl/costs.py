@@ -60,18 +60,17 @@ def sparsities(config: RunConfig) -> dict[str, float]:
 
 
 def run_inputs(config: RunConfig, loop: OffPolicyLoop) -> RunInputs:
-    """The arrays that tell this run from the others of its pack."""
+    """The arrays that tell this run from the others of its pack.
+
+    A network that is not pruned has no counts, so it gets no masks: its program is the dense one.
+    """
     unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), {"actor": {}, "critic": {}})
     networks = loop.agent.parameters(_shapes(loop, unpruned).agent)
-    surviving: Mapping[str, Mapping[str, Any]] = {
-        name: {
-            path: np.int32(count)
-            for path, count in surviving_counts(
-                prunable_shapes(networks[name]), sparsity, config.pruning.distribution
-            ).items()
-        }
-        for name, sparsity in sparsities(config).items()
-    }
+    surviving: dict[str, Mapping[str, Any]] = {}
+    for name, sparsity in sparsities(config).items():
+        shapes = prunable_shapes(networks[name]) if sparsity else {}
+        counts = surviving_counts(shapes, sparsity, config.pruning.distribution)
+        surviving[name] = {path: np.int32(count) for path, count in counts.items()}
     return RunInputs(
         np.uint32(config.seed),
         np.uint32(config.mask_seed),
@@ -101,7 +100,7 @@ def costs(config: RunConfig, loop: OffPolicyLoop, inputs: RunInputs) -> Costs:
         shapes = prunable_shapes(network)
         total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(network))
         prunable = sum(math.prod(shape) for shape in shapes.values())
-        kept = int(sum(inputs.surviving[name].values()))
+        kept = int(sum(inputs.surviving[name].values())) if inputs.surviving[name] else prunable
         parameters[name] = ParameterCounts(total, total - prunable + kept)
         passes = loop.agent.passes[name]
         sparse += 2 * kept * passes * config.agent.batch_size

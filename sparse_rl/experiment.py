@@ -47,7 +47,7 @@ class Programs(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a pack tells whoever watches, after each log point of a run."""
+    """What a pack tells whoever watches: when a run starts, after each log point, and at its end."""
 
     run_id: str
     env_steps: int
@@ -118,11 +118,6 @@ def _divergence(row: Mapping[str, float]) -> str | None:
     return None
 
 
-class _Row(NamedTuple):
-    interactions: int
-    numbers: list[dict[str, float]]
-
-
 def _unstack(metrics: Mapping[str, Any], layout: Layout, runs: int) -> list[dict[str, float]]:
     """One host transfer; then a dict of floats per run."""
     host = jax.device_get(metrics)
@@ -160,6 +155,8 @@ def _train(
         watch(Progress(runs[i].config.run_id, env_steps, updates[i], math.nan, status))
 
     inputs = runs[0].inputs if layout == "map" else _stack([run.inputs for run in runs])
+    for run in runs:
+        watch(Progress(run.config.run_id, 0, 0, math.nan, None))
     state = programs.init(inputs)
     chunks = config.env_steps // config.log_every
     for k in range(chunks):

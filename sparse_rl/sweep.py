@@ -46,7 +46,7 @@ def check_arguments(arguments: list[str]) -> list[str]:
     parser = OverridesParser.create()
     checked = []
     for argument in arguments:
-        if argument.startswith("-") or "=" not in argument:
+        if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
             checked.append(argument)
             continue
         (override,) = parser.parse_overrides([argument])

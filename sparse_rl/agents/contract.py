@@ -24,7 +24,7 @@ class RunInputs(NamedTuple):
     learning_rate: Any
     """float32."""
     surviving: Mapping[str, Mapping[str, Any]]
-    """network → path → int32: exact numbers of surviving weights."""
+    """network → path → int32: exact numbers of surviving weights; empty for a dense network."""
 
 
 class OffPolicyAgent(NamedTuple):

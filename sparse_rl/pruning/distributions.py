@@ -72,6 +72,7 @@ def surviving_counts(
     The target is ``round((1 − sparsity) · total)``. Densities are rounded by largest remainder (ties
     by path), so no tensor is off by more than one weight.
     """
+    check_sparsity(sparsity)
     sizes = {path: math.prod(shape) for path, shape in shapes.items()}
     target = round((1.0 - sparsity) * sum(sizes.values()))
     ideal = {p: d * sizes[p] for p, d in densities(shapes, sparsity, distribution).items()}

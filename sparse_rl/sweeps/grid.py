@@ -8,10 +8,16 @@ from sparse_rl.config import RunConfig
 Pack = list[RunConfig]
 
 
+def _pruned(sparsity: float) -> float:
+    return 0.5 if sparsity else 0.0
+
+
 def program_of(config: RunConfig) -> RunConfig:
     """What a run's compiled program depends on: its configuration without what can be an array.
 
-    Seeds, sparsities (through the numbers of surviving weights) and the learning rate are arrays.
+    Seeds, sparsities (through the numbers of surviving weights) and the learning rate are arrays. Only
+    whether a network is pruned at all decides its program: a dense network carries no masks, so that
+    it costs and computes what it would without this package.
     """
     return dataclasses.replace(
         config,
@@ -20,7 +26,10 @@ def program_of(config: RunConfig) -> RunConfig:
         sparsity=0.0,
         agent=dataclasses.replace(config.agent, learning_rate=1.0),
         pruning=dataclasses.replace(
-            config.pruning, distribution="uniform", actor_sparsity=None, critic_sparsity=None
+            config.pruning,
+            distribution="uniform",
+            actor_sparsity=_pruned(config.actor_sparsity),
+            critic_sparsity=_pruned(config.critic_sparsity),
         ),
     )
 

@@ -1,5 +1,6 @@
 """What a sweep is about to do, in a table, before it does it."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,27 +75,32 @@ HEADINGS = (
 )  # fmt: skip
 
 
+def _setting(pack: list[Run]) -> str:
+    """What the runs of a pack have in common, whatever their width."""
+    first, layout = pack[0].config, default_layout()
+    random, preset = first.random_interactions, first.agent.random_interactions
+    return (
+        f"{first.agent.name} ({first.agent.network}) on {first.env.name}, "
+        f"{first.env_steps:,} env steps a run, the first {random:,} interactions random"
+        + (f" (preset {preset:,}; at most a tenth of a run)" if random < preset else "")
+        + f"\n{first.pruning.pattern} masks, {first.pruning.distribution} layers, storage masked; "
+        f"layout {layout}, {workers(pack, layout)} run(s) side by side"
+    )
+
+
 def print_plan(
     out: Console, planned: Sequence[list[Run]], finished: Mapping[str, str], study_dir: Path
 ) -> None:
     """Print runs, packs and costs. ``finished``: run_id → status of the runs to be skipped."""
-    runs = [run for pack in planned for run in pack]
-    layout = default_layout()
-    out.print(f"{len(runs)} runs in {len(planned)} packs (one compiled program each) → {study_dir}")
-    for pack in planned:
-        first = pack[0].config
-        random, preset = first.random_interactions, first.agent.random_interactions
-        out.print(
-            f"\n{first.agent.name} ({first.agent.network}) on {first.env.name}: "
-            f"{first.env_steps:,} env steps a run, the first {random:,} interactions random"
-            + (f" (preset {preset:,}, at most a tenth of a run)" if random < preset else "")
-            + f"; {first.pruning.pattern} masks, {first.pruning.distribution} layers, storage masked; "
-            f"{layout}, {workers(pack, layout)} run(s) side by side"
-        )
+    runs = sum(len(pack) for pack in planned)
+    out.print(f"{runs} runs in {len(planned)} packs (one compiled program each) → {study_dir}")
+    for setting, group in itertools.groupby(planned, key=_setting):
+        out.print(f"\n{setting}")
         table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
-        for row in _rows(pack):
-            table.add_row(*row)
+        for pack in group:
+            for row in _rows(pack):
+                table.add_row(*row)
         out.print(table)
-    out.print("time left is estimated from the first chunk on")
+    out.print("\ntime left is estimated from the first chunk on")
     if finished:
-        out.print(f"{len(finished)} of {len(runs)} runs are finished and will be skipped")
+        out.print(f"{len(finished)} of {runs} runs are finished and will be skipped")

@@ -58,12 +58,9 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         else:
             self._out.print(self.line())
 
-    def compiled(self) -> None:
-        """Training starts now: rates count from here."""
-        self._first = time.monotonic()
-
     def __call__(self, progress: Progress) -> None:
         with self._lock:
+            self._first = self._first or time.monotonic()  # rates leave compilation out
             run = progress.run_id
             self._steps[run] = max(progress.env_steps, self._steps.get(run, 0))
             self._updates[run] = max(progress.updates, self._updates.get(run, 0))

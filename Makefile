@@ -1,0 +1,42 @@
+# Everything a new machine needs is Python 3.11 or 3.12 and make.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check learning benchmark clean
+
+demo: $(VENV)/.core  ## train the default study and write its report (minutes)
+	$(BIN)/python -m sparse_rl.sweep
+	$(BIN)/python -m sparse_rl.report results/demo
+
+test: $(VENV)/.dev  ## the whole test suite, with lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+learning: $(VENV)/.dev  ## two DM Control tasks, dense and 90 % sparse (about an hour)
+	$(BIN)/python -m sparse_rl.sweep study=learning
+	$(BIN)/python -m sparse_rl.report results/learning
+
+benchmark: $(VENV)/.bench  ## speed beside a Python-loop implementation (minutes)
+	$(BIN)/python benchmarks/sac_against_sbx.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.core: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@ $(VENV)/.core
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

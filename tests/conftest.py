@@ -1,0 +1,51 @@
+"""Shared test settings: strict JAX, a compilation cache, and small run configurations."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before jax is imported: one cache for the whole suite makes repeated programs cheap.
+CACHE = Path(tempfile.gettempdir()) / f"sparse_rl_test_cache_{os.getuid()}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import pytest  # noqa: E402
+
+from sparse_rl.config import RunConfig, run_config  # noqa: E402
+
+MakeConfig = Callable[..., RunConfig]
+
+
+def static_parts(agent: Any) -> Any:
+    """SAC's networks and constants, from the closure of its functions."""
+    return agent.act.__closure__[0].cell_contents
+
+
+@pytest.fixture
+def make_config() -> MakeConfig:
+    """A run of seconds: ``make_config(width=…, agent={…}, env={…}, …)`` over small defaults."""
+
+    def make(**changes: Any) -> RunConfig:
+        agent = {
+            "learning_rate": 1e-3,
+            "batch_size": 32,
+            "updates_per_interaction": 1,
+            "random_interactions": 20,
+        }
+        env = {"source": "gymnax", "task": "Pendulum-v1", "eval_episodes": 3}
+        data = {
+            "agent": agent | changes.pop("agent", {}),
+            "env": env | changes.pop("env", {}),
+            "pruning": changes.pop("pruning", {}),
+            "diagnostics": changes.pop("diagnostics", {}),
+            "width": 16,
+            "env_steps": 200,
+            "log_every": 100,
+            "eval_every": 100,
+        }
+        return run_config(data | changes)
+
+    return make

@@ -1,0 +1,257 @@
+"""Packs: one program, the same numbers alone and together, faults that stay where they are."""
+
+import dataclasses
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import MakeConfig
+
+from sparse_rl import experiment, results
+from sparse_rl.agents import OffPolicyLoop
+from sparse_rl.config import RunConfig
+from sparse_rl.costs import costs, run_inputs
+from sparse_rl.experiment import Progress, build_loop, compile_programs, make_run, train_pack
+from sparse_rl.sweeps.grid import packs
+
+TIMES = ["wall_time"]
+PROGRAMS = ("jit(init)", "jit(chunk)", "jit(evaluate)")
+
+
+def rows(study: Path, config: RunConfig) -> pd.DataFrame:
+    return results.read_metrics(study / config.run_id).drop(columns=TIMES)
+
+
+@contextmanager
+def count_compilations() -> Iterator[list[str]]:
+    """Names of the programs that XLA compiles inside the block (cache hits included)."""
+    compiled: list[str] = []
+
+    def listen(event: str, duration_secs: float, **details: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(str(details.get("fun_name", "?")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_pack_compiles_three_programs_whatever_its_size(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    pack = [
+        make_config(seed=seed, mask_seed=10 + seed, sparsity=s, agent={"learning_rate": lr}, width=12)
+        for seed, s, lr in ((0, 0.5, 1e-3), (1, 0.9, 1e-3), (2, 0.8, 3e-4), (3, 0.25, 1e-4))
+    ]
+    with count_compilations() as compiled:
+        statuses = train_pack(pack, tmp_path)
+    assert set(statuses.values()) == {"done"}
+    programs = [name for name in compiled if name in PROGRAMS]
+    assert sorted(programs) == sorted(PROGRAMS)
+    # the same pack again: the few one-line programs of building an environment, and nothing per run
+    with count_compilations() as again:
+        train_pack([*pack, dataclasses.replace(pack[0], seed=9)], tmp_path / "again")
+    assert len(again) <= len(compiled)
+
+
+def test_grid_becomes_packs_by_program(make_config: MakeConfig) -> None:
+    grid = [
+        make_config(width=width, sparsity=sparsity, seed=seed)
+        for width in (16, 32)
+        for sparsity in (0.0, 0.5, 0.9)
+        for seed in (0, 1)
+    ]
+    grouped = packs(grid)
+    # two widths, dense apart from sparse: a dense network has no masks in its program
+    assert [len(pack) for pack in grouped] == [2, 4, 2, 4]
+    split = [make_config(sparsity=0.5, pruning={"actor_sparsity": s}) for s in (0.0, 0.3)]
+    assert len(packs(split)) == 2
+    assert (
+        len(
+            packs(
+                [
+                    make_config(sparsity=0.5),
+                    make_config(sparsity=0.5, pruning={"pattern": "constant_fan_in"}),
+                ]
+            )
+        )
+        == 2
+    )
+
+
+def test_a_runs_numbers_are_the_same_alone_and_in_a_pack(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    pack = [make_config(seed=seed, sparsity=s) for seed in (0, 1) for s in (0.5, 0.9)]
+    train_pack(pack, tmp_path / "together")
+    train_pack([pack[2]], tmp_path / "alone")
+    together, alone = rows(tmp_path / "together", pack[2]), rows(tmp_path / "alone", pack[2])
+    pd.testing.assert_frame_equal(together, alone, check_exact=True)
+    others = [rows(tmp_path / "together", config) for config in (pack[0], pack[3])]
+    assert all(not other["param_norm/critic"].equals(alone["param_norm/critic"]) for other in others)
+
+
+def test_batched_as_on_an_accelerator_gives_the_same_numbers(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """vmap's products round differently, and training amplifies that: compare the first rows."""
+    pack = [make_config(seed=seed, sparsity=s, env_steps=100) for seed, s in ((0, 0.5), (1, 0.9))]
+    train_pack(pack, tmp_path / "map", layout="map")
+    statuses = train_pack(pack, tmp_path / "vmap", layout="vmap")
+    assert set(statuses.values()) == {"done"}
+    for config in pack:
+        one, two = rows(tmp_path / "map", config), rows(tmp_path / "vmap", config)
+        pd.testing.assert_frame_equal(one, two, rtol=2e-2, atol=2e-2)
+
+
+def test_rows_carry_the_promised_columns(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(sparsity=0.5)
+    train_pack([config], tmp_path)
+    frame = results.read_metrics(tmp_path / config.run_id)
+    assert list(frame["env_steps"]) == [100, 200]
+    assert list(frame["updates"]) == [80, 180]  # 20 random interactions first
+    for network, layers in (("actor", 1), ("critic", 2)):
+        for metric in ("dormant_ratio", "disconnected_ratio"):
+            assert frame[f"{metric}/{network}"].between(0, 1).all()
+        for metric in ("grad_norm", "param_norm", "feature_norm", "srank", "loss"):
+            assert np.isfinite(frame[f"{metric}/{network}"]).all()
+        assert (frame[[f"grad_norm/{network}", f"srank/{network}"]] > 0).all(axis=None)
+        assert sum(str(c).startswith(f"dormant_ratio/{network}/") for c in frame) == layers
+    assert (frame["episode_length_mean"] == 200).all()
+    assert (frame["return_mean"] < 0).all()
+
+
+def test_the_record_tells_what_the_run_was(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(sparsity=0.75, mask_seed=9)
+    train_pack([config], tmp_path)
+    record = results.read_run(tmp_path / config.run_id)
+    assert record is not None
+    expected = {"status": "done", "reason": None, "width": 16, "sparsity": 0.75, "mask_seed": 9}
+    assert record | expected == record
+    assert record["parameters_nonzero"] < record["parameters_total"]
+    assert record["timings"]["updates_per_second"] > 0
+    assert {"jax", "python"} <= set(record["versions"])
+    assert results.read_config(tmp_path / config.run_id) == dataclasses.asdict(config)
+
+
+def test_updates_per_interaction_may_be_a_fraction(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(agent={"updates_per_interaction": 0.3}, env_steps=100)
+    train_pack([config], tmp_path)
+    loop = build_loop(config)
+    assert rows(tmp_path, config)["updates"].iloc[-1] == 27  # ⌊0.3 · 90⌋
+    assert costs(config, loop, run_inputs(config, loop)).updates == 27
+
+
+def test_a_diverging_run_is_recorded_and_stops_nothing_else(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    good = make_config(sparsity=0.5, seed=0)
+    bad = make_config(sparsity=0.5, seed=1, agent={"learning_rate": 1e30})
+    assert len(packs([good, bad])) == 1
+    statuses = train_pack([bad, good], tmp_path)
+    assert statuses == {bad.run_id: "diverged", good.run_id: "done"}
+    record = results.read_run(tmp_path / bad.run_id)
+    assert record is not None
+    assert "is nan at env_steps=" in record["reason"] or "is inf at env_steps=" in record["reason"]
+    train_pack([good], tmp_path / "alone")
+    pd.testing.assert_frame_equal(rows(tmp_path, good), rows(tmp_path / "alone", good))
+
+
+def test_a_failing_run_is_recorded_and_stops_nothing_else(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = [make_config(seed=seed) for seed in (0, 1)]
+    original = experiment._train
+
+    def fail_on_the_first(programs: Any, runs: Any, *rest: Any) -> Any:
+        if runs[0].config.seed == 0:
+            raise OSError("no space left on device")
+        return original(programs, runs, *rest)
+
+    monkeypatch.setattr(experiment, "_train", fail_on_the_first)
+    statuses = train_pack(pack, tmp_path)
+    assert list(statuses.values()) == ["failed", "done"]
+    record = results.read_run(tmp_path / pack[0].run_id)
+    assert record is not None
+    assert record["reason"] == "OSError: no space left on device"
+
+
+def test_an_interrupted_run_is_preempted_with_its_rows(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(env_steps=40_000)
+
+    def watch(progress: Progress) -> None:
+        if progress.env_steps == 100:
+            os.kill(os.getpid(), signal.SIGINT)  # what Ctrl-C sends
+
+    with pytest.raises(KeyboardInterrupt):
+        train_pack([config], tmp_path, watch=watch)
+    record = results.read_run(tmp_path / config.run_id)
+    assert record is not None
+    assert record["status"] == "preempted"
+    assert 1 <= len(results.read_metrics(tmp_path / config.run_id)) < 400
+
+
+def state_of(loop: OffPolicyLoop, config: RunConfig) -> Any:
+    run = make_run(config, loop)
+    return jax.jit(loop.init)(run.inputs)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.37, 0.9])
+def test_costs_are_the_real_counts(make_config: MakeConfig, sparsity: float) -> None:
+    config = make_config(sparsity=sparsity, width=24)
+    loop = build_loop(config)
+    state = state_of(loop, config)
+    cost = costs(config, loop, run_inputs(config, loop))
+    networks, masks = loop.agent.parameters(state.agent), loop.agent.masks(state.agent)
+    for name in networks:
+        total = sum(leaf.size for leaf in jax.tree.leaves(networks[name]))
+        pruned = sum(int((~m).sum()) for m in jax.tree.leaves(masks[name]))
+        assert cost.parameters[name] == (total, total - pruned)
+        values = np.concatenate([np.ravel(x) for x in jax.tree.leaves(networks[name])])
+        scales_and_kernels = (values != 0).sum()
+        assert scales_and_kernels <= total - pruned
+    stored = sum(x.nbytes for x in jax.tree.leaves(state.agent))
+    assert cost.state_bytes == stored
+
+
+def test_flops_by_hand(make_config: MakeConfig) -> None:
+    """MLP of width 4 on 3 + 1 inputs: critic 16 + 16 + 4 = 36 weights, actor 12 + 16 + 8 = 36.
+
+    2 FLOPs × batch 32 × (36 · 6 passes of the critic + 36 · 4 of the actor) = 23040.
+    """
+    config = make_config(width=4, agent={"network": "mlp", "actor_width_ratio": 1.0})
+    loop = build_loop(config)
+    cost = costs(config, loop, run_inputs(config, loop))
+    assert cost.flops_per_update == cost.flops_per_update_dense == 23040
+
+
+def test_compiled_flops_agree_with_the_cost_model(make_config: MakeConfig) -> None:
+    """XLA's own count of the update's products, dense: within 15 % at a width where they dominate."""
+    config = make_config(width=128, agent={"batch_size": 256})
+    loop = build_loop(config)
+    cost = costs(config, loop, run_inputs(config, loop))
+    state = jax.eval_shape(loop.init, run_inputs(config, loop))
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    compiled = jax.jit(loop._update).lower(state, key).compile()
+    analysis = compiled.cost_analysis()
+    assert analysis is not None
+    assert analysis["flops"] == pytest.approx(cost.flops_per_update, rel=0.15)
+
+
+def test_programs_do_not_depend_on_the_runs(make_config: MakeConfig) -> None:
+    """Any run of the pack can be trained by the programs compiled for another."""
+    one, two = make_config(seed=0, sparsity=0.5), make_config(seed=7, sparsity=0.9, mask_seed=3)
+    loop = build_loop(one)
+    programs = compile_programs(loop, [make_run(one, loop).inputs], "map")
+    state = programs.init(make_run(two, loop).inputs)
+    _, row = programs.chunk(np.int32(0), state)
+    assert np.isfinite(float(row["loss/critic"]))
