@@ -89,16 +89,16 @@ def scaling_curves(rows: pd.DataFrame) -> Figure:
     for (metric, ylabel), line in zip(METRICS.items(), axes, strict=True):
         final = final_values(rows, metric)
         for (size, xlabel), ax in zip(SIZES.items(), line, strict=True):
-            # Sparsity changes the size a little differently at each seed's masks only in places,
-            # never in number: sizes are exact, so seeds fall on the same abscissa.
             _line(ax, final, size, metric, palette, marker="o", markersize=5)
+            _style(ax, xlabel, ylabel)
+        # Scales come after both panels are drawn: on a logarithmic axis seaborn averages logarithms.
+        for size, ax in zip(SIZES, line, strict=True):
             ax.set_xscale("log", base=2 if size == "width" else 10)
             if size == "width":
                 ax.set_xticks(sorted(final["width"].unique()))
                 ax.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
-            if metric in LOGARITHMIC and (final[metric] > 0).all():
-                ax.set_yscale("log")
-            _style(ax, xlabel, ylabel)
+        if metric in LOGARITHMIC and (final[metric] > 0).all():
+            line[0].set_yscale("log")
     _legend(figure, palette, "o")
     figure.suptitle(
         f"{rows['env'].iloc[0]}: mean over the last {LAST_SHARE:.0%} of training\n{seeds_note(rows)}",
@@ -116,7 +116,7 @@ def learning_curves(rows: pd.DataFrame) -> Figure:
     palette = _palette(rows)
     scored = rows[rows["return_mean"].notna()]
     widths = sorted(scored["width"].unique())
-    columns = min(len(widths), 3)
+    columns = 2 if len(widths) == 4 else min(len(widths), 3)
     lines = -(-len(widths) // columns)
     figure = Figure(figsize=(3.2 * columns + 1.2, 2.8 * lines + 0.8), layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
@@ -126,6 +126,7 @@ def learning_curves(rows: pd.DataFrame) -> Figure:
         _line(ax, scored[scored["width"] == width], "env_steps", "return_mean", palette)
         _style(ax, "env steps (frames)", METRICS["return_mean"])
         ax.set_title(f"width {width}", fontsize=10)
+        ax.tick_params(labelbottom=True)
     _legend(figure, palette, None)
     figure.suptitle(f"{rows['env'].iloc[0]}\n{seeds_note(scored)}", fontsize=10)
     return figure
