@@ -143,6 +143,37 @@ def test_the_record_tells_what_the_run_was(make_config: MakeConfig, tmp_path: Pa
     assert results.read_config(tmp_path / config.run_id) == dataclasses.asdict(config)
 
 
+def test_one_host_transfer_per_log_point(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfers = []
+    original = jax.device_get
+
+    def counted(tree: Any) -> Any:
+        transfers.append(tree)
+        return original(tree)
+
+    monkeypatch.setattr(jax, "device_get", counted)
+    config = make_config(env_steps=500)
+    assert set(train_pack([config], tmp_path).values()) == {"done"}
+    assert len(transfers) == 5
+
+
+def test_a_sparse_run_does_not_silently_train_dense(make_config: MakeConfig) -> None:
+    """Through the compiled chunk of a run: exactly the counted weights are there at its end."""
+    config = make_config(sparsity=0.9)
+    loop = build_loop(config)
+    run = make_run(config, loop)
+    programs = compile_programs(loop, [run.inputs], "map")
+    state, _ = programs.chunk(np.int32(0), programs.init(run.inputs))
+    networks = loop.agent.parameters(state.agent)
+    for name, counts in run.inputs.surviving.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(networks[name]):
+            key = jax.tree_util.keystr(path, simple=True, separator="/")
+            if key in counts:
+                assert int((np.asarray(leaf) != 0).sum()) == counts[key]
+
+
 def test_updates_per_interaction_may_be_a_fraction(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(agent={"updates_per_interaction": 0.3}, env_steps=100)
     train_pack([config], tmp_path)

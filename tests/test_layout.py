@@ -1,6 +1,10 @@
 """The house: doors at the top level, one-way imports, configuration as package data."""
 
 import ast
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +63,41 @@ def test_no_function_is_long() -> None:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 70, f"{file}:{node.name}"
+
+
+@pytest.mark.parametrize("statement", ["import agents", "from pruning import random_masks"])
+def test_bare_imports_of_the_doors_are_refused(statement: str) -> None:
+    ruff = [sys.executable, "-m", "ruff", "check", "--select", "TID251", "-"]
+    result = subprocess.run(ruff, input=statement, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert "the top-level folder is only a door" in result.stdout
+
+
+def test_the_wheel_sweeps_from_an_empty_directory(tmp_path: Path) -> None:
+    """Configuration and the Hydra plugin travel with the package."""
+    wheels, site, empty = tmp_path / "wheels", tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    source = tmp_path / "source"  # building in the checkout would leave files there
+    shutil.copytree(
+        ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "results", "build")
+    )
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(source)]
+    subprocess.run([*pip, *build], check=True, capture_output=True)
+    (wheel,) = wheels.iterdir()
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    arguments = ["width=8", "sparsity=0.5", "seed=0", "env_steps=200", "log_every=100"]
+    where = (
+        "import sparse_rl, hydra_plugins.sparse_rl_plugin as p; print(sparse_rl.__file__, p.__file__)"
+    )
+    run = {
+        "cwd": empty,
+        "capture_output": True,
+        "text": True,
+        "env": {**os.environ, "PYTHONPATH": str(site)},
+    }
+    found = subprocess.run([sys.executable, "-c", where], **run)  # type: ignore[call-overload]
+    assert found.stdout.count(str(site)) == 2
+    swept = subprocess.run([sys.executable, "-m", "sparse_rl.sweep", *arguments], **run)  # type: ignore[call-overload]
+    assert swept.returncode == 0, swept.stderr
+    assert len(list(empty.glob("results/demo/*/metrics.parquet"))) == 1
