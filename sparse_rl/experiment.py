@@ -59,10 +59,6 @@ class Progress(NamedTuple):
 Watch = Callable[[Progress], None]
 
 
-class Stop(threading.Event):
-    """Set to end all runs of a pack at their next log point."""
-
-
 def default_layout() -> Layout:
     """Batching runs gains nothing on a CPU and much on an accelerator."""
     return "map" if jax.default_backend() == "cpu" else "vmap"
@@ -132,7 +128,7 @@ def _train(
     recorders: Sequence[Recorder],
     layout: Layout,
     watch: Watch,
-    stop: Stop,
+    stop: threading.Event,
 ) -> list[Status]:
     """Train runs in lockstep: a single one (``map``) or a whole pack (``vmap``)."""
     config = runs[0].config
@@ -193,6 +189,10 @@ def workers(runs: Sequence[Run], layout: Layout) -> int:
     return min(len(runs), len(os.sched_getaffinity(0)))
 
 
+def _run_id(run: Run) -> str:
+    return run.config.run_id
+
+
 def train_pack(
     configs: Sequence[RunConfig],
     study_dir: Path,
@@ -220,23 +220,31 @@ def train_pack(
     layout = layout or default_layout()
     loop = build_loop(configs[0])
     runs = [make_run(config, loop) for config in configs]
-    programs = compile_programs(loop, [run.inputs for run in runs], layout)
     groups = [[run] for run in runs] if layout == "map" else [runs]
-    stop = Stop()
+    stop = threading.Event()  # set to end all runs at their next log point
+
+    def record(group: Sequence[Run]) -> list[Recorder]:
+        return [Recorder(study_dir / r.config.run_id, r.config, r.costs, logging) for r in group]
+
+    def fail(group: Sequence[Run], recorders: Sequence[Recorder], error: Exception) -> list[Status]:
+        for run, recorder in zip(group, recorders, strict=True):
+            recorder.finish("failed", f"{type(error).__name__}: {error}", {})
+            watch(Progress(run.config.run_id, 0, 0, math.nan, "failed"))
+        return ["failed"] * len(group)
 
     def train(group: Sequence[Run]) -> list[Status]:
         if stop.is_set():
             return ["pending"] * len(group)
-        recorders = [
-            Recorder(study_dir / run.config.run_id, run.config, run.costs, logging) for run in group
-        ]
+        recorders = record(group)
         try:
             return _train(programs, group, recorders, layout, watch, stop)
         except Exception as error:  # a result of the run, not the end of the sweep
-            for run, recorder in zip(group, recorders, strict=True):
-                recorder.finish("failed", f"{type(error).__name__}: {error}", {})
-                watch(Progress(run.config.run_id, 0, 0, math.nan, "failed"))
-            return ["failed"] * len(group)
+            return fail(group, recorders, error)
+
+    try:
+        programs = compile_programs(loop, [run.inputs for run in runs], layout)
+    except Exception as error:  # out of memory, say
+        return dict(zip(map(_run_id, runs), fail(runs, record(runs), error), strict=True))
 
     with ThreadPoolExecutor(workers(runs, layout)) as pool:
         futures = [pool.submit(train, group) for group in groups]
@@ -245,4 +253,4 @@ def train_pack(
         except BaseException:
             stop.set()
             raise
-    return {run.config.run_id: status for run, status in zip(runs, statuses, strict=True)}
+    return dict(zip(map(_run_id, runs), statuses, strict=True))

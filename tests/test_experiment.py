@@ -216,6 +216,20 @@ def test_a_failing_run_is_recorded_and_stops_nothing_else(
     assert record["reason"] == "OSError: no space left on device"
 
 
+def test_a_pack_that_cannot_be_compiled_is_recorded(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*arguments: Any) -> Any:
+        raise MemoryError("4 TB")
+
+    monkeypatch.setattr(experiment, "compile_programs", out_of_memory)
+    config = make_config()
+    assert train_pack([config], tmp_path) == {config.run_id: "failed"}
+    record = results.read_run(tmp_path / config.run_id)
+    assert record is not None
+    assert (record["status"], record["reason"]) == ("failed", "MemoryError: 4 TB")
+
+
 def test_an_interrupted_run_is_preempted_with_its_rows(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(env_steps=40_000)
 

@@ -63,8 +63,3 @@ def make(task: str) -> Env:
         reset=reset,
         step=step,
     )
-
-
-def tasks() -> tuple[str, ...]:
-    """Names of the suite's tasks (needs the extra ``mjx``)."""
-    return tuple(_suite().ALL_ENVS)

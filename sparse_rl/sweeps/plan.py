@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,10 +11,10 @@ from sparse_rl.experiment import Run, build_loop, default_layout, make_run, work
 from sparse_rl.sweeps.grid import Pack
 
 
-def console(file: Any = None) -> Console:
+def console() -> Console:
     """A console that stays readable in a log file: no colours, and wide enough for its tables."""
-    made = Console(file=file, highlight=False)
-    return made if made.is_terminal else Console(file=file, width=140, highlight=False)
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(width=140, highlight=False)
 
 
 def amount(value: float, unit: str = "") -> str:

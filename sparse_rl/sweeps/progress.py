@@ -24,6 +24,10 @@ def _duration(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
 class PackProgress(AbstractContextManager["PackProgress"]):
     """Watches one pack; call it with each :class:`Progress` from any thread."""
 
@@ -87,8 +91,8 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         return (
             f"{self._label}: {len(self._ended)}/{self._runs} runs ended"
             + (f" ({', '.join(sorted(set(troubled)))})" if troubled else "")
-            + f", {steps:,}/{self._total:,} env steps, {rate:,.0f} env steps/s, "
-            f"{updates / seconds:,.0f} updates/s, last return {self._last_return:.4g}, "
+            + f", {steps:,}/{self._total:,} env steps, {_rate(rate)} env steps/s, "
+            f"{_rate(updates / seconds)} updates/s, last return {self._last_return:.4g}, "
             f"{_duration(remaining / rate if rate else math.inf)} left"
         )
 

@@ -104,7 +104,7 @@ def _train_one(out: Console, name: str, pack: Pack, study_dir: Path, logging: st
             return train_pack(pack, study_dir, logging=logging, watch=progress)
         except Exception as error:  # one pack's failure is not the end of the sweep
             reason = f"{type(error).__name__}: {error}"
-            out.print(f"{name} failed before training: {reason}")
+            out.print(f"{name} failed: {reason}")
             return dict.fromkeys((config.run_id for config in pack), "failed")
 
 
