@@ -159,6 +159,23 @@ def test_one_host_transfer_per_log_point(
     assert len(transfers) == 5
 
 
+def test_no_two_draws_of_an_interaction_share_a_key(make_config: MakeConfig) -> None:
+    """Keys and the children that their users make of them, for two interactions in a row."""
+    config = make_config()
+    loop = build_loop(config)
+    state = state_of(loop, config)
+    found = []
+    for interaction in (0, 1):
+        keys = loop.keys(state, interaction)
+        found += [keys.act, keys.env, keys.learn]
+        for child in (
+            *jax.random.split(keys.env),
+            *(jax.random.fold_in(keys.learn, i) for i in range(4)),
+        ):
+            found += [child, *jax.random.split(child)]
+    assert len({tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in found}) == len(found)
+
+
 def test_a_sparse_run_does_not_silently_train_dense(make_config: MakeConfig) -> None:
     """Through the compiled chunk of a run: exactly the counted weights are there at its end."""
     config = make_config(sparsity=0.9)

@@ -35,6 +35,14 @@ class Streams:
     AGENT, ENV, INTERACTION, EVALUATION, PROBE = range(5)
 
 
+class InteractionKeys(NamedTuple):
+    """Where one interaction's draws come from."""
+
+    act: Array
+    env: Array
+    learn: Array
+
+
 class _Totals(NamedTuple):
     """Sums over a chunk, from which its means are made."""
 
@@ -78,18 +86,27 @@ class OffPolicyLoop(NamedTuple):
         due = ((phase + 1) * numerator) // denominator - (phase * numerator) // denominator
         return jnp.where(since >= 0, due, 0)
 
-    def interact(self, state: RunState, interaction: Array) -> tuple[RunState, vector.VectorStep]:
+    def keys(self, state: RunState, interaction: Any) -> InteractionKeys:
+        """Every key of one interaction; update i draws from ``fold_in(keys.learn, i)``.
+
+        One split makes all three: ``split(k)[1]`` and ``fold_in(k, 1)`` are the same key.
+        """
+        parent = jax.random.fold_in(state.key, Streams.INTERACTION)
+        act, env, learn = jax.random.split(jax.random.fold_in(parent, interaction), 3)
+        return InteractionKeys(act, env, learn)
+
+    def interact(
+        self, state: RunState, interaction: Any, keys: InteractionKeys
+    ) -> tuple[RunState, vector.VectorStep]:
         """Act in every environment once and store what happened; random actions at first."""
-        key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.INTERACTION), interaction)
-        key_act, key_env = jax.random.split(key)
         observation = state.envs.observation
         shape = (observation.shape[0], self.env.action_size)
         action = jax.lax.cond(
             interaction < self.config.random_interactions,
-            lambda: jax.random.uniform(key_act, shape, minval=-1.0, maxval=1.0),
-            lambda: self.agent.act(state.agent, norm.normalise(state.normaliser, observation), key_act),
+            lambda: jax.random.uniform(keys.act, shape, minval=-1.0, maxval=1.0),
+            lambda: self.agent.act(state.agent, norm.normalise(state.normaliser, observation), keys.act),
         )
-        envs, seen = vector.step(self.env, key_env, state.envs, action, self.config.env.action_repeat)
+        envs, seen = vector.step(self.env, keys.env, state.envs, action, self.config.env.action_repeat)
         transition = Transition(observation, action, seen.reward, seen.next_observation, seen.terminated)
         state = state._replace(
             normaliser=norm.update(state.normaliser, envs.observation),
@@ -131,17 +148,15 @@ class OffPolicyLoop(NamedTuple):
 
         def one_interaction(interaction: Array, carry: tuple[RunState, _Totals]) -> Any:
             state, totals = carry
-            state, seen = self.interact(state, interaction)
+            keys = self.keys(state, interaction)
+            state, seen = self.interact(state, interaction, keys)
             done = (seen.terminated | seen.truncated).astype(jnp.float32)
             totals = totals._replace(
                 finished_return=totals.finished_return + jnp.sum(seen.episode_return * done),
                 finished=totals.finished + jnp.sum(done),
             )
-            # A sibling of this interaction's own draws: the same parent, a later stream.
-            parent = jax.random.fold_in(state.key, Streams.INTERACTION)
-            key = jax.random.fold_in(jax.random.fold_in(parent, interaction), 1)
             due = self.updates_due(interaction)
-            return jax.lax.fori_loop(0, due, one_update, (state, totals, key))[:2]
+            return jax.lax.fori_loop(0, due, one_update, (state, totals, keys.learn))[:2]
 
         count = self.config.log_every // self.config.frames_per_interaction
         state, totals = jax.lax.fori_loop(first, first + count, one_interaction, (state, totals))
@@ -161,7 +176,8 @@ class OffPolicyLoop(NamedTuple):
         """Whole episodes with the deterministic policy, in fresh environments."""
         episodes, repeat = self.config.env.eval_episodes, self.config.env.action_repeat
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.EVALUATION), interactions)
-        envs = vector.reset(self.env, key, episodes)
+        key_reset, key_steps = jax.random.split(key)
+        envs = vector.reset(self.env, key_reset, episodes)
 
         def interact(carry: Any, key: Array) -> tuple[Any, None]:
             envs, alive, returns, lengths = carry
@@ -174,7 +190,7 @@ class OffPolicyLoop(NamedTuple):
 
         start = (envs, jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
         steps = -(-self.env.episode_length // repeat)
-        keys = jax.random.split(jax.random.fold_in(key, 1), steps)
+        keys = jax.random.split(key_steps, steps)
         (_, _, returns, lengths), _ = jax.lax.scan(interact, start, keys)
         return {
             "return_mean": jnp.mean(returns),

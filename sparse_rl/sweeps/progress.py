@@ -98,5 +98,7 @@ class PackProgress(AbstractContextManager["PackProgress"]):
 
 
 def label(number: int, packs: Sequence[Pack]) -> str:
-    """``pack 2/4 width 64``."""
-    return f"pack {number + 1}/{len(packs)} width {packs[number][0].width}"
+    """``pack 2/4 width 64 sparse``."""
+    first = packs[number][0]
+    kind = "sparse" if first.actor_sparsity or first.critic_sparsity else "dense"
+    return f"pack {number + 1}/{len(packs)} width {first.width} {kind}"
