@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.ticker
 import pandas as pd
 import seaborn as sns
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -64,7 +64,7 @@ def _legend(figure: Figure, palette: dict[float, Any], marker: str | None) -> No
     figure.legend(
         handles=handles,
         title="sparsity",
-        loc="outside right upper",
+        loc="outside right center",
         frameon=False,
     )
 
@@ -96,7 +96,11 @@ def scaling_curves(rows: pd.DataFrame) -> Figure:
             ax.set_xscale("log", base=2 if size == "width" else 10)
             if size == "width":
                 ax.set_xticks(sorted(final["width"].unique()))
-                ax.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+                ax.xaxis.set_major_formatter(ticker.ScalarFormatter())
+            else:
+                ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
+                ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+            ax.xaxis.set_minor_formatter(ticker.NullFormatter())
         if metric in LOGARITHMIC and (final[metric] > 0).all():
             line[0].set_yscale("log")
     _legend(figure, palette, "o")
@@ -118,7 +122,7 @@ def learning_curves(rows: pd.DataFrame) -> Figure:
     widths = sorted(scored["width"].unique())
     columns = 2 if len(widths) == 4 else min(len(widths), 3)
     lines = -(-len(widths) // columns)
-    figure = Figure(figsize=(3.2 * columns + 1.2, 2.8 * lines + 0.8), layout="constrained")
+    figure = Figure(figsize=(max(3.2 * columns, 5.0) + 1.2, 2.8 * lines + 0.8), layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat[len(widths) :]:
         ax.set_axis_off()
@@ -127,6 +131,7 @@ def learning_curves(rows: pd.DataFrame) -> Figure:
         _style(ax, "env steps (frames)", METRICS["return_mean"])
         ax.set_title(f"width {width}", fontsize=10)
         ax.tick_params(labelbottom=True)
+        ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
     _legend(figure, palette, None)
     figure.suptitle(f"{rows['env'].iloc[0]}\n{seeds_note(scored)}", fontsize=10)
     return figure
