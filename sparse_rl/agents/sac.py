@@ -22,6 +22,9 @@ from sparse_rl.pruning import apply_masks, masks_from_counts
 
 Params = Any
 
+MASK_STREAM = 0x6D61736B
+"""Keeps mask draws apart from training draws when ``mask_seed`` equals ``seed``."""
+
 
 class SacState(NamedTuple):
     """Everything SAC carries from update to update. ``None`` masks mean a dense program."""
@@ -118,10 +121,6 @@ def _init(
     return SacState(
         pruned["actor"], pruned["critic"], target, log_temperature, optimisers, masks, learning_rate
     )
-
-
-MASK_STREAM = 0x6D61736B
-"""Keeps mask draws apart from training draws when ``mask_seed`` equals ``seed``."""
 
 
 def _actor_loss(
