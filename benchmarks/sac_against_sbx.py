@@ -106,13 +106,11 @@ def time_ours(width: int, batch: int) -> dict[str, float]:
     import jax
     import numpy as np
 
-    from sparse_rl.costs import costs
-    from sparse_rl.experiment import build_loop, compile_programs, make_run
+    from sparse_rl.experiment import compile_programs, prepare_pack
 
     steps = steps_for(width)
     config = our_config(width, batch, steps)
-    loop = build_loop(config)
-    run = make_run(config, loop)
+    loop, (run,) = prepare_pack([config])
     programs = compile_programs(loop, [run.inputs], "map")
 
     def chunk(k: int, state: Any) -> Any:
@@ -134,7 +132,7 @@ def time_ours(width: int, batch: int) -> dict[str, float]:
         "step": statistics.median(alone),
         "pack": statistics.median(together),
         "compile": programs.seconds,
-        "flops": costs(config, loop, run.inputs).flops_per_update,
+        "flops": run.costs.flops_per_update,
     }
 
 

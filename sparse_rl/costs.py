@@ -1,7 +1,7 @@
 """What a run costs, counted from shapes before anything is compiled."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,12 @@ import numpy as np
 from sparse_rl.agents import OffPolicyLoop, RunInputs, RunState
 from sparse_rl.agents.contract import WEIGHT_TRAFFIC
 from sparse_rl.config import RunConfig
-from sparse_rl.pruning import ParameterCounts, prunable_shapes, surviving_counts
+from sparse_rl.pruning import (
+    ParameterCounts,
+    parameter_counts,
+    prunable_shapes,
+    surviving_counts,
+)
 
 
 class Costs(NamedTuple):
@@ -50,22 +55,16 @@ def _nbytes(tree: Any) -> int:
     return sum(leaf_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def _shapes(loop: OffPolicyLoop, inputs: RunInputs) -> RunState:
-    return jax.eval_shape(loop.init, inputs)
-
-
 def sparsities(config: RunConfig) -> dict[str, float]:
     """Network → share of its prunable weights to remove."""
     return {"actor": config.actor_sparsity, "critic": config.critic_sparsity}
 
 
-def run_inputs(config: RunConfig, loop: OffPolicyLoop) -> RunInputs:
+def _run_inputs(config: RunConfig, networks: Mapping[str, Any]) -> RunInputs:
     """The arrays that tell this run from the others of its pack.
 
     A network that is not pruned has no counts, so it gets no masks: its program is the dense one.
     """
-    unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), {"actor": {}, "critic": {}})
-    networks = loop.agent.parameters(_shapes(loop, unpruned).agent)
     surviving: dict[str, Mapping[str, Any]] = {}
     for name, sparsity in sparsities(config).items():
         shapes = prunable_shapes(networks[name]) if sparsity else {}
@@ -86,25 +85,23 @@ def total_updates(loop: OffPolicyLoop) -> int:
     return (config.interactions - config.random_interactions) * numerator // denominator
 
 
-def costs(config: RunConfig, loop: OffPolicyLoop, inputs: RunInputs) -> Costs:
-    """Count what this run costs.
+def _costs(loop: OffPolicyLoop, inputs: RunInputs, state: RunState) -> Costs:
+    """Count what a run costs.
 
     A forward pass reads every surviving weight once (2 FLOPs per weight and sample); the gradient
     with respect to the weights costs as much, and so does the one with respect to the inputs. The
     agent's ``passes`` say how many of these an update makes per network.
     """
-    state = _shapes(loop, inputs)
-    networks = loop.agent.parameters(state.agent)
+    batch_size = loop.config.agent.batch_size
     parameters, sparse, dense, traffic = {}, 0, 0, 0
-    for name, network in networks.items():
-        shapes = prunable_shapes(network)
-        total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(network))
-        prunable = sum(math.prod(shape) for shape in shapes.values())
+    for name, network in loop.agent.parameters(state.agent).items():
+        total = parameter_counts({}, network).total
+        prunable = sum(math.prod(shape) for shape in prunable_shapes(network).values())
         kept = int(sum(inputs.surviving[name].values())) if inputs.surviving[name] else prunable
         parameters[name] = ParameterCounts(total, total - prunable + kept)
         passes = loop.agent.passes[name]
-        sparse += 2 * kept * passes * config.agent.batch_size
-        dense += 2 * prunable * passes * config.agent.batch_size
+        sparse += 2 * kept * passes * batch_size
+        dense += 2 * prunable * passes * batch_size
         traffic += 4 * total * (passes + WEIGHT_TRAFFIC[name in loop.agent.with_target])
     return Costs(
         parameters=parameters,
@@ -115,3 +112,12 @@ def costs(config: RunConfig, loop: OffPolicyLoop, inputs: RunInputs) -> Costs:
         state_bytes=_nbytes(state.agent),
         replay_bytes=_nbytes(state.replay),
     )
+
+
+def count(configs: Sequence[RunConfig], loop: OffPolicyLoop) -> list[tuple[RunInputs, Costs]]:
+    """Inputs and costs of a pack's runs. Shapes are the pack's: they are traced once, not per run."""
+    unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), {"actor": {}, "critic": {}})
+    networks = loop.agent.parameters(jax.eval_shape(loop.init, unpruned).agent)
+    inputs = [_run_inputs(config, networks) for config in configs]
+    state = jax.eval_shape(loop.init, inputs[0])
+    return [(each, _costs(loop, each, state)) for each in inputs]

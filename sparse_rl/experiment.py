@@ -16,7 +16,7 @@ import numpy as np
 from sparse_rl import envs
 from sparse_rl.agents import OffPolicyLoop, RunInputs, make_loop
 from sparse_rl.config import RunConfig
-from sparse_rl.costs import Costs, costs, run_inputs
+from sparse_rl.costs import Costs, count
 from sparse_rl.recorder import Recorder
 from sparse_rl.results import Status
 
@@ -34,6 +34,13 @@ class Run(NamedTuple):
     config: RunConfig
     inputs: RunInputs
     costs: Costs
+
+
+class PreparedPack(NamedTuple):
+    """Runs that share a compiled program, and the loop that it is compiled from."""
+
+    loop: OffPolicyLoop
+    runs: list[Run]
 
 
 class Programs(NamedTuple):
@@ -64,15 +71,16 @@ def default_layout() -> Layout:
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
-def make_run(config: RunConfig, loop: OffPolicyLoop) -> Run:
-    """Count a run's surviving weights and costs."""
-    inputs = run_inputs(config, loop)
-    return Run(config, inputs, costs(config, loop, inputs))
+def prepare_pack(configs: Sequence[RunConfig]) -> PreparedPack:
+    """Build a pack's environment and agent, and count its runs; compiles nothing.
 
-
-def build_loop(config: RunConfig) -> OffPolicyLoop:
-    """The training loop of every run in this run's pack."""
-    return make_loop(config, envs.make(config.env.source, config.env.task))
+    Args:
+        configs: runs that differ only in what :func:`sparse_rl.sweeps.grid.program_of` ignores.
+    """
+    first = configs[0]
+    loop = make_loop(first, envs.make(first.env.source, first.env.task))
+    counted = zip(configs, count(configs, loop), strict=True)
+    return PreparedPack(loop, [Run(config, inputs, costs) for config, (inputs, costs) in counted])
 
 
 def _stack(trees: Sequence[Any]) -> Any:
@@ -194,7 +202,7 @@ def _run_id(run: Run) -> str:
 
 
 def train_pack(
-    configs: Sequence[RunConfig],
+    pack: PreparedPack,
     study_dir: Path,
     *,
     logging: str = "none",
@@ -204,7 +212,7 @@ def train_pack(
     """Train runs that share a compiled program, each recorded in ``study_dir/<run_id>``.
 
     Args:
-        configs: runs that differ only in what :func:`sparse_rl.sweeps.grid.program_of` ignores.
+        pack: what :func:`prepare_pack` made.
         study_dir: folder of the study.
         logging: the view beside the rows on disk (:mod:`sparse_rl.views`).
         watch: called from worker threads after each log point and at each run's end.
@@ -218,8 +226,7 @@ def train_pack(
         KeyboardInterrupt: passed on, after unfinished runs were recorded as ``preempted``.
     """
     layout = layout or default_layout()
-    loop = build_loop(configs[0])
-    runs = [make_run(config, loop) for config in configs]
+    loop, runs = pack
     groups = [[run] for run in runs] if layout == "map" else [runs]
     stop = threading.Event()  # set to end all runs at their next log point
 

@@ -15,10 +15,9 @@ import pytest
 from conftest import MakeConfig
 
 from sparse_rl import experiment, results
-from sparse_rl.agents import OffPolicyLoop
 from sparse_rl.config import RunConfig
-from sparse_rl.costs import costs, run_inputs
-from sparse_rl.experiment import Progress, build_loop, compile_programs, make_run, train_pack
+from sparse_rl.experiment import Progress, compile_programs, prepare_pack, train_pack
+from sparse_rl.pruning.masked import path_name
 from sparse_rl.sweeps.grid import packs
 
 TIMES = ["wall_time"]
@@ -53,13 +52,13 @@ def test_a_pack_compiles_three_programs_whatever_its_size(
         for seed, s, lr in ((0, 0.5, 1e-3), (1, 0.9, 1e-3), (2, 0.8, 3e-4), (3, 0.25, 1e-4))
     ]
     with count_compilations() as compiled:
-        statuses = train_pack(pack, tmp_path)
+        statuses = train_pack(prepare_pack(pack), tmp_path)
     assert set(statuses.values()) == {"done"}
     programs = [name for name in compiled if name in PROGRAMS]
     assert sorted(programs) == sorted(PROGRAMS)
     # the same pack again: the few one-line programs of building an environment, and nothing per run
     with count_compilations() as again:
-        train_pack([*pack, dataclasses.replace(pack[0], seed=9)], tmp_path / "again")
+        train_pack(prepare_pack([*pack, dataclasses.replace(pack[0], seed=9)]), tmp_path / "again")
     assert len(again) <= len(compiled)
 
 
@@ -92,8 +91,8 @@ def test_a_runs_numbers_are_the_same_alone_and_in_a_pack(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
     pack = [make_config(seed=seed, sparsity=s) for seed in (0, 1) for s in (0.5, 0.9)]
-    train_pack(pack, tmp_path / "together")
-    train_pack([pack[2]], tmp_path / "alone")
+    train_pack(prepare_pack(pack), tmp_path / "together")
+    train_pack(prepare_pack([pack[2]]), tmp_path / "alone")
     together, alone = rows(tmp_path / "together", pack[2]), rows(tmp_path / "alone", pack[2])
     pd.testing.assert_frame_equal(together, alone, check_exact=True)
     others = [rows(tmp_path / "together", config) for config in (pack[0], pack[3])]
@@ -105,8 +104,8 @@ def test_batched_as_on_an_accelerator_gives_the_same_numbers(
 ) -> None:
     """vmap's products round differently, and training amplifies that: compare the first rows."""
     pack = [make_config(seed=seed, sparsity=s, env_steps=100) for seed, s in ((0, 0.5), (1, 0.9))]
-    train_pack(pack, tmp_path / "map", layout="map")
-    statuses = train_pack(pack, tmp_path / "vmap", layout="vmap")
+    train_pack(prepare_pack(pack), tmp_path / "map", layout="map")
+    statuses = train_pack(prepare_pack(pack), tmp_path / "vmap", layout="vmap")
     assert set(statuses.values()) == {"done"}
     for config in pack:
         one, two = rows(tmp_path / "map", config), rows(tmp_path / "vmap", config)
@@ -115,7 +114,7 @@ def test_batched_as_on_an_accelerator_gives_the_same_numbers(
 
 def test_rows_carry_the_promised_columns(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(sparsity=0.5)
-    train_pack([config], tmp_path)
+    train_pack(prepare_pack([config]), tmp_path)
     frame = results.read_metrics(tmp_path / config.run_id)
     assert list(frame["env_steps"]) == [100, 200]
     assert list(frame["updates"]) == [80, 180]  # 20 random interactions first
@@ -132,7 +131,7 @@ def test_rows_carry_the_promised_columns(make_config: MakeConfig, tmp_path: Path
 
 def test_the_record_tells_what_the_run_was(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(sparsity=0.75, mask_seed=9)
-    train_pack([config], tmp_path)
+    train_pack(prepare_pack([config]), tmp_path)
     record = results.read_run(tmp_path / config.run_id)
     assert record is not None
     expected = {"status": "done", "reason": None, "width": 16, "sparsity": 0.75, "mask_seed": 9}
@@ -155,15 +154,15 @@ def test_one_host_transfer_per_log_point(
 
     monkeypatch.setattr(jax, "device_get", counted)
     config = make_config(env_steps=500)
-    assert set(train_pack([config], tmp_path).values()) == {"done"}
+    assert set(train_pack(prepare_pack([config]), tmp_path).values()) == {"done"}
     assert len(transfers) == 5
 
 
 def test_no_two_draws_of_an_interaction_share_a_key(make_config: MakeConfig) -> None:
     """Keys and the children that their users make of them, for two interactions in a row."""
     config = make_config()
-    loop = build_loop(config)
-    state = state_of(loop, config)
+    loop, (run,) = prepare_pack([config])
+    state = jax.jit(loop.init)(run.inputs)
     found = []
     for interaction in (0, 1):
         keys = loop.keys(state, interaction)
@@ -179,24 +178,22 @@ def test_no_two_draws_of_an_interaction_share_a_key(make_config: MakeConfig) -> 
 def test_a_sparse_run_does_not_silently_train_dense(make_config: MakeConfig) -> None:
     """Through the compiled chunk of a run: exactly the counted weights are there at its end."""
     config = make_config(sparsity=0.9)
-    loop = build_loop(config)
-    run = make_run(config, loop)
+    loop, (run,) = prepare_pack([config])
     programs = compile_programs(loop, [run.inputs], "map")
     state, _ = programs.chunk(np.int32(0), programs.init(run.inputs))
     networks = loop.agent.parameters(state.agent)
     for name, counts in run.inputs.surviving.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(networks[name]):
-            key = jax.tree_util.keystr(path, simple=True, separator="/")
+            key = path_name(path)
             if key in counts:
                 assert int((np.asarray(leaf) != 0).sum()) == counts[key]
 
 
 def test_updates_per_interaction_may_be_a_fraction(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(agent={"updates_per_interaction": 0.3}, env_steps=100)
-    train_pack([config], tmp_path)
-    loop = build_loop(config)
+    train_pack(prepare_pack([config]), tmp_path)
     assert rows(tmp_path, config)["updates"].iloc[-1] == 27  # ⌊0.3 · 90⌋
-    assert costs(config, loop, run_inputs(config, loop)).updates == 27
+    assert prepare_pack([config]).runs[0].costs.updates == 27
 
 
 def test_a_diverging_run_is_recorded_and_stops_nothing_else(
@@ -205,12 +202,12 @@ def test_a_diverging_run_is_recorded_and_stops_nothing_else(
     good = make_config(sparsity=0.5, seed=0)
     bad = make_config(sparsity=0.5, seed=1, agent={"learning_rate": 1e30})
     assert len(packs([good, bad])) == 1
-    statuses = train_pack([bad, good], tmp_path)
+    statuses = train_pack(prepare_pack([bad, good]), tmp_path)
     assert statuses == {bad.run_id: "diverged", good.run_id: "done"}
     record = results.read_run(tmp_path / bad.run_id)
     assert record is not None
     assert "is nan at env_steps=" in record["reason"] or "is inf at env_steps=" in record["reason"]
-    train_pack([good], tmp_path / "alone")
+    train_pack(prepare_pack([good]), tmp_path / "alone")
     pd.testing.assert_frame_equal(rows(tmp_path, good), rows(tmp_path / "alone", good))
 
 
@@ -226,7 +223,7 @@ def test_a_failing_run_is_recorded_and_stops_nothing_else(
         return original(programs, runs, *rest)
 
     monkeypatch.setattr(experiment, "_train", fail_on_the_first)
-    statuses = train_pack(pack, tmp_path)
+    statuses = train_pack(prepare_pack(pack), tmp_path)
     assert list(statuses.values()) == ["failed", "done"]
     record = results.read_run(tmp_path / pack[0].run_id)
     assert record is not None
@@ -241,7 +238,7 @@ def test_a_pack_that_cannot_be_compiled_is_recorded(
 
     monkeypatch.setattr(experiment, "compile_programs", out_of_memory)
     config = make_config()
-    assert train_pack([config], tmp_path) == {config.run_id: "failed"}
+    assert train_pack(prepare_pack([config]), tmp_path) == {config.run_id: "failed"}
     record = results.read_run(tmp_path / config.run_id)
     assert record is not None
     assert (record["status"], record["reason"]) == ("failed", "MemoryError: 4 TB")
@@ -255,25 +252,19 @@ def test_an_interrupted_run_is_preempted_with_its_rows(make_config: MakeConfig, 
             os.kill(os.getpid(), signal.SIGINT)  # what Ctrl-C sends
 
     with pytest.raises(KeyboardInterrupt):
-        train_pack([config], tmp_path, watch=watch)
+        train_pack(prepare_pack([config]), tmp_path, watch=watch)
     record = results.read_run(tmp_path / config.run_id)
     assert record is not None
     assert record["status"] == "preempted"
     assert 1 <= len(results.read_metrics(tmp_path / config.run_id)) < 400
 
 
-def state_of(loop: OffPolicyLoop, config: RunConfig) -> Any:
-    run = make_run(config, loop)
-    return jax.jit(loop.init)(run.inputs)
-
-
 @pytest.mark.parametrize("sparsity", [0.0, 0.37, 0.9])
 def test_costs_are_the_real_counts(make_config: MakeConfig, sparsity: float) -> None:
     config = make_config(sparsity=sparsity, width=24)
-    loop = build_loop(config)
-    state = state_of(loop, config)
-    cost = costs(config, loop, run_inputs(config, loop))
-    networks, masks = loop.agent.parameters(state.agent), loop.agent.masks(state.agent)
+    loop, (run,) = prepare_pack([config])
+    cost, state = run.costs, jax.jit(loop.init)(run.inputs)
+    networks, masks = loop.agent.parameters(state.agent), state.agent.masks
     for name in networks:
         total = sum(leaf.size for leaf in jax.tree.leaves(networks[name]))
         pruned = sum(int((~m).sum()) for m in jax.tree.leaves(masks[name]))
@@ -291,17 +282,15 @@ def test_flops_by_hand(make_config: MakeConfig) -> None:
     2 FLOPs × batch 32 × (36 · 6 passes of the critic + 36 · 4 of the actor) = 23040.
     """
     config = make_config(width=4, agent={"network": "mlp", "actor_width_ratio": 1.0})
-    loop = build_loop(config)
-    cost = costs(config, loop, run_inputs(config, loop))
+    cost = prepare_pack([config]).runs[0].costs
     assert cost.flops_per_update == cost.flops_per_update_dense == 23040
 
 
 def test_compiled_flops_agree_with_the_cost_model(make_config: MakeConfig) -> None:
     """XLA's own count of the update's products, dense: within 15 % at a width where they dominate."""
     config = make_config(width=128, agent={"batch_size": 256})
-    loop = build_loop(config)
-    cost = costs(config, loop, run_inputs(config, loop))
-    state = jax.eval_shape(loop.init, run_inputs(config, loop))
+    loop, (run,) = prepare_pack([config])
+    cost, state = run.costs, jax.eval_shape(loop.init, run.inputs)
     key = jax.eval_shape(lambda: jax.random.key(0))
     compiled = jax.jit(loop._update).lower(state, key).compile()
     analysis = compiled.cost_analysis()
@@ -312,8 +301,8 @@ def test_compiled_flops_agree_with_the_cost_model(make_config: MakeConfig) -> No
 def test_programs_do_not_depend_on_the_runs(make_config: MakeConfig) -> None:
     """Any run of the pack can be trained by the programs compiled for another."""
     one, two = make_config(seed=0, sparsity=0.5), make_config(seed=7, sparsity=0.9, mask_seed=3)
-    loop = build_loop(one)
-    programs = compile_programs(loop, [make_run(one, loop).inputs], "map")
-    state = programs.init(make_run(two, loop).inputs)
+    loop, (first, second) = prepare_pack([one, two])
+    programs = compile_programs(loop, [first.inputs], "map")
+    state = programs.init(second.inputs)
     _, row = programs.chunk(np.int32(0), state)
     assert np.isfinite(float(row["loss/critic"]))

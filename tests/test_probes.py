@@ -10,7 +10,7 @@ from conftest import MakeConfig, static_parts
 
 from sparse_rl.agents import OffPolicyLoop, RunState
 from sparse_rl.agents.normaliser import normalise
-from sparse_rl.experiment import build_loop, compile_programs, make_run
+from sparse_rl.experiment import compile_programs, prepare_pack
 
 GAMMA = 0.9
 
@@ -38,8 +38,7 @@ def learn(make_config: MakeConfig, probe: str, **changes: Any) -> tuple[OffPolic
         eval_every=1500,
         **changes,
     )
-    loop = build_loop(config)
-    run = make_run(config, loop)
+    loop, (run,) = prepare_pack([config])
     programs = compile_programs(loop, [run.inputs], "map")
     state, _ = programs.chunk(np.int32(0), programs.init(run.inputs))
     return loop, state, programs.evaluate(np.int32(1500), state)

@@ -19,6 +19,7 @@ from sparse_rl.pruning import (
     random_masks,
     surviving_counts,
 )
+from sparse_rl.pruning.masked import path_name
 
 KEY = jax.random.key(7)
 
@@ -71,10 +72,7 @@ def test_masks_have_exactly_the_counted_survivors(pattern: Pattern, sparsity: fl
     masks = random_masks(KEY, params, sparsity, pattern=pattern)
     shapes = prunable_shapes(params)
     counts = surviving_counts(shapes, sparsity)
-    flat = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): mask
-        for path, mask in jax.tree_util.tree_leaves_with_path(masks)
-    }
+    flat = {path_name(path): mask for path, mask in jax.tree_util.tree_leaves_with_path(masks)}
     assert {path: int(mask.sum()) for path, mask in flat.items()} == counts
     total = sum(leaf.size for leaf in jax.tree.leaves(params))
     removed = sum(int(np.prod(s)) for s in shapes.values()) - sum(counts.values())

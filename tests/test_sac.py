@@ -8,22 +8,21 @@ import numpy as np
 import pytest
 from conftest import MakeConfig, static_parts
 
-from sparse_rl import envs
-from sparse_rl.agents import make_loop
 from sparse_rl.agents.replay import Transition
 from sparse_rl.agents.sac import gamma_heuristic, sample_action, td_target
 from sparse_rl.config import RunConfig
-from sparse_rl.costs import run_inputs
 from sparse_rl.diagnostics import global_norm
+from sparse_rl.experiment import prepare_pack
 from sparse_rl.pruning import apply_masks, surviving_counts
+from sparse_rl.pruning.masked import path_name
 
 KEY = jax.random.key(0)
 
 
 def start(config: RunConfig) -> tuple[Any, Any]:
     """The agent's functions and its state before the first update."""
-    loop = make_loop(config, envs.make(config.env.source, config.env.task))
-    return loop.agent, jax.jit(loop.agent.init)(KEY, run_inputs(config, loop))
+    loop, (run,) = prepare_pack([config])
+    return loop.agent, jax.jit(loop.agent.init)(KEY, run.inputs)
 
 
 def batch_of(n: int, seed: int = 1) -> Transition:
@@ -184,8 +183,8 @@ def test_critic_is_pruned_whether_or_not_the_actor_is(make_config: MakeConfig) -
 def test_mask_seed_and_seed_are_told_apart(make_config: MakeConfig) -> None:
     def drawn(key_seed: int, mask_seed: int) -> tuple[Any, Any]:
         config = make_config(sparsity=0.5, mask_seed=mask_seed)
-        loop = make_loop(config, envs.make(config.env.source, config.env.task))
-        state = jax.jit(loop.agent.init)(jax.random.key(key_seed), run_inputs(config, loop))
+        loop, (run,) = prepare_pack([config])
+        state = jax.jit(loop.agent.init)(jax.random.key(key_seed), run.inputs)
         return state.masks, state.actor["mean"]["kernel"]
 
     (masks, weights), (same_masks, other_weights) = drawn(0, 5), drawn(1, 5)
@@ -227,11 +226,11 @@ def test_counts_that_the_masks_must_meet_are_the_published_rule(make_config: Mak
     config = make_config(sparsity=0.9, width=32)
     _, state = start(config)
     shapes = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): mask.shape
+        path_name(path): mask.shape
         for path, mask in jax.tree_util.tree_leaves_with_path(state.masks["critic"])
     }
     kept = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): int(mask.sum())
+        path_name(path): int(mask.sum())
         for path, mask in jax.tree_util.tree_leaves_with_path(state.masks["critic"])
     }
     assert kept == surviving_counts(shapes, 0.9, "erdos_renyi")

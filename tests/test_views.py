@@ -7,7 +7,7 @@ import pytest
 from conftest import MakeConfig
 
 from sparse_rl import results, views
-from sparse_rl.experiment import train_pack
+from sparse_rl.experiment import prepare_pack, train_pack
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
@@ -17,7 +17,7 @@ def test_wandb_offline_shows_the_rows(
     pytest.importorskip("wandb", reason="extra wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     pack = [make_config(seed=seed) for seed in (0, 1)]
-    statuses = train_pack(pack, tmp_path, logging="wandb")
+    statuses = train_pack(prepare_pack(pack), tmp_path, logging="wandb")
     assert set(statuses.values()) == {"done"}
     for config in pack:
         (log,) = (tmp_path / config.run_id).rglob("*.wandb")

@@ -42,8 +42,6 @@ class OffPolicyAgent(NamedTuple):
     """``(state, probe batch) → health``."""
     parameters: Callable[[Any], Mapping[str, Any]]
     """``state → network → parameters`` of what is trained and pruned."""
-    masks: Callable[[Any], Mapping[str, Any]]
-    """``state → network → masks``."""
     passes: Mapping[str, int]
     """network → products with its weights that an update makes: forward passes, gradients with respect
     to weights, and gradients with respect to inputs, one each."""

@@ -26,7 +26,7 @@ class RunState(NamedTuple):
     replay: Replay
     envs: vector.VectorState
     key: Array
-    """The run's key; interaction i draws from ``fold_in(key, i)``."""
+    """The run's key: never drawn from; its children are named in :class:`Streams`."""
 
 
 class Streams:

@@ -8,6 +8,7 @@ import seaborn as sns
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sparse_rl.analysis.load import LAST_SHARE, final_values
 
@@ -55,8 +56,6 @@ def _line(ax: Axes, data: pd.DataFrame, x: str, y: str, palette: dict[float, Any
 
 
 def _legend(figure: Figure, palette: dict[float, Any], marker: str | None) -> None:
-    from matplotlib.lines import Line2D
-
     handles = [
         Line2D([], [], color=color, marker=marker, markersize=5, label=f"{sparsity:g}")
         for sparsity, color in palette.items()

@@ -7,8 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sparse_rl.experiment import Run, build_loop, default_layout, make_run, workers
-from sparse_rl.sweeps.grid import Pack
+from sparse_rl.experiment import PreparedPack, Run, default_layout, workers
 
 
 def console() -> Console:
@@ -23,22 +22,6 @@ def amount(value: float, unit: str = "") -> str:
         if value >= size:
             return f"{value / size:.3g}{prefix}{unit}"
     return f"{value:g}{unit}"
-
-
-def plan_packs(packs: Sequence[Pack]) -> list[list[Run]]:
-    """Count every pack's runs, without compiling anything."""
-    planned = []
-    for pack in packs:
-        loop = build_loop(pack[0])
-        counted: dict[tuple[float, float], Run] = {}
-        runs = []
-        for config in pack:
-            point = (config.actor_sparsity, config.critic_sparsity)
-            if point not in counted:
-                counted[point] = make_run(config, loop)
-            runs.append(counted[point]._replace(config=config))
-        planned.append(runs)
-    return planned
 
 
 def _rows(pack: list[Run]) -> list[tuple[str, ...]]:
@@ -88,9 +71,10 @@ def _setting(pack: list[Run]) -> str:
 
 
 def print_plan(
-    out: Console, planned: Sequence[list[Run]], finished: Mapping[str, str], study_dir: Path
+    out: Console, packs: Sequence[PreparedPack], finished: Mapping[str, str], study_dir: Path
 ) -> None:
     """Print runs, packs and costs. ``finished``: run_id → status of the runs to be skipped."""
+    planned = [pack.runs for pack in packs]
     runs = sum(len(pack) for pack in planned)
     out.print(f"{runs} runs in {len(planned)} packs (one compiled program each) → {study_dir}")
     for setting, group in itertools.groupby(planned, key=_setting):

@@ -3,13 +3,13 @@
 import math
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
 
+from sparse_rl.config import RunConfig
 from sparse_rl.experiment import Progress
 from sparse_rl.sweeps.grid import Pack
 
@@ -97,8 +97,7 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         )
 
 
-def label(number: int, packs: Sequence[Pack]) -> str:
-    """``pack 2/4 width 64 sparse``."""
-    first = packs[number][0]
-    kind = "sparse" if first.actor_sparsity or first.critic_sparsity else "dense"
-    return f"pack {number + 1}/{len(packs)} width {first.width} {kind}"
+def label(config: RunConfig) -> str:
+    """What tells a pack from the next: ``width 64 sparse``."""
+    kind = "sparse" if config.actor_sparsity or config.critic_sparsity else "dense"
+    return f"width {config.width} {kind}"

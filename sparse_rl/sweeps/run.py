@@ -12,10 +12,10 @@ from rich.console import Console
 
 from sparse_rl import results
 from sparse_rl.config import ConfigError, RunConfig, run_config
-from sparse_rl.experiment import Run, train_pack
+from sparse_rl.experiment import PreparedPack, prepare_pack, train_pack
 from sparse_rl.results import Status
-from sparse_rl.sweeps.grid import Pack, packs, unique
-from sparse_rl.sweeps.plan import console, plan_packs, print_plan
+from sparse_rl.sweeps.grid import packs, unique
+from sparse_rl.sweeps.plan import console, print_plan
 from sparse_rl.sweeps.progress import PackProgress, label
 from sparse_rl.views import VIEWS, check_available
 
@@ -46,8 +46,7 @@ def _settings(composed: DictConfig) -> dict[str, Any]:
 class Prepared(NamedTuple):
     """A checked sweep: what to train, and where it goes."""
 
-    planned: list[list[Run]]
-    """Packs of runs, with what each run costs."""
+    packs: list[PreparedPack]
     study_dir: Path
     plan: bool
     logging: str
@@ -70,7 +69,8 @@ def prepare(jobs: Sequence[DictConfig]) -> Prepared:
         raise ConfigError(f"plan={settings['plan']!r}; choose true or false")
     check_available(settings["logging"])
     study_dir = study_folder(settings["results_dir"], settings["name"])
-    return Prepared(plan_packs(packs(configs)), study_dir, settings["plan"], settings["logging"])
+    prepared = [prepare_pack(pack) for pack in packs(configs)]
+    return Prepared(prepared, study_dir, settings["plan"], settings["logging"])
 
 
 def sweep(jobs: Sequence[DictConfig]) -> int:
@@ -86,9 +86,9 @@ def sweep(jobs: Sequence[DictConfig]) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         print(f"sparse_rl.sweep: {error}", file=sys.stderr)
         return 2
-    configs = [run.config for pack in prepared.planned for run in pack]
+    configs = [run.config for pack in prepared.packs for run in pack.runs]
     finished = finished_runs(prepared.study_dir, configs)
-    print_plan(out, prepared.planned, finished, prepared.study_dir)
+    print_plan(out, prepared.packs, finished, prepared.study_dir)
     return 0 if prepared.plan else _train(out, prepared, finished)
 
 
@@ -98,14 +98,17 @@ def finished_runs(study_dir: Path, configs: Sequence[RunConfig]) -> dict[str, st
     return {i: r["status"] for i, r in records.items() if r and r["status"] in FINISHED}
 
 
-def _train_one(out: Console, name: str, pack: Pack, study_dir: Path, logging: str) -> dict[str, Status]:
-    with PackProgress(out, name, pack) as progress:
+def _train_one(
+    out: Console, name: str, pack: PreparedPack, study_dir: Path, logging: str
+) -> dict[str, Status]:
+    configs = [run.config for run in pack.runs]
+    with PackProgress(out, name, configs) as progress:
         try:
             return train_pack(pack, study_dir, logging=logging, watch=progress)
         except Exception as error:  # one pack's failure is not the end of the sweep
             reason = f"{type(error).__name__}: {error}"
             out.print(f"{name} failed: {reason}")
-            return dict.fromkeys((config.run_id for config in pack), "failed")
+            return dict.fromkeys((config.run_id for config in configs), "failed")
 
 
 def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
@@ -114,14 +117,14 @@ def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
 
 def _train(out: Console, prepared: Prepared, finished: dict[str, str]) -> int:
     statuses: dict[str, str] = dict(finished)
-    grouped = [[run.config for run in pack] for pack in prepared.planned]
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
-        for number, pack in enumerate(grouped):
-            waiting = [config for config in pack if config.run_id not in finished]
+        for number, pack in enumerate(prepared.packs, start=1):
+            waiting = [run for run in pack.runs if run.config.run_id not in finished]
             if waiting:
-                name = label(number, grouped)
-                statuses |= _train_one(out, name, waiting, prepared.study_dir, prepared.logging)
+                name = f"pack {number}/{len(prepared.packs)} {label(waiting[0].config)}"
+                pack = pack._replace(runs=waiting)
+                statuses |= _train_one(out, name, pack, prepared.study_dir, prepared.logging)
     except KeyboardInterrupt:
         out.print("interrupted: unfinished runs are marked preempted; the same command goes on")
         return 130
