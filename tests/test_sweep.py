@@ -99,6 +99,7 @@ def test_plan_prints_costs_and_trains_nothing(tmp_path: Path) -> None:
         (("agent=foo",), "sac_mlp"),
         (("name=../elsewhere",), "name='../elsewhere' is not allowed"),
         (("logging=tensorbord",), "choose one of none, wandb"),
+        (("name=a,b",), "name holds for the whole sweep; give one of a, b"),
         (("env.task=Pong",), "Pendulum-v1"),
     ],
 )

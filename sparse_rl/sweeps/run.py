@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from sparse_rl import results
-from sparse_rl.config import ConfigError, RunConfig, run_config
+from sparse_rl.config import SWEEP_KEYS, ConfigError, RunConfig, run_config
 from sparse_rl.experiment import PreparedPack, prepare_pack, train_pack
 from sparse_rl.results import Status
 from sparse_rl.sweeps.grid import packs, unique
@@ -63,6 +63,12 @@ def prepare(jobs: Sequence[DictConfig]) -> Prepared:
     every = [_settings(job) for job in jobs]
     configs = unique(run_config(settings) for settings in every)
     settings = every[0]
+    for key in SWEEP_KEYS:
+        values = {str(one[key]) for one in every}
+        if len(values) > 1:
+            raise ConfigError(
+                f"{key} holds for the whole sweep; give one of {', '.join(sorted(values))}"
+            )
     if settings["logging"] not in VIEWS:
         raise ConfigError(f"logging={settings['logging']!r}; choose one of {', '.join(VIEWS)}")
     if not isinstance(settings["plan"], bool):
