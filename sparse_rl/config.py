@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from sparse_rl.pruning import Distribution, Pattern
+from sparse_rl.pruning import Distribution, Pattern, Storage, StorageChoice, choose_storage
 
 
 class ConfigError(ValueError):
@@ -89,8 +89,9 @@ class PruningConfig:
 
     pattern: Pattern = "unstructured"
     distribution: Distribution = "erdos_renyi"
-    storage: Literal["auto", "masked"] = "auto"
+    storage: Literal["auto"] | Storage = "auto"
     min_fan_in: int = _at_least(0, default=1)
+    block_fan_in: int = _at_least(1, default=1)
     actor_sparsity: float | None = _share(default=None)
     critic_sparsity: float | None = _share(default=None)
 
@@ -146,6 +147,16 @@ class RunConfig:
     @property
     def critic_sparsity(self) -> float:
         return self.sparsity if self.pruning.critic_sparsity is None else self.pruning.critic_sparsity
+
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """Network → share of its prunable weights to remove."""
+        return {"actor": self.actor_sparsity, "critic": self.critic_sparsity}
+
+    @property
+    def storage(self) -> StorageChoice:
+        """How pruned tensors are held, and why."""
+        return choose_storage(self.pruning.storage, self.pruning.pattern, self.width)
 
     @property
     def run_id(self) -> str:
@@ -288,4 +299,8 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
         _default_eval_every(data, min(env.eval_every, data["env_steps"]))
     config: RunConfig = _build(RunConfig, data, "")
     _check_multiples(config)
+    try:
+        config.storage  # noqa: B018
+    except ValueError as error:
+        raise ConfigError(f"pruning.{error}") from None
     return config

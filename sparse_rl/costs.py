@@ -1,5 +1,7 @@
 """What a run costs, counted from shapes before anything is compiled."""
 
+import bisect
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,14 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_rl.agents import OffPolicyLoop, RunInputs, RunState
+from sparse_rl.agents import OffPolicyLoop, RunInputs, RunState, make_loop
 from sparse_rl.agents.contract import WEIGHT_TRAFFIC
-from sparse_rl.config import RunConfig
+from sparse_rl.config import ConfigError, RunConfig
+from sparse_rl.envs import Env
 from sparse_rl.pruning import (
+    BlockError,
     ParameterCounts,
     parameter_counts,
+    plan_budget,
     prunable_shapes,
-    surviving_counts,
+    survivors,
 )
 
 
@@ -31,9 +36,9 @@ class Costs(NamedTuple):
     flops_per_update_dense: int
     """The same with every weight."""
     bytes_per_update: int
-    """Memory traffic of the stored weights, moments and targets: a floor, without activations."""
+    """Memory traffic of weights, moments and targets as stored: a floor, without activations."""
     state_bytes: int
-    """What the agent stores: parameters, moments, targets, masks."""
+    """What the agent stores: parameters, moments, targets, and where the surviving weights are."""
     replay_bytes: int
     """The replay buffer."""
 
@@ -55,26 +60,61 @@ def _nbytes(tree: Any) -> int:
     return sum(leaf_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def sparsities(config: RunConfig) -> dict[str, float]:
-    """Network → share of its prunable weights to remove."""
-    return {"actor": config.actor_sparsity, "critic": config.critic_sparsity}
+def _dense_networks(loop: OffPolicyLoop) -> Mapping[str, Any]:
+    """Shapes of the networks' parameters, nothing removed."""
+    unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), {"actor": {}, "critic": {}})
+    return loop.agent.parameters(jax.eval_shape(loop.init, unpruned).agent)
 
 
-def _run_inputs(config: RunConfig, networks: Mapping[str, Any]) -> RunInputs:
-    """The arrays that tell this run from the others of its pack.
+def _budgets(config: RunConfig, networks: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """A network that is not pruned has no budget, so no supports: its program is the dense one."""
+    return {
+        name: plan_budget(
+            prunable_shapes(networks[name]) if sparsity else {},
+            sparsity,
+            distribution=config.pruning.distribution,
+            pattern=config.pruning.pattern,
+            storage=config.storage.storage,
+            block_fan_in=config.pruning.block_fan_in,
+        )
+        for name, sparsity in config.sparsities.items()
+    }
 
-    A network that is not pruned has no counts, so it gets no masks: its program is the dense one.
+
+def _width_with_blocks(config: RunConfig, env: Env) -> int:
+    """The least width whose layers all have blocks at this sparsity."""
+
+    def works(width: int) -> bool:
+        wider = dataclasses.replace(config, width=width)
+        try:
+            _budgets(wider, _dense_networks(make_loop(wider, env)))
+        except BlockError:
+            return False
+        return True
+
+    high = config.width
+    while not works(high):
+        high *= 2
+    widths = range(config.width, high + 1)
+    return widths[bisect.bisect_left(widths, True, key=works)]
+
+
+def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env) -> RunInputs:
+    """What tells this run from the others of its pack.
+
+    Raises:
+        ConfigError: a layer is too small for blocks at this sparsity.
     """
-    surviving: dict[str, Mapping[str, Any]] = {}
-    for name, sparsity in sparsities(config).items():
-        shapes = prunable_shapes(networks[name]) if sparsity else {}
-        counts = surviving_counts(shapes, sparsity, config.pruning.distribution)
-        surviving[name] = {path: np.int32(count) for path, count in counts.items()}
+    try:
+        budgets = _budgets(config, networks)
+    except BlockError as error:
+        wide = _width_with_blocks(config, env)
+        raise ConfigError(f"pruning=block, width={config.width}, {error}, or width={wide}") from None
     return RunInputs(
         np.uint32(config.seed),
         np.uint32(config.mask_seed),
         np.float32(config.agent.learning_rate),
-        surviving,
+        budgets,
     )
 
 
@@ -85,24 +125,31 @@ def total_updates(loop: OffPolicyLoop) -> int:
     return (config.interactions - config.random_interactions) * numerator // denominator
 
 
-def _costs(loop: OffPolicyLoop, inputs: RunInputs, state: RunState) -> Costs:
-    """Count what a run costs.
+def _costs(
+    loop: OffPolicyLoop, inputs: RunInputs, state: RunState, networks: Mapping[str, Any]
+) -> Costs:
+    """Count what a run costs. ``networks`` are the dense ones.
 
     A forward pass reads every surviving weight once (2 FLOPs per weight and sample); the gradient
     with respect to the weights costs as much, and so does the one with respect to the inputs. The
     agent's ``passes`` say how many of these an update makes per network.
     """
     batch_size = loop.config.agent.batch_size
+    storage = loop.config.storage.storage
+    stored = loop.agent.parameters(state.agent)
     parameters, sparse, dense, traffic = {}, 0, 0, 0
-    for name, network in loop.agent.parameters(state.agent).items():
+    for name, network in networks.items():
         total = parameter_counts({}, network).total
-        prunable = sum(math.prod(shape) for shape in prunable_shapes(network).values())
-        kept = int(sum(inputs.surviving[name].values())) if inputs.surviving[name] else prunable
-        parameters[name] = ParameterCounts(total, total - prunable + kept)
+        sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
+        budget = inputs.budgets[name]
+        removed = sum(sizes[path] - survivors(kept) for path, kept in budget.items())
+        parameters[name] = ParameterCounts(total, total - removed)
         passes = loop.agent.passes[name]
-        sparse += 2 * kept * passes * batch_size
-        dense += 2 * prunable * passes * batch_size
-        traffic += 4 * total * (passes + WEIGHT_TRAFFIC[name in loop.agent.with_target])
+        sparse += 2 * (sum(sizes.values()) - removed) * passes * batch_size
+        dense += 2 * sum(sizes.values()) * passes * batch_size
+        multiplied = _nbytes(stored[name]) if storage == "block" else _nbytes(network)
+        updated = _nbytes(stored[name]) * WEIGHT_TRAFFIC[name in loop.agent.with_target]
+        traffic += multiplied * passes + updated
     return Costs(
         parameters=parameters,
         updates=total_updates(loop),
@@ -116,8 +163,7 @@ def _costs(loop: OffPolicyLoop, inputs: RunInputs, state: RunState) -> Costs:
 
 def count(configs: Sequence[RunConfig], loop: OffPolicyLoop) -> list[tuple[RunInputs, Costs]]:
     """Inputs and costs of a pack's runs. Shapes are the pack's: they are traced once, not per run."""
-    unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), {"actor": {}, "critic": {}})
-    networks = loop.agent.parameters(jax.eval_shape(loop.init, unpruned).agent)
-    inputs = [_run_inputs(config, networks) for config in configs]
+    networks = _dense_networks(loop)
+    inputs = [_run_inputs(config, networks, loop.env) for config in configs]
     state = jax.eval_shape(loop.init, inputs[0])
-    return [(each, _costs(loop, each, state)) for each in inputs]
+    return [(each, _costs(loop, each, state, networks)) for each in inputs]

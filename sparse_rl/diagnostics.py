@@ -12,6 +12,7 @@ from jax import Array
 
 from sparse_rl.config import DiagnosticsConfig
 from sparse_rl.networks import ACTIVATION
+from sparse_rl.pruning import apply, connected_units
 
 
 class Dormancy(NamedTuple):
@@ -52,16 +53,10 @@ def dormancy(
     return Dormancy(layers, dormant / jnp.maximum(alive, 1.0), 1.0 - alive / max(units, 1))
 
 
-def connected_units(masks: Any, layer: str, units: int) -> Array:
-    """bool ``[units]``: which units of the dense layer ``layer`` keep at least one input."""
-    mask = masks[layer]["kernel"] if masks is not None else None
-    return jnp.ones(units, bool) if mask is None else jnp.any(mask, axis=0)
-
-
 def global_norm(tree: Any) -> Array:
     """L2 norm of all numbers in a pytree, as one vector.
 
-    Pruned places hold exact zeros in parameters and gradients, so they do not count.
+    Pruned places of parameters and gradients hold exact zeros or do not exist, so they do not count.
     """
     return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), jnp.float32(0)))
 
@@ -91,7 +86,7 @@ def effective_rank(features: Array, threshold: float = 0.01) -> Array:
 def network_health(
     network: Any,
     members: Mapping[str, Any],
-    masks: Mapping[str, Any],
+    supports: Mapping[str, Any],
     inputs: tuple[Array, ...],
     settings: DiagnosticsConfig,
 ) -> dict[tuple[str, str], Array]:
@@ -100,7 +95,7 @@ def network_health(
     Args:
         network: flax module that sows ``activations`` and ``features`` (:mod:`sparse_rl.networks`).
         members: label → parameters; the label ``""`` for a network that is no ensemble.
-        masks: label → masks (``None`` where dense).
+        supports: label → supports of its parameters.
         inputs: what the network is applied to, float32 ``[samples, …]`` each.
         settings: thresholds.
 
@@ -111,16 +106,16 @@ def network_health(
     connected: dict[str, Array] = {}
     norms, ranks = [], []
     for label, params in members.items():
-        _, sown = network.apply({"params": params}, *inputs, mutable=["activations", "features"])
+        collections = ["activations", "features"]
+        _, sown = apply(network, params, supports[label], *inputs, mutable=collections)
         (features,) = sown["features"]["trunk"]["trunk"]
         norms.append(feature_norm(features))
         ranks.append(effective_rank(features, settings.srank_threshold))
-        mask = masks[label]
         for name, (value,) in sown["activations"]["trunk"].items():
             layer = name.removesuffix(ACTIVATION)
-            trunk = None if mask is None else mask["trunk"]
+            support = supports[label]["trunk"][layer]["kernel"]
             activations[f"{label}/{layer}"] = value
-            connected[f"{label}/{layer}"] = connected_units(trunk, layer, value.shape[-1])
+            connected[f"{label}/{layer}"] = connected_units(support, value.shape[-1])
     found = dormancy(activations, connected, settings.dormant_threshold)
     health = {("dormant_ratio", f"/{k.strip('/')}"): v for k, v in found.layers.items()}
     health["dormant_ratio", ""] = found.network

@@ -1,9 +1,13 @@
 """Networks with one width parameter each, and their parameter counts in closed form.
 
 Every network sows two collections that diagnostics read: ``activations`` (each nonlinearity's output,
-named after the dense layer that feeds it) and ``features`` (what the heads see).
+named after the dense layer that feeds it) and ``features`` (what the heads see), float32 ``[n, units]``.
+
+A trunk computes on ``[n, units]``, or, ``feature_major``, on ``[units, n]``: the same function with the
+same parameters, in the layout that products with blocks want.
 """
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -18,6 +22,20 @@ ACTIVATION = "_activation"
 """Suffix of a sown activation: a name that flax does not already use for the dense layer."""
 
 
+class Dense(nn.Dense):
+    """A dense layer that may compute on ``[inputs, n]`` → ``[units, n]``."""
+
+    feature_major: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        if not self.feature_major:
+            return super().__call__(x)
+        kernel = self.param("kernel", self.kernel_init, (x.shape[0], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
+        return kernel.T @ x + bias[:, None]
+
+
 class SimbaTrunk(nn.Module):
     """SimBa (Lee et al. 2024, arXiv 2410.09754, §4): pre-norm residual blocks of width W.
 
@@ -27,17 +45,22 @@ class SimbaTrunk(nn.Module):
 
     width: int
     blocks: int
+    feature_major: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.Dense(self.width, kernel_init=nn.initializers.orthogonal(1.0), name="embed")(x)
+        units = 0 if self.feature_major else -1  # the axis of the units
+        dense = functools.partial(Dense, feature_major=self.feature_major)
+        norm = functools.partial(nn.LayerNorm, reduction_axes=units, feature_axes=units)
+        he = nn.initializers.he_normal()
+        x = jnp.moveaxis(x, -1, units)
+        x = dense(self.width, kernel_init=nn.initializers.orthogonal(1.0), name="embed")(x)
         for b in range(self.blocks):
-            he = nn.initializers.he_normal()
-            h = nn.LayerNorm(name=f"block_{b}_norm")(x)
-            h = nn.relu(nn.Dense(4 * self.width, kernel_init=he, name=f"block_{b}_expand")(h))
-            self.sow("activations", f"block_{b}_expand" + ACTIVATION, h)
-            x = x + nn.Dense(self.width, kernel_init=he, name=f"block_{b}_project")(h)
-        x = nn.LayerNorm(name="norm")(x)
+            h = norm(name=f"block_{b}_norm")(x)
+            h = nn.relu(dense(4 * self.width, kernel_init=he, name=f"block_{b}_expand")(h))
+            self.sow("activations", f"block_{b}_expand" + ACTIVATION, jnp.moveaxis(h, units, -1))
+            x = x + dense(self.width, kernel_init=he, name=f"block_{b}_project")(h)
+        x = jnp.moveaxis(norm(name="norm")(x), units, -1)
         self.sow("features", "trunk", x)
         return x
 
@@ -46,19 +69,28 @@ class MlpTrunk(nn.Module):
     """Two hidden ReLU layers of width W, orthogonal(√2). Maps float32 ``[n, d]`` to ``[n, W]``."""
 
     width: int
+    feature_major: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        units = 0 if self.feature_major else -1  # the axis of the units
         init = nn.initializers.orthogonal(jnp.sqrt(2.0))
+        x = jnp.moveaxis(x, -1, units)
         for i in range(MLP_LAYERS):
-            x = nn.relu(nn.Dense(self.width, kernel_init=init, name=f"dense_{i}")(x))
-            self.sow("activations", f"dense_{i}" + ACTIVATION, x)
+            dense = Dense(
+                self.width, kernel_init=init, name=f"dense_{i}", feature_major=self.feature_major
+            )
+            x = nn.relu(dense(x))
+            self.sow("activations", f"dense_{i}" + ACTIVATION, jnp.moveaxis(x, units, -1))
+        x = jnp.moveaxis(x, units, -1)
         self.sow("features", "trunk", x)
         return x
 
 
-def _trunk(kind: Kind, width: int, blocks: int) -> nn.Module:
-    return SimbaTrunk(width, blocks, name="trunk") if kind == "simba" else MlpTrunk(width, name="trunk")
+def _trunk(kind: Kind, width: int, blocks: int, feature_major: bool) -> nn.Module:
+    if kind == "simba":
+        return SimbaTrunk(width, blocks, feature_major, name="trunk")
+    return MlpTrunk(width, feature_major, name="trunk")
 
 
 class Critic(nn.Module):
@@ -67,10 +99,12 @@ class Critic(nn.Module):
     kind: Kind
     width: int
     blocks: int
+    feature_major: bool = False
 
     @nn.compact
     def __call__(self, observation: Array, action: Array) -> Array:
-        x = _trunk(self.kind, self.width, self.blocks)(jnp.concatenate([observation, action], axis=-1))
+        x = jnp.concatenate([observation, action], axis=-1)
+        x = _trunk(self.kind, self.width, self.blocks, self.feature_major)(x)
         return nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="value")(x)[..., 0]
 
 
@@ -84,10 +118,11 @@ class GaussianActor(nn.Module):
     width: int
     blocks: int
     action_size: int
+    feature_major: bool = False
 
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
-        x = _trunk(self.kind, self.width, self.blocks)(observation)
+        x = _trunk(self.kind, self.width, self.blocks, self.feature_major)(observation)
         init = nn.initializers.orthogonal(1.0)
         mean = nn.Dense(self.action_size, kernel_init=init, name="mean")(x)
         raw = nn.Dense(self.action_size, kernel_init=init, name="log_std")(x)

@@ -63,7 +63,7 @@ def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
         "critic_sparsity": config.critic_sparsity,
         "pattern": config.pruning.pattern,
         "distribution": config.pruning.distribution,
-        "storage": "masked",
+        "storage": config.storage.storage,
         "learning_rate": config.agent.learning_rate,
         "seed": config.seed,
         "mask_seed": config.mask_seed,

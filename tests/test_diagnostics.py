@@ -8,7 +8,7 @@ import pytest
 from sparse_rl.config import DiagnosticsConfig
 from sparse_rl.diagnostics import dormancy, effective_rank, feature_norm, global_norm, network_health
 from sparse_rl.networks import Critic, Kind
-from sparse_rl.pruning import apply_masks, random_masks
+from sparse_rl.pruning import prune, restore
 
 KEY = jax.random.key(0)
 
@@ -50,26 +50,28 @@ def test_a_dead_relu_network_is_all_dormant(kind: Kind) -> None:
         if layer.endswith("expand") or layer.startswith("dense"):
             params["trunk"][layer]["bias"] -= 1e3
     inputs = (observation, action)
-    health = network_health(network, {"": params}, {"": None}, inputs, DiagnosticsConfig())
+    nowhere = jax.tree.map(lambda leaf: None, params)
+    health = network_health(network, {"": params}, {"": nowhere}, inputs, DiagnosticsConfig())
     assert health["dormant_ratio", ""] == 1.0
     layers = {rest: v for (name, rest), v in health.items() if name == "dormant_ratio" and rest}
     assert len(layers) == 2
     assert all(value == 1.0 for value in layers.values())
 
 
-def test_a_fresh_network_is_healthy_and_counts_its_disconnected_units() -> None:
+@pytest.mark.parametrize("storage", ["masked", "compact"])
+def test_a_fresh_network_is_healthy_and_counts_its_disconnected_units(storage: str) -> None:
     network = Critic("simba", 32, 1)
     observation, action = jax.random.normal(KEY, (256, 3)), jax.random.normal(KEY, (256, 1))
     params = network.init(KEY, observation, action)["params"]
     inputs = (observation, action)
-    dense = network_health(network, {"": params}, {"": None}, inputs, DiagnosticsConfig())
+    nowhere = jax.tree.map(lambda leaf: None, params)
+    dense = network_health(network, {"": params}, {"": nowhere}, inputs, DiagnosticsConfig())
     assert 0.0 <= dense["dormant_ratio", ""] < 0.1
     assert dense["disconnected_ratio", ""] == 0.0
-    masks = random_masks(KEY, params, 0.99, distribution="uniform")
-    sparse = network_health(
-        network, {"": apply_masks(masks, params)}, {"": masks}, inputs, DiagnosticsConfig()
-    )
-    connected = np.asarray(masks["trunk"]["block_0_expand"]["kernel"].any(axis=0))
+    pruned, supports = prune(KEY, params, 0.99, distribution="uniform", storage=storage)
+    sparse = network_health(network, {"": pruned}, {"": supports}, inputs, DiagnosticsConfig())
+    kernel = restore(supports, pruned)["trunk"]["block_0_expand"]["kernel"]
+    connected = np.asarray((kernel != 0).any(axis=0))
     assert sparse["disconnected_ratio", ""] == pytest.approx(1 - connected.mean())
     assert sparse["disconnected_ratio", ""] > 0.5
 

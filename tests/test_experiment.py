@@ -17,7 +17,8 @@ from conftest import MakeConfig
 from sparse_rl import experiment, results
 from sparse_rl.config import RunConfig
 from sparse_rl.experiment import Progress, compile_programs, prepare_pack, train_pack
-from sparse_rl.pruning.masked import path_name
+from sparse_rl.pruning import support_masks
+from sparse_rl.pruning.tree import path_name
 from sparse_rl.sweeps.grid import packs
 
 TIMES = ["wall_time"]
@@ -182,7 +183,7 @@ def test_a_sparse_run_does_not_silently_train_dense(make_config: MakeConfig) -> 
     programs = compile_programs(loop, [run.inputs], "map")
     state, _ = programs.chunk(np.int32(0), programs.init(run.inputs))
     networks = loop.agent.parameters(state.agent)
-    for name, counts in run.inputs.surviving.items():
+    for name, counts in run.inputs.budgets.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(networks[name]):
             key = path_name(path)
             if key in counts:
@@ -264,7 +265,7 @@ def test_costs_are_the_real_counts(make_config: MakeConfig, sparsity: float) -> 
     config = make_config(sparsity=sparsity, width=24)
     loop, (run,) = prepare_pack([config])
     cost, state = run.costs, jax.jit(loop.init)(run.inputs)
-    networks, masks = loop.agent.parameters(state.agent), state.agent.masks
+    networks, masks = loop.agent.parameters(state.agent), support_masks(state.agent.supports)
     for name in networks:
         total = sum(leaf.size for leaf in jax.tree.leaves(networks[name]))
         pruned = sum(int((~m).sum()) for m in jax.tree.leaves(masks[name]))

@@ -13,8 +13,9 @@ from sparse_rl.agents.sac import gamma_heuristic, sample_action, td_target
 from sparse_rl.config import RunConfig
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.experiment import prepare_pack
-from sparse_rl.pruning import apply_masks, surviving_counts
-from sparse_rl.pruning.masked import path_name
+from sparse_rl.pruning import store, support_masks, surviving_counts
+from sparse_rl.pruning.storage import Masked
+from sparse_rl.pruning.tree import path_name
 
 KEY = jax.random.key(0)
 
@@ -130,10 +131,11 @@ def test_a_pruned_weight_does_not_exist(
     )
     agent, state = start(config)
     update = jax.jit(agent.update)
+    masks = support_masks(state.supports)
     for i in range(31):
         for network in ("actor", "critic"):
             for name, tree in stored_copies(state, network).items():
-                gone = places(state.masks[network], tree)
+                gone = places(masks[network], tree)
                 assert gone.size > 0
                 assert not gone.any(), f"{network} {name} after {i} updates"
         state, _ = update(state, batch_of(32, seed=i), jax.random.key(i))
@@ -152,31 +154,32 @@ def test_gradient_norms_count_surviving_weights_only(make_config: MakeConfig) ->
 
 def test_sparsity_zero_is_bitwise_the_dense_program(make_config: MakeConfig) -> None:
     agent, state = start(make_config(sparsity=0.0))
-    assert not jax.tree.leaves(state.masks)
-    dense = state._replace(masks={"actor": None, "critic": {"0": None}})
+    assert not jax.tree.leaves(state.supports)
+    dense = state._replace(supports={"actor": None, "critic": {"0": None}})
     ones = jax.tree.map(
-        lambda p: jnp.ones(p.shape, bool), {"actor": state.actor, "critic": state.critic}
+        lambda p: Masked(jnp.ones(p.shape, bool)), {"actor": state.actor, "critic": state.critic}
     )
-    masked = state._replace(masks=ones)
+    masked = state._replace(supports=ones)
     update = jax.jit(agent.update)
     for i in range(5):
         batch, key = batch_of(32, seed=i), jax.random.key(i)
         state, dense, masked = (update(s, batch, key)[0] for s in (state, dense, masked))
-    jax.tree.map(np.testing.assert_array_equal, state._replace(masks=0), dense._replace(masks=0))
+    jax.tree.map(np.testing.assert_array_equal, state._replace(supports=0), dense._replace(supports=0))
     # and masks that are all true say the same, but for the order in which a product is rounded
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
-        state._replace(masks=0),
-        masked._replace(masks=0),
+        state._replace(supports=0),
+        masked._replace(supports=0),
     )
 
 
 def test_critic_is_pruned_whether_or_not_the_actor_is(make_config: MakeConfig) -> None:
     config = make_config(pruning={"actor_sparsity": 0.0, "critic_sparsity": 0.7})
     _, state = start(config)
-    assert not jax.tree.leaves(state.masks["actor"])
-    kept = sum(int(mask.sum()) for mask in jax.tree.leaves(state.masks["critic"]))
-    size = sum(mask.size for mask in jax.tree.leaves(state.masks["critic"]))
+    assert not jax.tree.leaves(state.supports["actor"])
+    masks = jax.tree.leaves(support_masks(state.supports["critic"]))
+    kept = sum(int(mask.sum()) for mask in masks)
+    size = sum(mask.size for mask in masks)
     assert kept == round(0.3 * size)
 
 
@@ -185,7 +188,7 @@ def test_mask_seed_and_seed_are_told_apart(make_config: MakeConfig) -> None:
         config = make_config(sparsity=0.5, mask_seed=mask_seed)
         loop, (run,) = prepare_pack([config])
         state = jax.jit(loop.agent.init)(jax.random.key(key_seed), run.inputs)
-        return state.masks, state.actor["mean"]["kernel"]
+        return support_masks(state.supports), state.actor["mean"]["kernel"]
 
     (masks, weights), (same_masks, other_weights) = drawn(0, 5), drawn(1, 5)
     jax.tree.map(np.testing.assert_array_equal, masks, same_masks)
@@ -204,11 +207,8 @@ def test_actor_and_critic_do_not_share_a_mask_key(make_config: MakeConfig) -> No
         agent={"actor_width_ratio": 1.0, "clipped_double_q": True},
     )
     _, state = start(config)
-    layers = [
-        state.masks["actor"]["trunk"],
-        state.masks["critic"]["0"]["trunk"],
-        state.masks["critic"]["1"]["trunk"],
-    ]
+    masks = support_masks(state.supports)
+    layers = [masks["actor"]["trunk"], masks["critic"]["0"]["trunk"], masks["critic"]["1"]["trunk"]]
     one, two, three = (np.asarray(layer["block_0_expand"]["kernel"]) for layer in layers)
     assert (one != two).any()
     assert (two != three).any()
@@ -218,19 +218,14 @@ def test_dense_and_sparse_start_from_the_same_weights(make_config: MakeConfig) -
     _, dense = start(make_config(sparsity=0.0))
     _, sparse = start(make_config(sparsity=0.9))
     jax.tree.map(
-        np.testing.assert_array_equal, sparse.critic, apply_masks(sparse.masks["critic"], dense.critic)
+        np.testing.assert_array_equal, sparse.critic, store(sparse.supports["critic"], dense.critic)
     )
 
 
 def test_counts_that_the_masks_must_meet_are_the_published_rule(make_config: MakeConfig) -> None:
     config = make_config(sparsity=0.9, width=32)
     _, state = start(config)
-    shapes = {
-        path_name(path): mask.shape
-        for path, mask in jax.tree_util.tree_leaves_with_path(state.masks["critic"])
-    }
-    kept = {
-        path_name(path): int(mask.sum())
-        for path, mask in jax.tree_util.tree_leaves_with_path(state.masks["critic"])
-    }
+    masks = jax.tree_util.tree_leaves_with_path(support_masks(state.supports["critic"]))
+    shapes = {path_name(path): mask.shape for path, mask in masks}
+    kept = {path_name(path): int(mask.sum()) for path, mask in masks}
     assert kept == surviving_counts(shapes, 0.9, "erdos_renyi")

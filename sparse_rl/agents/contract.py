@@ -23,15 +23,16 @@ class RunInputs(NamedTuple):
     """uint32: everything random about the masks."""
     learning_rate: Any
     """float32."""
-    surviving: Mapping[str, Mapping[str, Any]]
-    """network → path → int32: exact numbers of surviving weights; empty for a dense network."""
+    budgets: Mapping[str, Mapping[str, Any]]
+    """network → path → what the tensor keeps (:func:`sparse_rl.pruning.plan_budget`); empty for a dense
+    network. Numbers of survivors are int32 arrays, but where they decide shapes they are static."""
 
 
 class OffPolicyAgent(NamedTuple):
     """The functions that the off-policy loop drives. Observations arrive normalised."""
 
     init: Callable[[Array, RunInputs], Any]
-    """``(key, inputs) → state``: parameters (masked), optimiser, targets, masks."""
+    """``(key, inputs) → state``: parameters (pruned), their supports, optimiser, targets."""
     act: Callable[[Any, Array, Array], Array]
     """``(state, [n, o], key) → [n, a]`` in [−1, 1]: exploring."""
     act_greedily: Callable[[Any, Array], Array]

@@ -18,7 +18,7 @@ from sparse_rl.config import DiagnosticsConfig, PruningConfig, RunConfig, SacCon
 from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.envs import Env
 from sparse_rl.networks import Critic, GaussianActor
-from sparse_rl.pruning import apply_masks, masks_from_counts
+from sparse_rl.pruning import Storage, apply, draw_supports, store
 
 Params = Any
 
@@ -27,7 +27,7 @@ MASK_STREAM = 0x6D61736B
 
 
 class SacState(NamedTuple):
-    """Everything SAC carries from update to update. ``None`` masks mean a dense program."""
+    """Everything SAC carries from update to update."""
 
     actor: Params
     critic: dict[str, Params]
@@ -35,7 +35,8 @@ class SacState(NamedTuple):
     target: dict[str, Params]
     log_temperature: Array
     optimisers: dict[str, optax.OptState]
-    masks: dict[str, Any]
+    supports: dict[str, Any]
+    """network → supports of its parameters; the target shares the critic's."""
     learning_rate: Array
 
 
@@ -72,9 +73,18 @@ def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array
     return jnp.tanh(u), jnp.sum(gaussian - squash, axis=-1)
 
 
-def _values(sac: Sac, critics: dict[str, Params], observation: Array, action: Array) -> Array:
+def _policy(sac: Sac, actor: Params, state: SacState, observation: Array) -> tuple[Array, Array]:
+    """Mean and log standard deviation before tanh: 2 × ``[n, a]``."""
+    return apply(sac.actor, actor, state.supports["actor"], observation)
+
+
+def _values(
+    sac: Sac, critics: dict[str, Params], state: SacState, observation: Array, action: Array
+) -> Array:
     """Q of every critic: ``[critics, n]``."""
-    return jnp.stack([sac.critic.apply({"params": p}, observation, action) for p in critics.values()])
+    supports = state.supports["critic"]
+    values = [apply(sac.critic, p, supports[i], observation, action) for i, p in critics.items()]
+    return jnp.stack(values)
 
 
 def _adamw(sac: Sac, learning_rate: Array) -> optax.GradientTransformation:
@@ -89,7 +99,12 @@ def _descend(
 
 
 def _init(
-    sac: Sac, pruning: PruningConfig, sizes: tuple[int, int], key: Array, inputs: RunInputs
+    sac: Sac,
+    pruning: PruningConfig,
+    storage: Storage,
+    sizes: tuple[int, int],
+    key: Array,
+    inputs: RunInputs,
 ) -> SacState:
     """Initialise, then prune: the weights depend on the seed alone, the masks on the mask seed."""
     observation, action = jnp.zeros((1, sizes[0])), jnp.zeros((1, sizes[1]))
@@ -101,17 +116,18 @@ def _init(
     }
     networks: dict[str, Any] = {"actor": actor, "critic": critic}
     mask_key = jax.random.fold_in(jax.random.key(inputs.mask_seed), MASK_STREAM)
-    masks = {
-        name: masks_from_counts(
+    supports = {
+        name: draw_supports(
             jax.random.fold_in(mask_key, i),
             networks[name],
-            inputs.surviving[name],
+            inputs.budgets[name],
             pattern=pruning.pattern,
+            storage=storage,
             min_fan_in=pruning.min_fan_in,
         )
         for i, name in enumerate(networks)
     }
-    pruned = {name: apply_masks(masks[name], networks[name]) for name in networks}
+    pruned = store(supports, networks)
     log_temperature = jnp.log(jnp.float32(sac.config.initial_temperature))
     adamw = _adamw(sac, inputs.learning_rate)
     optimisers = {name: adamw.init(pruned[name]) for name in pruned}
@@ -119,7 +135,7 @@ def _init(
     target = jax.tree.map(jnp.copy, pruned["critic"])
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
     return SacState(
-        pruned["actor"], pruned["critic"], target, log_temperature, optimisers, masks, learning_rate
+        pruned["actor"], pruned["critic"], target, log_temperature, optimisers, supports, learning_rate
     )
 
 
@@ -127,9 +143,9 @@ def _actor_loss(
     sac: Sac, actor: Params, state: SacState, observation: Array, key: Array
 ) -> tuple[Array, Array]:
     """E[α log π(a|s) − min Q(s, a)], a ~ π (Haarnoja et al. 2018, eq. 7); also the entropy."""
-    mean, log_std = sac.actor.apply({"params": actor}, observation)
+    mean, log_std = _policy(sac, actor, state, observation)
     action, log_prob = sample_action(mean, log_std, key)
-    value = jnp.min(_values(sac, state.critic, observation, action), axis=0)
+    value = jnp.min(_values(sac, state.critic, state, observation, action), axis=0)
     temperature = jnp.exp(state.log_temperature)
     return jnp.mean(temperature * log_prob - value), -jnp.mean(log_prob)
 
@@ -141,24 +157,26 @@ def _temperature_loss(log_temperature: Array, entropy: Array, target_entropy: fl
 
 def td_target(sac: Sac, state: SacState, batch: Transition, key: Array) -> Array:
     """r + γ (1 − terminated) (min Q'(s', a') − α log π(a'|s')): float32 ``[n]`` (eq. 3 and 5)."""
-    mean, log_std = sac.actor.apply({"params": state.actor}, batch.next_observation)
+    mean, log_std = _policy(sac, state.actor, state, batch.next_observation)
     action, log_prob = sample_action(mean, log_std, key)
-    value = jnp.min(_values(sac, state.target, batch.next_observation, action), axis=0)
+    value = jnp.min(_values(sac, state.target, state, batch.next_observation, action), axis=0)
     soft_value = value - jnp.exp(state.log_temperature) * log_prob
     return batch.reward + sac.discount * jnp.where(batch.terminated, 0.0, soft_value)
 
 
-def _critic_loss(sac: Sac, critic: Params, batch: Transition, target: Array) -> tuple[Array, Array]:
+def _critic_loss(
+    sac: Sac, critic: Params, state: SacState, batch: Transition, target: Array
+) -> tuple[Array, Array]:
     """Mean over the batch of Σ over critics of (Q − y)²; also the mean value."""
-    values = _values(sac, critic, batch.observation, batch.action)
+    values = _values(sac, critic, state, batch.observation, batch.action)
     return jnp.mean(jnp.sum(jnp.square(values - target), axis=0)), jnp.mean(values)
 
 
 def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[SacState, Metrics]:
     """One step: actor, then temperature, then critic, then target, each seeing what came before.
 
-    Only gradients are masked. Parameters start masked, so moments, weight decay and the target's
-    moving average have nothing to move at a pruned place.
+    Parameters start pruned and gradients come pruned, so moments, weight decay and the target's moving
+    average have nothing to move at a pruned place.
     """
     key_actor, key_target = jax.random.split(key)
     adamw = _adamw(sac, state.learning_rate)
@@ -167,7 +185,6 @@ def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[S
     (actor_loss, entropy), grads = jax.value_and_grad(_actor_loss, argnums=1, has_aux=True)(
         sac, state.actor, state, batch.observation, key_actor
     )
-    grads = apply_masks(state.masks["actor"], grads)
     actor_norm = global_norm(grads)
     actor, optimisers["actor"] = _descend(adamw, grads, optimisers["actor"], state.actor)
     state = state._replace(actor=actor)
@@ -183,9 +200,8 @@ def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[S
 
     target = td_target(sac, state, batch, key_target)
     (critic_loss, value), grads = jax.value_and_grad(_critic_loss, argnums=1, has_aux=True)(
-        sac, state.critic, batch, target
+        sac, state.critic, state, batch, target
     )
-    grads = apply_masks(state.masks["critic"], grads)
     critic_norm = global_norm(grads)
     critic, optimisers["critic"] = _descend(adamw, grads, optimisers["critic"], state.critic)
 
@@ -205,11 +221,12 @@ def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[S
 def _diagnose(sac: Sac, state: SacState, batch: Transition, settings: DiagnosticsConfig) -> Metrics:
     """Health of the actor and the critics on a probe batch."""
     pair = (batch.observation, batch.action)
-    actor = network_health(sac.actor, {"": state.actor}, {"": state.masks["actor"]}, pair[:1], settings)
-    critics, masks = state.critic, state.masks["critic"]
+    support = state.supports["actor"]
+    actor = network_health(sac.actor, {"": state.actor}, {"": support}, pair[:1], settings)
+    critics, supports = state.critic, state.supports["critic"]
     if len(critics) == 1:
-        critics, masks = {"": critics["0"]}, {"": masks["0"]}
-    critic = network_health(sac.critic, critics, masks, pair, settings)
+        critics, supports = {"": critics["0"]}, {"": supports["0"]}
+    critic = network_health(sac.critic, critics, supports, pair, settings)
     return {
         f"{metric}/{name}{rest}": value
         for name, health in (("actor", actor), ("critic", critic))
@@ -224,24 +241,28 @@ def make(config: RunConfig, env: Env) -> OffPolicyAgent:
     if discount is None:
         discount = gamma_heuristic(env.episode_length / config.env.action_repeat)
     actor_width = agent.actor_width(config.width)
+    storage = config.storage.storage
+    by_blocks = {
+        name: storage == "block" and sparsity > 0 for name, sparsity in config.sparsities.items()
+    }
+    kind = agent.network
     sac = Sac(
         agent,
-        GaussianActor(agent.network, actor_width, agent.actor_blocks, env.action_size),
-        Critic(agent.network, config.width, agent.critic_blocks),
+        GaussianActor(kind, actor_width, agent.actor_blocks, env.action_size, by_blocks["actor"]),
+        Critic(kind, config.width, agent.critic_blocks, by_blocks["critic"]),
         discount,
         agent.target_entropy_per_action * env.action_size,
     )
     sizes = (env.observation_size, env.action_size)
 
     def act(state: SacState, observation: Array, key: Array) -> Array:
-        mean, log_std = sac.actor.apply({"params": state.actor}, observation)
-        return sample_action(mean, log_std, key)[0]
+        return sample_action(*_policy(sac, state.actor, state, observation), key)[0]
 
     def act_greedily(state: SacState, observation: Array) -> Array:
-        return jnp.tanh(sac.actor.apply({"params": state.actor}, observation)[0])
+        return jnp.tanh(_policy(sac, state.actor, state, observation)[0])
 
     return OffPolicyAgent(
-        init=lambda key, inputs: _init(sac, config.pruning, sizes, key, inputs),
+        init=lambda key, inputs: _init(sac, config.pruning, storage, sizes, key, inputs),
         act=act,
         act_greedily=act_greedily,
         update=lambda state, batch, key: _update(sac, state, batch, key),

@@ -1,42 +1,75 @@
 """One-shot random static pruning at initialisation, for anybody's parameter pytree.
 
-Knows nothing of agents or environments. Three questions, three files: how many weights each layer
-keeps (:mod:`~sparse_rl.pruning.distributions`), which ones (:mod:`~sparse_rl.pruning.patterns`), and
-what that does to a pytree (:mod:`~sparse_rl.pruning.masked`).
+Knows nothing of agents or environments. Three questions, three rooms: how many weights each layer keeps
+(:mod:`~sparse_rl.pruning.distributions`), which ones (:mod:`~sparse_rl.pruning.patterns` and
+:mod:`~sparse_rl.pruning.blocks`), and how they are held (:mod:`~sparse_rl.pruning.storage`).
+:mod:`~sparse_rl.pruning.one_shot` answers them together:
 
-    params = network.init(key, x)["params"]
-    masks = random_masks(mask_key, params, sparsity=0.9)
-    params = apply_masks(masks, params)                 # before the optimiser is initialised
-    grads = apply_masks(masks, grads)                   # at every update; nothing else is needed
+    params, supports = prune(mask_key, network.init(key, x)["params"], sparsity=0.9)
+    state = optimiser.init(params)
+    grads = jax.grad(lambda params: loss(apply(network, params, supports, x)))(params)
 """
 
+from sparse_rl.pruning.blocks import BlockError, BlockGrid
 from sparse_rl.pruning.distributions import (
     DISTRIBUTIONS,
     Distribution,
     densities,
     surviving_counts,
 )
-from sparse_rl.pruning.masked import (
+from sparse_rl.pruning.one_shot import (
+    StorageChoice,
+    choose_storage,
+    draw_supports,
+    plan_budget,
+    prune,
+    random_masks,
+    random_supports,
+    survivors,
+)
+from sparse_rl.pruning.patterns import PATTERNS, Pattern
+from sparse_rl.pruning.storage import (
+    STORAGES,
+    Storage,
+    apply,
+    connected_units,
+    restore,
+    store,
+    support_masks,
+)
+from sparse_rl.pruning.tree import (
     ParameterCounts,
-    apply_masks,
     default_prunable,
     parameter_counts,
     prunable_shapes,
 )
-from sparse_rl.pruning.patterns import PATTERNS, Pattern, masks_from_counts, random_masks
 
 __all__ = [
     "DISTRIBUTIONS",
     "PATTERNS",
+    "STORAGES",
+    "BlockError",
+    "BlockGrid",
     "Distribution",
     "ParameterCounts",
     "Pattern",
-    "apply_masks",
+    "Storage",
+    "StorageChoice",
+    "apply",
+    "choose_storage",
+    "connected_units",
     "default_prunable",
     "densities",
-    "masks_from_counts",
+    "draw_supports",
     "parameter_counts",
+    "plan_budget",
     "prunable_shapes",
+    "prune",
     "random_masks",
+    "random_supports",
+    "restore",
+    "store",
+    "support_masks",
     "surviving_counts",
+    "survivors",
 ]

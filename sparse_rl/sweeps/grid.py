@@ -8,17 +8,19 @@ from sparse_rl.config import RunConfig
 Pack = list[RunConfig]
 
 
-def _pruned(sparsity: float) -> float:
-    return 0.5 if sparsity else 0.0
-
-
 def program_of(config: RunConfig) -> RunConfig:
     """What a run's compiled program depends on: its configuration without what can be an array.
 
-    Seeds, sparsities (through the numbers of surviving weights) and the learning rate are arrays. Only
-    whether a network is pruned at all decides its program: a dense network carries no masks, so that
-    it costs and computes what it would without this package.
+    Seeds and the learning rate are arrays, and with masks so are sparsities (through the numbers of
+    surviving weights). Then only whether a network is pruned at all decides its program: a dense network
+    carries no masks, so that it costs and computes what it would without this package. In the other
+    storages the number of survivors is the shape of what is stored.
     """
+    by_shape = config.storage.storage != "masked" or config.pruning.pattern == "block"
+
+    def static(sparsity: float) -> float:
+        return sparsity if by_shape or not sparsity else 0.5
+
     return dataclasses.replace(
         config,
         seed=0,
@@ -27,9 +29,9 @@ def program_of(config: RunConfig) -> RunConfig:
         agent=dataclasses.replace(config.agent, learning_rate=1.0),
         pruning=dataclasses.replace(
             config.pruning,
-            distribution="uniform",
-            actor_sparsity=_pruned(config.actor_sparsity),
-            critic_sparsity=_pruned(config.critic_sparsity),
+            distribution=config.pruning.distribution if by_shape else "uniform",
+            actor_sparsity=static(config.actor_sparsity),
+            critic_sparsity=static(config.critic_sparsity),
         ),
     )
 

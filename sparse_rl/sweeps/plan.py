@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparse_rl.experiment import PreparedPack, Run, default_layout, workers
+from sparse_rl.pruning import StorageChoice
 
 
 def console() -> Console:
@@ -37,6 +38,7 @@ def _rows(pack: list[Run]) -> list[tuple[str, ...]]:
             (
                 str(config.width),
                 sparsity or f"{config.sparsity:g}",
+                config.storage.storage,
                 str(len(runs)),
                 amount(cost.parameters_total),
                 amount(cost.parameters_nonzero),
@@ -52,8 +54,8 @@ def _rows(pack: list[Run]) -> list[tuple[str, ...]]:
 
 
 HEADINGS = (
-    "width", "sparsity (actor/critic)", "runs", "parameters", "surviving", "FLOPs/update dense",
-    "FLOPs/update", "bytes/update", "state", "replay", "updates/run",
+    "width", "sparsity (actor/critic)", "storage", "runs", "parameters", "surviving",
+    "FLOPs/update dense", "FLOPs/update", "bytes/update", "state", "replay", "updates/run",
 )  # fmt: skip
 
 
@@ -65,7 +67,7 @@ def _setting(pack: list[Run]) -> str:
         f"{first.agent.name} ({first.agent.network}) on {first.env.name}, "
         f"{first.env_steps:,} env steps a run, the first {random:,} interactions random"
         + (f" (preset {preset:,}; at most a tenth of a run)" if random < preset else "")
-        + f"\n{first.pruning.pattern} masks, {first.pruning.distribution} layers, storage masked; "
+        + f"\n{first.pruning.pattern} masks, {first.pruning.distribution} layers; "
         f"layout {layout}, {workers(pack, layout)} run(s) side by side"
     )
 
@@ -80,10 +82,14 @@ def print_plan(
     for setting, group in itertools.groupby(planned, key=_setting):
         out.print(f"\n{setting}")
         table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
+        storages: set[StorageChoice] = set()
         for pack in group:
+            storages.update(run.config.storage for run in pack)
             for row in _rows(pack):
                 table.add_row(*row)
         out.print(table)
+        for storage, reason in sorted(storages):
+            out.print(f"storage {storage}: {reason}")
     out.print("\ntime left is estimated from the first chunk on")
     if finished:
         out.print(f"{len(finished)} of {runs} runs are finished and will be skipped")

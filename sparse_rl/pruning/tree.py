@@ -1,4 +1,4 @@
-"""Masks as a pytree: boolean where a tensor is pruned, ``None`` where it is not."""
+"""Parameters as named leaves: which may be pruned, and how many there are."""
 
 import math
 from collections.abc import Callable
@@ -25,20 +25,6 @@ def prunable_shapes(params: Any, prunable: Prunable = default_prunable) -> dict[
     leaves = jax.tree_util.tree_leaves_with_path(params)
     named = [(path_name(path), leaf) for path, leaf in leaves]
     return {name: tuple(leaf.shape) for name, leaf in named if prunable(name, leaf)}
-
-
-def apply_masks(masks: Any, tree: Any) -> Any:
-    """Set pruned entries to zero; leaves without a mask pass through untouched.
-
-    ``tree`` has the structure of the parameters: parameters, gradients, a moment, a target.
-    A mask that is all true changes no bit.
-    """
-    return jax.tree.map(
-        lambda mask, leaf: leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf)),
-        masks,
-        tree,
-        is_leaf=lambda node: node is None,
-    )
 
 
 class ParameterCounts(NamedTuple):

@@ -1,0 +1,187 @@
+"""Block sparsity: a layer as G dense blocks in a regular graph, for which time falls with the weights.
+
+The inputs of a layer are shuffled and cut into G groups, the outputs are cut into G groups as they
+stand, and output group j reads the input groups j, j+1, …, j+k−1 (mod G): density k/G. Every input is
+read by as many outputs and every output reads as many inputs as the next one (give or take the one
+unit by which group sizes differ), so no unit is dead. What is random is the shuffle; outputs need none,
+for the next layer shuffles them.
+
+All arrays here are feature-major, ``[units, n]``: shuffling then moves whole rows, and the G products
+are one batched product (docs/storage.md has what else was tried).
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+TOLERANCE = 0.05
+"""Relative error in density up to which fewer and larger blocks are preferred to an exact density."""
+
+
+class BlockError(ValueError):
+    """A layer has fewer units than it would need groups of them."""
+
+
+def _members(sizes: np.ndarray, room: int) -> np.ndarray:
+    """int ``[groups, room]``: 0, 1, 2 … cut into groups of these sizes; padding one past the last."""
+    slots, starts = np.arange(room), np.cumsum(sizes) - sizes
+    return np.where(slots < sizes[:, None], starts[:, None] + slots, sizes.sum())
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class BlockGrid:
+    """The blocks of one layer: what is known before anything is drawn."""
+
+    inputs: int
+    units: int
+    groups: int
+    """G."""
+    fan_in: int
+    """k: blocks that each output group reads."""
+
+    def sizes(self, n: int) -> np.ndarray:
+        """int ``[G]``: n units in G groups, larger ones first.
+
+        Where the last group is at least nine tenths of the others, it alone is smaller: then all padding
+        is at the end, which costs no copy. Otherwise sizes differ by at most one.
+        """
+        room = -(-n // self.groups)
+        last = n - room * (self.groups - 1)
+        if last >= 0.9 * room:
+            return np.append(np.full(self.groups - 1, room), last)
+        return n // self.groups + (np.arange(self.groups) < n % self.groups)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Units and inputs of the largest block."""
+        return -(-self.units // self.groups), -(-self.inputs // self.groups)
+
+    @property
+    def columns(self) -> np.ndarray:
+        """int ``[groups, units of a block]``: the unit at each place; padding out of range."""
+        return _members(self.sizes(self.units), self.block[0])
+
+    @property
+    def stored_shape(self) -> tuple[int, int, int]:
+        """Shape of the stored values: groups, units of a group, inputs that it reads; padded with 0."""
+        units, inputs = self.block
+        return self.groups, units, self.fan_in * inputs
+
+    @property
+    def count(self) -> int:
+        """Exact number of weights."""
+        inputs, units = self.sizes(self.inputs), self.sizes(self.units)
+        return int(sum(units @ np.roll(inputs, -r) for r in range(self.fan_in)))
+
+
+def block_grid(path: str, shape: tuple[int, ...], density: float, fan_in: int = 1) -> BlockGrid | None:
+    """The grid of fewest and largest blocks whose density k/G is within 5 % of what is asked for.
+
+    Where none is that close, the closest. ``None`` means that the layer is best left dense.
+
+    Args:
+        path: the layer's name, for the error.
+        shape: of the kernel; its last axis is the units, the others are inputs.
+        density: share of the weights to keep, in (0, 1].
+        fan_in: least k, where the layer has units enough.
+
+    Raises:
+        BlockError: the density is below that of one block per group with as many groups as units.
+    """
+    inputs, units = int(np.prod(shape[:-1])), shape[-1]
+    most = min(inputs, units)
+    if density * most < 1.0 - TOLERANCE:
+        raise BlockError(
+            f"{path} ({inputs}×{units}) would keep {density:.3g} of its weights, but cut into as many "
+            f"groups as it can ({most}) and with one block each it keeps {1 / most:.3g}"
+        )
+    if density >= 1.0 - TOLERANCE:
+        return None
+
+    def error(grid: tuple[int, int]) -> float:
+        return abs(grid[0] / grid[1] - density) / density
+
+    grids = [(k, min(max(round(k / density), k), most)) for k in range(1, most + 1)]
+    close = [grid for grid in grids if grid[0] >= fan_in and error(grid) <= TOLERANCE]
+    k, groups = close[0] if close else min(grids, key=error)
+    return BlockGrid(inputs, units, groups, k) if k < groups else None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Blocks:
+    """Where the blocks of a layer are; the values lie in an array of ``grid.stored_shape``."""
+
+    rows: Array
+    """int32 ``[groups, inputs of a group]``: the inputs that each output group reads; padding is out of
+    range, at ``grid.inputs``."""
+    back: Array
+    """int32 ``[fan_in, inputs]``: where in the flattened ``rows`` each input is read."""
+    grid: BlockGrid = field(metadata={"static": True})
+
+    @property
+    def places(self) -> tuple[Array, Array]:
+        """Input and unit of each stored value, to be broadcast; padding is out of range."""
+        return self.rows[:, None, :], jnp.asarray(self.grid.columns, jnp.int32)[:, :, None]
+
+
+def draw_blocks(key: Array, grid: BlockGrid) -> Blocks:
+    """Shuffle a layer's inputs into groups."""
+    order = jax.random.permutation(key, grid.inputs).astype(jnp.int32)
+    sizes, size = grid.sizes(grid.inputs), grid.block[1]
+    groups = jnp.append(order, jnp.int32(grid.inputs))[_members(sizes, size)]
+    rows = jnp.concatenate([jnp.roll(groups, -r, axis=0) for r in range(grid.fan_in)], axis=1)
+
+    group = np.repeat(np.arange(grid.groups), sizes)  # of the inputs, in shuffled order
+    slot = np.arange(grid.inputs) - (np.cumsum(sizes) - sizes)[group]
+    place = jnp.argsort(order)
+    reads = [((group - r) % grid.groups, r * size + slot) for r in range(grid.fan_in)]
+    flat = np.stack([reader * rows.shape[1] + column for reader, column in reads])
+    return Blocks(rows, jnp.asarray(flat, jnp.int32)[:, place], grid)
+
+
+@jax.custom_vjp
+def _read(x: Array, rows: Array, back: Array) -> Array:
+    """Rows of ``x``, zero where out of range. Its gradient reads too: ``back`` saves a scatter-add."""
+    return x.at[rows].get(mode="fill", fill_value=0)
+
+
+def _read_forward(x: Array, rows: Array, back: Array) -> tuple[Array, Array]:
+    return _read(x, rows, back), back
+
+
+def _read_backward(back: Array, gradient: Array) -> tuple[Array, None, None]:
+    flat = gradient.reshape(-1, gradient.shape[-1])
+    reads = [flat.at[index].get(mode="promise_in_bounds") for index in back]
+    return sum(reads[1:], reads[0]), None, None
+
+
+_read.defvjp(_read_forward, _read_backward)
+
+
+def _join(y: Array, grid: BlockGrid) -> Array:
+    """``[groups, room, n]`` → ``[units, n]``: the groups one after the other, without padding."""
+    sizes, (room, _) = grid.sizes(grid.units), grid.block
+    if (sizes[:-1] == room).all():
+        return y.reshape(-1, y.shape[-1])[: grid.units]
+    larger = grid.units % grid.groups
+    parts = (y[:larger], y[larger:, : room - 1])
+    return jnp.concatenate([part.reshape(-1, y.shape[-1]) for part in parts])
+
+
+def block_product(values: Array, blocks: Blocks, x: Array) -> Array:
+    """The layer's product: float32 ``[inputs, n]`` → ``[units, n]``.
+
+    Args:
+        values: float32, of the grid's stored shape.
+        blocks: where they are.
+        x: feature-major inputs.
+    """
+    grid = blocks.grid
+    read = _read(x, blocks.rows, blocks.back)
+    y = jax.lax.dot_general(values, read, (((2,), (1,)), ((0,), (0,))))
+    return _join(y, grid)

@@ -1,0 +1,240 @@
+"""Draw what survives of a parameter pytree, once, at random, before training."""
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from sparse_rl.pruning.blocks import BlockError, BlockGrid, block_grid, draw_blocks
+from sparse_rl.pruning.distributions import Distribution, Shapes, densities, surviving_counts
+from sparse_rl.pruning.patterns import PATTERNS, Pattern, constant_fan_in, unstructured
+from sparse_rl.pruning.storage import STORAGES, Storage, Support, store, support_masks, support_of
+from sparse_rl.pruning.tree import Prunable, default_prunable, path_name, prunable_shapes
+
+COMPACT_FROM_WIDTH = 1024
+"""Layers of this many units and more are stored compact by ``auto`` (docs/storage.md)."""
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class FixedCount:
+    """A number of survivors that decides shapes, so it belongs to the compiled program."""
+
+    count: int
+
+
+Kept = Any
+"""What a tensor keeps: int32 (may be traced), :class:`FixedCount` or :class:`BlockGrid`."""
+
+
+class StorageChoice(NamedTuple):
+    """How pruned tensors are held, and why."""
+
+    storage: Storage
+    reason: str
+
+
+def choose_storage(storage: Literal["auto"] | Storage, pattern: Pattern, width: int) -> StorageChoice:
+    """The storage to use for layers of ``width`` units.
+
+    Raises:
+        ValueError: the pattern has no such storage, or either is unknown.
+    """
+    if pattern not in PATTERNS:
+        raise ValueError(f"pattern={pattern!r}; choose one of {', '.join(PATTERNS)}")
+    has = STORAGES if pattern == "block" else STORAGES[:2]
+    if storage != "auto":
+        if storage not in has:
+            raise ValueError(
+                f"storage={storage!r} is not for pattern={pattern}; choose one of auto, {', '.join(has)}"
+            )
+        return StorageChoice(storage, "as asked for")
+    if pattern == "block":
+        return StorageChoice("block", "products skip what the pattern left out")
+    if width >= COMPACT_FROM_WIDTH:
+        return StorageChoice("compact", f"from width {COMPACT_FROM_WIDTH} on: less state to update")
+    return StorageChoice("masked", f"below width {COMPACT_FROM_WIDTH}: one program for every sparsity")
+
+
+def plan_budget(
+    shapes: Shapes,
+    sparsity: float,
+    *,
+    distribution: Distribution = "erdos_renyi",
+    pattern: Pattern = "unstructured",
+    storage: Storage = "masked",
+    block_fan_in: int = 1,
+) -> dict[str, Kept]:
+    """What each tensor keeps; a tensor that is not named stays dense.
+
+    The survivors of ``unstructured`` and ``constant_fan_in`` sum exactly to
+    ``round((1 − sparsity) · total)``. Blocks come in whole numbers: each layer is within 5 % of its
+    share where it has units enough, and the exact number is the grid's ``count``.
+
+    Raises:
+        ValueError: sparsity out of range or an unknown distribution.
+        BlockError: a layer is too small for as few blocks as that; names the sparsity that works.
+    """
+    if pattern != "block":
+        counts = surviving_counts(shapes, sparsity, distribution)
+        kept = np.int32 if storage == "masked" else FixedCount
+        return {path: kept(count) for path, count in counts.items()}
+
+    grids = _grids(shapes, sparsity, distribution, block_fan_in)
+    return {path: grid for path, grid in grids.items() if grid is not None}
+
+
+def _grids(
+    shapes: Shapes, sparsity: float, distribution: Distribution, fan_in: int
+) -> dict[str, BlockGrid | None]:
+    """Every layer's blocks, or an error that names the nearest sparsity below that has them."""
+
+    def grids(sparsity: float) -> dict[str, BlockGrid | None]:
+        wanted = densities(shapes, sparsity, distribution)
+        return {path: block_grid(path, shapes[path], wanted[path], fan_in) for path in shapes}
+
+    def works(sparsity: float) -> bool:
+        try:
+            grids(sparsity)
+        except BlockError:
+            return False
+        return True
+
+    try:
+        return grids(sparsity)
+    except BlockError as error:
+        below = (percent / 100 for percent in range(math.ceil(sparsity * 100) - 1, -1, -1))
+        nearest = next(filter(works, below))
+        raise BlockError(
+            f"sparsity={sparsity:g}: {error}; the nearest that works is {nearest:g}"
+        ) from None
+
+
+def survivors(kept: Kept) -> int:
+    """The number of weights that a tensor keeps."""
+    return kept.count if isinstance(kept, FixedCount | BlockGrid) else int(kept)
+
+
+def _support(
+    key: Array, shape: tuple[int, ...], kept: Kept, pattern: Pattern, storage: Storage, min_fan_in: int
+) -> Support:
+    if isinstance(kept, BlockGrid):
+        blocks = draw_blocks(key, kept)
+        if storage == "block":
+            return blocks
+        return support_of(support_masks(blocks).reshape(shape), storage, kept.count)
+    count = jnp.asarray(kept.count if isinstance(kept, FixedCount) else kept, jnp.int32)
+    matrix = (math.prod(shape[:-1]), shape[-1])
+    if pattern == "constant_fan_in":
+        mask = constant_fan_in(key, matrix, count)
+    else:
+        mask = unstructured(key, matrix, count, min_fan_in)
+    return support_of(mask.reshape(shape), storage, kept.count if storage == "compact" else None)
+
+
+def draw_supports(
+    key: Array,
+    params: Any,
+    budget: Mapping[str, Kept],
+    *,
+    pattern: Pattern = "unstructured",
+    storage: Storage = "masked",
+    min_fan_in: int = 1,
+) -> Any:
+    """Draw which weights survive, given how many.
+
+    Args:
+        key: mask key; each tensor draws from ``fold_in(key, crc32(path))``, so what it keeps depends
+            neither on the other tensors nor on the storage.
+        params: pytree of arrays (or shapes). A tensor's last axis is its units, the others its inputs.
+        budget: of :func:`plan_budget`, made for the same pattern and storage.
+        pattern: which weights of a layer survive.
+        storage: how they are held.
+        min_fan_in: inputs that each unit keeps at least, where the budget allows (``unstructured``).
+
+    Returns:
+        pytree like ``params``: supports, ``None`` where ``budget`` names no path.
+    """
+
+    def draw(path: tuple[Any, ...], leaf: Any) -> Support | None:
+        name = path_name(path)
+        if name not in budget:
+            return None
+        leaf_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        return _support(leaf_key, tuple(leaf.shape), budget[name], pattern, storage, min_fan_in)
+
+    return jax.tree_util.tree_map_with_path(draw, params)
+
+
+def random_supports(
+    key: Array,
+    params: Any,
+    sparsity: float,
+    *,
+    distribution: Distribution = "erdos_renyi",
+    pattern: Pattern = "unstructured",
+    storage: Literal["auto"] | Storage = "auto",
+    min_fan_in: int = 1,
+    block_fan_in: int = 1,
+    prunable: Prunable = default_prunable,
+) -> Any:
+    """Draw one-shot random static supports for a parameter pytree.
+
+    Args:
+        key: mask key (kept apart from the seed that initialises the weights).
+        params: pytree of arrays or shapes.
+        sparsity: share of prunable weights to remove, in [0, 1); exactly
+            ``round((1 − sparsity) · prunable weights)`` survive, ``block`` apart (:func:`plan_budget`).
+        distribution: how the survivors are shared among layers.
+        pattern: which weights of a layer survive.
+        storage: how they are held; ``auto``: :func:`choose_storage` for the widest layer.
+        min_fan_in: inputs that each unit keeps at least, where the budget allows (``unstructured``).
+        block_fan_in: blocks that each output group reads at least (``block``).
+        prunable: ``(path, leaf) → bool``; by default kernels, never biases or norms.
+
+    Returns:
+        pytree like ``params``: supports, ``None`` where dense.
+
+    Raises:
+        ValueError: sparsity out of range, or an unknown distribution, pattern or storage.
+        BlockError: a layer too small for blocks at this sparsity.
+    """
+    shapes = prunable_shapes(params, prunable)
+    width = max((shape[-1] for shape in shapes.values()), default=0)
+    chosen = choose_storage(storage, pattern, width).storage
+    budget = plan_budget(
+        shapes,
+        sparsity,
+        distribution=distribution,
+        pattern=pattern,
+        storage=chosen,
+        block_fan_in=block_fan_in,
+    )
+    return draw_supports(key, params, budget, pattern=pattern, storage=chosen, min_fan_in=min_fan_in)
+
+
+def prune(key: Array, params: Any, sparsity: float, **options: Any) -> tuple[Any, Any]:
+    """Prune parameters at initialisation, before their optimiser is made.
+
+    Takes the arguments of :func:`random_supports`; ``params`` must be arrays.
+
+    Returns:
+        what to train, and the supports to use it with in :func:`~sparse_rl.pruning.apply`.
+    """
+    supports = random_supports(key, params, sparsity, **options)
+    return store(supports, params), supports
+
+
+def random_masks(key: Array, params: Any, sparsity: float, **options: Any) -> Any:
+    """The masks of :func:`random_supports`, for a training loop that applies them itself.
+
+    Returns:
+        pytree like ``params``: bool arrays, ``None`` where dense.
+    """
+    return support_masks(random_supports(key, params, sparsity, storage="masked", **options))
