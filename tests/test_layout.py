@@ -43,6 +43,7 @@ def imported(folder: str) -> set[str]:
         ("envs", ("agents", "pruning", "experiment", "sweeps", "analysis")),
         ("agents", ("experiment", "sweeps", "analysis")),
         ("experiment.py", ("sweeps", "analysis")),
+        ("torch_modules.py", ("agents", "envs", "experiment", "sweeps", "analysis")),
         ("sweeps", ("analysis",)),
     ],
 )
