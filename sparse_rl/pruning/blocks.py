@@ -81,7 +81,8 @@ class BlockGrid:
 def block_grid(path: str, shape: tuple[int, ...], density: float, fan_in: int = 1) -> BlockGrid | None:
     """The grid of fewest and largest blocks whose density k/G is within 5 % of what is asked for.
 
-    Where none is that close, the closest. ``None`` means that the layer is best left dense.
+    Where none is that close, the closest. ``None`` means that the layer is best left dense; one with a
+    single unit (a head) cannot be cut, so it is left dense too.
 
     Args:
         path: the layer's name, for the error.
@@ -94,14 +95,13 @@ def block_grid(path: str, shape: tuple[int, ...], density: float, fan_in: int = 
     """
     inputs, units = int(np.prod(shape[:-1])), shape[-1]
     most = min(inputs, units)
+    if most == 1 or density >= 1.0 - TOLERANCE:
+        return None
     if density * most < 1.0 - TOLERANCE:
         raise BlockError(
             f"{path} ({inputs}×{units}) would keep {density:.3g} of its weights, but cut into as many "
             f"groups as it can ({most}) and with one block each it keeps {1 / most:.3g}"
         )
-    if density >= 1.0 - TOLERANCE:
-        return None
-
     def error(grid: tuple[int, int]) -> float:
         return abs(grid[0] / grid[1] - density) / density
 

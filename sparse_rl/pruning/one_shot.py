@@ -112,7 +112,7 @@ def _grids(
         below = (percent / 100 for percent in range(math.ceil(sparsity * 100) - 1, -1, -1))
         nearest = next(filter(works, below))
         raise BlockError(
-            f"sparsity={sparsity:g}: {error}; the nearest that works is {nearest:g}"
+            f"sparsity={sparsity:g}: {error}; the nearest sparsity that works is {nearest:g}"
         ) from None
 
 
