@@ -102,6 +102,7 @@ def block_grid(path: str, shape: tuple[int, ...], density: float, fan_in: int = 
             f"{path} ({inputs}×{units}) would keep {density:.3g} of its weights, but cut into as many "
             f"groups as it can ({most}) and with one block each it keeps {1 / most:.3g}"
         )
+
     def error(grid: tuple[int, int]) -> float:
         return abs(grid[0] / grid[1] - density) / density
 

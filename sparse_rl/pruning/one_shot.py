@@ -122,11 +122,20 @@ def survivors(kept: Kept) -> int:
 
 
 def _support(
-    key: Array, shape: tuple[int, ...], kept: Kept, pattern: Pattern, storage: Storage, min_fan_in: int
+    key: Array,
+    name: str,
+    shape: tuple[int, ...],
+    kept: Kept,
+    pattern: Pattern,
+    storage: Storage,
+    min_fan_in: int,
 ) -> Support:
+    key = jax.random.fold_in(key, zlib.crc32(name.encode()))
     if isinstance(kept, BlockGrid):
         blocks = draw_blocks(key, kept)
         if storage == "block":
+            if len(shape) != 2:
+                raise ValueError(f"{name} is no matrix: with pattern=block, store it masked or compact")
             return blocks
         return support_of(support_masks(blocks).reshape(shape), storage, kept.count)
     count = jnp.asarray(kept.count if isinstance(kept, FixedCount) else kept, jnp.int32)
@@ -166,8 +175,7 @@ def draw_supports(
         name = path_name(path)
         if name not in budget:
             return None
-        leaf_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
-        return _support(leaf_key, tuple(leaf.shape), budget[name], pattern, storage, min_fan_in)
+        return _support(key, name, tuple(leaf.shape), budget[name], pattern, storage, min_fan_in)
 
     return jax.tree_util.tree_map_with_path(draw, params)
 
