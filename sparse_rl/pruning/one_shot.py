@@ -17,7 +17,7 @@ from sparse_rl.pruning.patterns import PATTERNS, Pattern, constant_fan_in, unstr
 from sparse_rl.pruning.storage import STORAGES, Storage, Support, store, support_masks, support_of
 from sparse_rl.pruning.tree import Prunable, default_prunable, path_name, prunable_shapes
 
-COMPACT_FROM_WIDTH = 1024
+COMPACT_FROM_WIDTH = 2048
 """Layers of this many units and more are stored compact by ``auto`` (docs/storage.md)."""
 
 

@@ -1,0 +1,191 @@
+"""What the storages cost: SAC updates (SimBa, batch 256), dense, masked, compact, block, side by side.
+
+    make storage-benchmark
+    python benchmarks/storage.py --widths 1024 2048 --sparsities 0.9
+
+Every variant lives in a process of its own, and the processes take turns: each round times all of them
+within seconds of each other, so that a slow minute of the machine slows all alike. Times are medians over
+rounds of several updates in one compiled loop, as in training. The floor is a dense network of
+the width that has as many weights as survive. Peak memory is the process's (the device's on an
+accelerator), from its start, drawing of masks and compilation included.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+ROUNDS = 3
+HEADER = """\
+{device}; {cores} cores. SAC with SimBa networks, batch 256, float32; ms per update.
+compact/: compact / masked. speed-up: dense / block. /floor: block / a dense network with as many
+weights as survive. state: parameters, moments, targets and indices, as a share of dense.
+peak: MB of the process. rate: of block, GFLOP/s.
+                |            ms per update            | compact |   block         | state      |      peak       |
+width  sparsity | dense masked compact   block  floor | /masked | speed-up /floor | comp block | dense comp block | rate"""
+
+
+class Variant(NamedTuple):
+    """One way to hold a network."""
+
+    width: int
+    sparsity: float
+    storage: str
+    updates: int
+    """Updates per round."""
+
+
+def start(variant: Variant) -> tuple[Any, Any, Any]:
+    """A compiled loop of updates, its state, and the run's costs."""
+    import jax
+
+    from sparse_rl.config import run_config
+    from sparse_rl.experiment import prepare_pack
+
+    pattern = "block" if variant.storage == "block" else "unstructured"
+    config = run_config(
+        {
+            "agent": {"batch_size": 256},
+            "env": {"source": "gymnax", "task": "Pendulum-v1"},
+            "pruning": {"pattern": pattern, "storage": variant.storage},
+            "width": variant.width,
+            "sparsity": variant.sparsity,
+            "env_steps": 1000,
+            "log_every": 500,
+        }
+    )
+    loop, (run,) = prepare_pack([config])
+
+    def fill(i: Any, state: Any) -> Any:
+        return loop.interact(state, i, loop.keys(state, i))[0]
+
+    def updates(state: Any) -> Any:
+        return jax.lax.fori_loop(
+            0, variant.updates, lambda i, s: loop._update(s, jax.random.fold_in(state.key, i))[0], state
+        )
+
+    state = jax.jit(loop.init)(run.inputs)
+    state = jax.jit(lambda s: jax.lax.fori_loop(0, 300, fill, s), donate_argnums=0)(state)
+    return jax.jit(updates, donate_argnums=0), state, run.costs
+
+
+def peak_bytes() -> int:
+    import jax
+
+    stats = jax.devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def work(variant: Variant) -> None:
+    """Answer each line of input with the seconds of one update, and with what the process holds."""
+    import jax
+
+    loop, state, costs = start(variant)
+    state = jax.block_until_ready(loop(state))
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        begun = time.perf_counter()
+        state = jax.block_until_ready(loop(state))
+        answer = {
+            "seconds": (time.perf_counter() - begun) / variant.updates,
+            "state": costs.state_bytes,
+            "peak": peak_bytes(),
+            "flops": costs.flops_per_update,
+            "nonzero": costs.parameters_nonzero,
+        }
+        print(json.dumps(answer), flush=True)
+
+
+@contextmanager
+def worker(variant: Variant) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds one variant, ready to be timed."""
+    command = [sys.executable, __file__, "--worker", json.dumps(variant)]
+    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout
+    if process.stdout.readline().strip() != "ready":
+        raise RuntimeError(f"{variant} did not start")
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure(process: subprocess.Popen[str]) -> dict[str, float]:
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    answer: dict[str, float] = json.loads(process.stdout.readline())
+    return answer
+
+
+def compare(workers: dict[str, subprocess.Popen[str]]) -> dict[str, dict[str, float]]:
+    """Rounds in turn; per variant the last answer with the median time."""
+    rounds = [{name: measure(process) for name, process in workers.items()} for _ in range(ROUNDS)]
+    return {
+        name: rounds[-1][name] | {"seconds": statistics.median(each[name]["seconds"] for each in rounds)}
+        for name in workers
+    }
+
+
+def print_row(width: int, sparsity: float, found: dict[str, dict[str, float]]) -> None:
+    ms = {name: answer["seconds"] * 1e3 for name, answer in found.items()}
+    state = {name: answer["state"] / found["dense"]["state"] for name, answer in found.items()}
+    peak = {name: answer["peak"] / 1e6 for name, answer in found.items()}
+    rate = found["block"]["flops"] / found["block"]["seconds"] / 1e9
+    times = f"{ms['dense']:6.1f} {ms['masked']:6.1f} {ms['compact']:7.1f} {ms['block']:7.2f}"
+    print(
+        f"{width:5d} {sparsity:9g} | {times} {ms['floor']:6.2f} | {ms['compact'] / ms['masked']:6.2f}x | "
+        f"{ms['dense'] / ms['block']:7.1f}x {ms['block'] / ms['floor']:5.2f}x | {state['compact']:.3f} "
+        f"{state['block']:.3f} | {peak['dense']:5.0f} {peak['compact']:4.0f} {peak['block']:5.0f} | {rate:4.0f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--widths", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
+    parser.add_argument("--sparsities", type=float, nargs="+", default=[0.5, 0.8, 0.9, 0.95])
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(Variant(*json.loads(options.worker)))
+        return
+    import jax
+
+    print(HEADER.format(device=jax.devices()[0].device_kind, cores=os.cpu_count()))
+    for width in options.widths:
+        few = max(2, min(50, 2 * (2048 // width) ** 2))  # updates per round; the cheaper ones get more
+        with ExitStack() as by_width:
+            # What masked costs does not depend on the sparsity: it is one program.
+            same = {
+                "dense": by_width.enter_context(worker(Variant(width, 0.0, "masked", few))),
+                "masked": by_width.enter_context(worker(Variant(width, 0.9, "masked", few))),
+            }
+            for sparsity in options.sparsities:
+                floor = round(width * (1.0 - sparsity) ** 0.5)
+                variants = {
+                    "compact": Variant(width, sparsity, "compact", few),
+                    "block": Variant(width, sparsity, "block", 4 * few),
+                    "floor": Variant(floor, 0.0, "masked", 4 * few),
+                }
+                with ExitStack() as row:
+                    others = {name: row.enter_context(worker(v)) for name, v in variants.items()}
+                    print_row(width, sparsity, compare({**same, **others}))
+
+
+if __name__ == "__main__":
+    main()
