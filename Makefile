@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning benchmark clean
+.PHONY: demo test check learning patterns benchmark storage-benchmark clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -18,6 +18,16 @@ test: $(VENV)/.dev  ## the whole test suite, with lint and types
 learning: $(VENV)/.dev  ## two DM Control tasks, dense and 90 % sparse (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=learning
 	$(BIN)/python -m sparse_rl.report results/learning
+
+patterns: $(VENV)/.dev  ## what structure costs: three patterns on two tasks (about an hour)
+	$(BIN)/python -m sparse_rl.sweep study=patterns
+	$(BIN)/python -m sparse_rl.sweep study=patterns sparsity=0 pruning=unstructured
+	$(BIN)/python -m sparse_rl.sweep study=patterns_cartpole
+	$(BIN)/python -m sparse_rl.sweep study=patterns_cartpole sparsity=0 pruning=unstructured
+	$(BIN)/python benchmarks/patterns.py results/patterns
+
+storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dense (about an hour)
+	$(BIN)/python benchmarks/storage.py
 
 benchmark: $(VENV)/.bench  ## speed beside a Python-loop implementation (minutes)
 	$(BIN)/python benchmarks/sac_against_sbx.py

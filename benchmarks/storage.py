@@ -4,9 +4,9 @@
     python benchmarks/storage.py --widths 1024 2048 --sparsities 0.9
 
 Every variant lives in a process of its own, and the processes take turns: each round times all of them
-within seconds of each other, so that a slow minute of the machine slows all alike. Times are medians over
-rounds of several updates in one compiled loop, as in training. The floor is a dense network of
-the width that has as many weights as survive. Peak memory is the process's (the device's on an
+within seconds of each other, so that a slow minute of the machine slows all alike. Times are medians
+over rounds of several updates in one compiled loop, as in training. The floor is a dense network of the
+width that has as many weights as survive. Peak memory is the process's (the device's on an
 accelerator), from its start, drawing of masks and compilation included.
 """
 
@@ -23,13 +23,29 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 ROUNDS = 3
-HEADER = """\
-{device}; {cores} cores. SAC with SimBa networks, batch 256, float32; ms per update.
-compact/: compact / masked. speed-up: dense / block. /floor: block / a dense network with as many
-weights as survive. state: parameters, moments, targets and indices, as a share of dense.
-peak: MB of the process. rate: of block, GFLOP/s.
-                |            ms per update            | compact |   block         | state      |      peak       |
-width  sparsity | dense masked compact   block  floor | /masked | speed-up /floor | comp block | dense comp block | rate"""
+TITLE = """\
+{device}; {cores} cores. SAC with SimBa networks, batch 256, float32. Milliseconds per update; the floor
+is a dense network with as many weights as survive. State (parameters, moments, targets, indices) as a
+share of dense; peak memory of the process in MB; rate of block in GFLOP/s."""
+COLUMNS = {
+    "width": "5d",
+    "sparsity": "8g",
+    "dense": "7.1f",
+    "masked": "7.1f",
+    "compact": "7.1f",
+    "block": "7.2f",
+    "floor": "6.2f",
+    "compact/masked": "14.2f",
+    "dense/block": "11.1f",
+    "block/floor": "11.2f",
+    "state compact": "13.3f",
+    "block ": "6.3f",
+    "peak dense": "10.0f",
+    " compact": "8.0f",
+    " block": "6.0f",
+    "rate": "5.0f",
+}
+"""heading → format of its numbers"""
 
 
 class Variant(NamedTuple):
@@ -145,14 +161,14 @@ def print_row(width: int, sparsity: float, found: dict[str, dict[str, float]]) -
     ms = {name: answer["seconds"] * 1e3 for name, answer in found.items()}
     state = {name: answer["state"] / found["dense"]["state"] for name, answer in found.items()}
     peak = {name: answer["peak"] / 1e6 for name, answer in found.items()}
-    rate = found["block"]["flops"] / found["block"]["seconds"] / 1e9
-    times = f"{ms['dense']:6.1f} {ms['masked']:6.1f} {ms['compact']:7.1f} {ms['block']:7.2f}"
-    print(
-        f"{width:5d} {sparsity:9g} | {times} {ms['floor']:6.2f} | {ms['compact'] / ms['masked']:6.2f}x | "
-        f"{ms['dense'] / ms['block']:7.1f}x {ms['block'] / ms['floor']:5.2f}x | {state['compact']:.3f} "
-        f"{state['block']:.3f} | {peak['dense']:5.0f} {peak['compact']:4.0f} {peak['block']:5.0f} | {rate:4.0f}",
-        flush=True,
+    numbers = (
+        *(width, sparsity, ms["dense"], ms["masked"], ms["compact"], ms["block"], ms["floor"]),
+        *(ms["compact"] / ms["masked"], ms["dense"] / ms["block"], ms["block"] / ms["floor"]),
+        *(state["compact"], state["block"], peak["dense"], peak["compact"], peak["block"]),
+        found["block"]["flops"] / found["block"]["seconds"] / 1e9,
     )
+    row = (f"{value:{form}}" for value, form in zip(numbers, COLUMNS.values(), strict=True))
+    print("  ".join(row), flush=True)
 
 
 def main() -> None:
@@ -166,7 +182,8 @@ def main() -> None:
         return
     import jax
 
-    print(HEADER.format(device=jax.devices()[0].device_kind, cores=os.cpu_count()))
+    print(TITLE.format(device=jax.devices()[0].device_kind, cores=os.cpu_count()))
+    print("  ".join(f"{name:>{form.split('.')[0].rstrip('dg')}}" for name, form in COLUMNS.items()))
     for width in options.widths:
         few = max(2, min(50, 2 * (2048 // width) ** 2))  # updates per round; the cheaper ones get more
         with ExitStack() as by_width:

@@ -3,9 +3,11 @@
 import copy
 import functools
 import itertools
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as flax_nn
@@ -503,31 +505,12 @@ def test_bad_input_names_what_is_allowed() -> None:
         recurrent(torch.randn(3, 1, 2))
 
 
-def test_the_readme_example_stays_pruned() -> None:
-    critic = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
-    masks = module_masks(critic, 0, sparsity=0.9)  # a JAX key or its seed
-    prune_(critic, masks)  # before the optimiser is made; nothing else is needed
-    target = copy.deepcopy(critic).requires_grad_(False)
-    optimiser = torch.optim.AdamW(critic.parameters(), lr=1e-3, weight_decay=1e-2)
-    for _ in range(100):
-        observation, reward, successor = torch.randn(32, 4), torch.randn(32, 1), torch.randn(32, 4)
-        loss = nn.functional.mse_loss(critic(observation), reward + 0.99 * target(successor))
-        optimiser.zero_grad()
-        loss.backward()
-        norm = grad_norm(critic)  # surviving weights, before any clipping
-        optimiser.step()
-        with torch.no_grad():
-            for slow, fast in zip(target.parameters(), critic.parameters(), strict=True):
-                slow.lerp_(fast, 0.005)
-    with torch.no_grad(), record_activations(critic) as activations:
-        critic(torch.randn(256, 4))
-    health = module_dormancy(activations, masks)  # health.network, health.layers["0"] …
-
+def test_the_documented_example_stays_pruned(capsys: pytest.CaptureFixture[str]) -> None:
+    example = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "prune_a_torch_module.py"))
+    critic, target, counts = example["train"](50)
     for module in (critic, target):
-        nonzero = sum(int((parameter != 0).sum()) for parameter in module.parameters())
-        assert nonzero == module_counts(critic, masks).nonzero
-    assert norm > 0
-    assert set(health.layers) == {"0", "2"}
+        assert sum(int((parameter != 0).sum()) for parameter in module.parameters()) == counts.nonzero
+    assert "dormant ratio 0." in capsys.readouterr().out
 
 
 def run_python(program: str) -> subprocess.CompletedProcess[str]:

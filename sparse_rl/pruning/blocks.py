@@ -44,15 +44,7 @@ class BlockGrid:
     """k: blocks that each output group reads."""
 
     def sizes(self, n: int) -> np.ndarray:
-        """int ``[G]``: n units in G groups, larger ones first.
-
-        Where the last group is at least nine tenths of the others, it alone is smaller: then all padding
-        is at the end, which costs no copy. Otherwise sizes differ by at most one.
-        """
-        room = -(-n // self.groups)
-        last = n - room * (self.groups - 1)
-        if last >= 0.9 * room:
-            return np.append(np.full(self.groups - 1, room), last)
+        """int ``[G]``: n units in G groups whose sizes differ by at most one, larger ones first."""
         return n // self.groups + (np.arange(self.groups) < n % self.groups)
 
     @property
@@ -166,11 +158,10 @@ _read.defvjp(_read_forward, _read_backward)
 
 def _join(y: Array, grid: BlockGrid) -> Array:
     """``[groups, room, n]`` → ``[units, n]``: the groups one after the other, without padding."""
-    sizes, (room, _) = grid.sizes(grid.units), grid.block
-    if (sizes[:-1] == room).all():
-        return y.reshape(-1, y.shape[-1])[: grid.units]
     larger = grid.units % grid.groups
-    parts = (y[:larger], y[larger:, : room - 1])
+    if not larger:
+        return y.reshape(grid.units, -1)
+    parts = (y[:larger], y[larger:, :-1])
     return jnp.concatenate([part.reshape(-1, y.shape[-1]) for part in parts])
 
 

@@ -1,6 +1,6 @@
 """Prune a plain flax network that knows nothing of sparse_rl, hold it in each storage, train it.
 
-python docs/prune_your_network.py
+python docs/prune_a_flax_network.py
 """
 
 from typing import Any
