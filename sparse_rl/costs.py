@@ -81,8 +81,8 @@ def _budgets(config: RunConfig, networks: Mapping[str, Any]) -> dict[str, Mappin
     }
 
 
-def _width_with_blocks(config: RunConfig, env: Env) -> int:
-    """The least width whose layers all have blocks at this sparsity."""
+def _width_with_blocks(config: RunConfig, env: Env) -> int | None:
+    """The least width whose layers all have blocks; ``None`` if a layer reads too few inputs at any."""
 
     def works(width: int) -> bool:
         wider = dataclasses.replace(config, width=width)
@@ -92,9 +92,9 @@ def _width_with_blocks(config: RunConfig, env: Env) -> int:
             return False
         return True
 
-    high = config.width
-    while not works(high):
-        high *= 2
+    high = next((width for width in (config.width << i for i in range(1, 11)) if works(width)), None)
+    if high is None:
+        return None
     widths = range(config.width, high + 1)
     return widths[bisect.bisect_left(widths, True, key=works)]
 
@@ -108,8 +108,9 @@ def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env) -> Run
     try:
         budgets = _budgets(config, networks)
     except BlockError as error:
-        wide = _width_with_blocks(config, env)
-        raise ConfigError(f"pruning=block, width={config.width}, {error}, or width={wide}") from None
+        width = _width_with_blocks(config, env)
+        wider = f", or width={width}" if width else ""
+        raise ConfigError(f"pruning=block, width={config.width}, {error}{wider}") from None
     return RunInputs(
         np.uint32(config.seed),
         np.uint32(config.mask_seed),

@@ -318,6 +318,15 @@ def test_a_width_or_sparsity_without_blocks_names_the_nearest_that_work(make_con
             prepare_pack([make_config(pruning={"pattern": "block"}, **values)])
 
 
+def test_no_width_helps_a_layer_of_few_inputs(make_config: MakeConfig) -> None:
+    """A uniform 0.1 of an embedding that reads 3 or 4 numbers is less than a block, at any width."""
+    config = make_config(sparsity=0.9, width=64, pruning={"pattern": "block", "distribution": "uniform"})
+    with pytest.raises(ConfigError, match="embed") as caught:
+        prepare_pack([config])
+    assert "or width" not in str(caught.value)
+    assert "nearest sparsity" in str(caught.value)
+
+
 def test_the_error_names_the_layer() -> None:
     with pytest.raises(BlockError, match=r"sparsity=0\.95: small/kernel"):
         plan_budget({"small/kernel": (8, 8)}, 0.95, distribution="uniform", pattern="block")

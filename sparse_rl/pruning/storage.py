@@ -10,7 +10,6 @@ differ from run to run of one compiled program; shapes of what is stored are sta
     grads = jax.grad(loss)(params)                      # and so have gradients: nothing else is needed
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -104,21 +103,10 @@ _with_masked_gradient.defvjp(
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _scatter(stored: Array, index: Array, size: int) -> Array:
-    """``[size]``: the stored values at their places, zeros elsewhere.
-
-    With a gradient of our own, what is differentiated and what is not are the same operation, so XLA
-    makes an array once that an update uses in two losses.
-    """
+    """``[size]``: the stored values at their places, zeros elsewhere."""
     places = jnp.zeros(size, stored.dtype).at[index]
     return places.set(stored, unique_indices=True, indices_are_sorted=True, mode="promise_in_bounds")
-
-
-_scatter.defvjp(
-    lambda stored, index, size: (_scatter(stored, index, size), index),
-    lambda size, index, gradient: (gradient.at[index].get(mode="promise_in_bounds"), None),
-)
 
 
 def _restore(support: Support, stored: Array) -> Array:
