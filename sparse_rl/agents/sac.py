@@ -5,6 +5,7 @@ appendix) and Ma et al. 2025 (arXiv 2506.17204): AdamW; actor → temperature �
 critic, or the smaller of two (clipped double Q, Fujimoto et al. 2018).
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from sparse_rl.config import DiagnosticsConfig, PruningConfig, RunConfig, SacCon
 from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.envs import Env
 from sparse_rl.networks import Critic, GaussianActor
-from sparse_rl.pruning import Storage, apply, draw_supports, store
+from sparse_rl.pruning import Storage, apply, apply_weights, draw_supports, store, weights
 
 Params = Any
 
@@ -81,10 +82,11 @@ def _policy(sac: Sac, actor: Params, state: SacState, observation: Array) -> tup
 def _values(
     sac: Sac, critics: dict[str, Params], state: SacState, observation: Array, action: Array
 ) -> Array:
-    """Q of every critic: ``[critics, n]``."""
-    supports = state.supports["critic"]
-    values = [apply(sac.critic, p, supports[i], observation, action) for i, p in critics.items()]
-    return jnp.stack(values)
+    """Q of every critic, whose weights are ready for use: ``[critics, n]``."""
+    pairs = ((made, state.supports["critic"][i]) for i, made in critics.items())
+    return jnp.stack(
+        [apply_weights(sac.critic, made, support, observation, action) for made, support in pairs]
+    )
 
 
 def _adamw(sac: Sac, learning_rate: Array) -> optax.GradientTransformation:
@@ -140,12 +142,12 @@ def _init(
 
 
 def _actor_loss(
-    sac: Sac, actor: Params, state: SacState, observation: Array, key: Array
+    sac: Sac, actor: Params, critic: Params, state: SacState, observation: Array, key: Array
 ) -> tuple[Array, Array]:
     """E[α log π(a|s) − min Q(s, a)], a ~ π (Haarnoja et al. 2018, eq. 7); also the entropy."""
     mean, log_std = _policy(sac, actor, state, observation)
     action, log_prob = sample_action(mean, log_std, key)
-    value = jnp.min(_values(sac, state.critic, state, observation, action), axis=0)
+    value = jnp.min(_values(sac, critic, state, observation, action), axis=0)
     temperature = jnp.exp(state.log_temperature)
     return jnp.mean(temperature * log_prob - value), -jnp.mean(log_prob)
 
@@ -159,7 +161,8 @@ def td_target(sac: Sac, state: SacState, batch: Transition, key: Array) -> Array
     """r + γ (1 − terminated) (min Q'(s', a') − α log π(a'|s')): float32 ``[n]`` (eq. 3 and 5)."""
     mean, log_std = _policy(sac, state.actor, state, batch.next_observation)
     action, log_prob = sample_action(mean, log_std, key)
-    value = jnp.min(_values(sac, state.target, state, batch.next_observation, action), axis=0)
+    target = weights(state.supports["critic"], state.target)
+    value = jnp.min(_values(sac, target, state, batch.next_observation, action), axis=0)
     soft_value = value - jnp.exp(state.log_temperature) * log_prob
     return batch.reward + sac.discount * jnp.where(batch.terminated, 0.0, soft_value)
 
@@ -182,8 +185,9 @@ def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[S
     adamw = _adamw(sac, state.learning_rate)
     optimisers = dict(state.optimisers)
 
+    made, to_stored = jax.vjp(functools.partial(weights, state.supports["critic"]), state.critic)
     (actor_loss, entropy), grads = jax.value_and_grad(_actor_loss, argnums=1, has_aux=True)(
-        sac, state.actor, state, batch.observation, key_actor
+        sac, state.actor, made, state, batch.observation, key_actor
     )
     actor_norm = global_norm(grads)
     actor, optimisers["actor"] = _descend(adamw, grads, optimisers["actor"], state.actor)
@@ -200,8 +204,9 @@ def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[S
 
     target = td_target(sac, state, batch, key_target)
     (critic_loss, value), grads = jax.value_and_grad(_critic_loss, argnums=1, has_aux=True)(
-        sac, state.critic, state, batch, target
+        sac, made, state, batch, target
     )
+    (grads,) = to_stored(grads)
     critic_norm = global_norm(grads)
     critic, optimisers["critic"] = _descend(adamw, grads, optimisers["critic"], state.critic)
 

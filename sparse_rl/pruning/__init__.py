@@ -32,10 +32,12 @@ from sparse_rl.pruning.storage import (
     STORAGES,
     Storage,
     apply,
+    apply_weights,
     connected_units,
     restore,
     store,
     support_masks,
+    weights,
 )
 from sparse_rl.pruning.tree import (
     ParameterCounts,
@@ -56,6 +58,7 @@ __all__ = [
     "Storage",
     "StorageChoice",
     "apply",
+    "apply_weights",
     "choose_storage",
     "connected_units",
     "default_prunable",
@@ -72,4 +75,5 @@ __all__ = [
     "support_masks",
     "surviving_counts",
     "survivors",
+    "weights",
 ]

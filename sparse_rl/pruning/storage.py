@@ -191,6 +191,23 @@ def _block_layers(supports: Any) -> Callable[..., Any]:
     return intercept
 
 
+def weights(supports: Any, stored: Any) -> Any:
+    """What the layers multiply with: dense arrays, or the values of blocks.
+
+    Where an update uses the same parameters in several losses, making them once and sharing them saves
+    time (compact); gradients with respect to them go back through :func:`jax.vjp`.
+    """
+    return _over_supports(_for_use, supports, stored)
+
+
+def apply_weights(network: nn.Module, made: Any, supports: Any, *inputs: Any, **options: Any) -> Any:
+    """:func:`apply` with what :func:`weights` made."""
+    if not any(isinstance(s, Blocks) for s in jax.tree.leaves(supports, is_leaf=_is_support)):
+        return network.apply({"params": made}, *inputs, **options)
+    with nn.intercept_methods(_block_layers(supports)):
+        return network.apply({"params": made}, *inputs, **options)
+
+
 def apply(network: nn.Module, params: Any, supports: Any, *inputs: Any, **options: Any) -> Any:
     """``network.apply({"params": …}, *inputs, **options)`` with pruned parameters, however stored.
 
@@ -206,8 +223,4 @@ def apply(network: nn.Module, params: Any, supports: Any, *inputs: Any, **option
     Raises:
         TypeError: a kernel stored as blocks belongs to a layer other than ``nn.Dense``.
     """
-    variables = {"params": _over_supports(_for_use, supports, params)}
-    if not any(isinstance(s, Blocks) for s in jax.tree.leaves(supports, is_leaf=_is_support)):
-        return network.apply(variables, *inputs, **options)
-    with nn.intercept_methods(_block_layers(supports)):
-        return network.apply(variables, *inputs, **options)
+    return apply_weights(network, weights(supports, params), supports, *inputs, **options)
