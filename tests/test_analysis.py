@@ -105,6 +105,20 @@ def test_the_report_names_what_is_missing(study: Path) -> None:
     assert table["return_mean"].tolist()[0] == "9 [8, 10]"
 
 
+def test_patterns_are_never_averaged_together(study: Path) -> None:
+    """Each has figures of its own, with the dense runs beside it, and lines of its own in the table."""
+    record = results.read_run(study / "w8_s0.5_seed0")
+    assert record is not None
+    results.write_run(study / "block", record | {"run_id": "block", "pattern": "block"})
+    results.write_metrics(study / "block", results.read_metrics(study / "w8_s0_seed1").to_dict("records"))
+    write_report(study, study / "out")
+    drawn = {path.name for path in (study / "out").glob("scaling_*.png")}
+    assert drawn == {"scaling_probe_x_block.png", "scaling_probe_x_unstructured.png"}
+    table = final_table(load(study)).set_index(["pattern", "width", "sparsity"])["return_mean"]
+    assert table["block", 8, 0.5] == "9 [9, 9]"
+    assert table["unstructured", 8, 0.5] == "9 [8, 10]"
+
+
 def test_a_study_that_only_started_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no runs in"):
         load(tmp_path)

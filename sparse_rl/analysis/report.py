@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -32,8 +33,8 @@ def _spread(values: pd.Series) -> str:
 
 
 def final_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean [lowest, highest seed] of each metric per environment, width and sparsity."""
-    keys = ["env", "width", "sparsity", "parameters_total", "parameters_nonzero"]
+    """Mean [lowest, highest seed] of each metric per environment, pattern, width and sparsity."""
+    keys = ["env", "pattern", "width", "sparsity", "parameters_total", "parameters_nonzero"]
     tables = [
         final_values(rows, metric).groupby(keys)[metric].agg(_spread) for metric in figures.METRICS
     ]
@@ -61,16 +62,29 @@ def _figure_html(name: str, png: bytes, caption: str) -> str:
     )
 
 
-def _figures(rows: pd.DataFrame) -> dict[str, tuple[bytes, str]]:
-    """File name → (PNG, caption), per environment."""
-    drawn = {}
+def _series(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """What belongs in one figure: an environment's rows, each pattern with the dense runs beside it."""
     for env, of_env in rows.groupby("env"):
-        slug = str(env).replace("/", "_")
-        if (of_env["status"] == "done").any():
-            png = _png(figures.scaling_curves(of_env[of_env["status"] == "done"]))
-            drawn[f"scaling_{slug}.png"] = (png, f"Scaling curves on {env}, dense beside sparse")
-        png = _png(figures.learning_curves(of_env))
-        drawn[f"learning_{slug}.png"] = (png, f"Learning curves on {env}")
+        pruned = of_env["sparsity"] > 0
+        patterns = sorted(of_env.loc[pruned, "pattern"].unique())
+        if len(patterns) < 2:
+            yield str(env), of_env
+            continue
+        for pattern in patterns:
+            label = f"{env}, {pattern}"
+            yield label, of_env[~pruned | (of_env["pattern"] == pattern)].assign(env=label)
+
+
+def _figures(rows: pd.DataFrame) -> dict[str, tuple[bytes, str]]:
+    """File name → (PNG, caption), per environment and pattern."""
+    drawn = {}
+    for label, series in _series(rows):
+        slug = label.replace("/", "_").replace(", ", "_")
+        if (series["status"] == "done").any():
+            png = _png(figures.scaling_curves(series[series["status"] == "done"]))
+            drawn[f"scaling_{slug}.png"] = (png, f"Scaling curves on {label}, dense beside sparse")
+        png = _png(figures.learning_curves(series))
+        drawn[f"learning_{slug}.png"] = (png, f"Learning curves on {label}")
     return drawn
 
 
