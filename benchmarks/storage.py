@@ -63,7 +63,9 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
     import jax
 
     from sparse_rl.config import run_config
-    from sparse_rl.experiment import prepare_pack
+    from sparse_rl.experiment import LEAST_MEMORY, prepare_pack
+
+    options = LEAST_MEMORY if jax.default_backend() == "cpu" else {}
 
     pattern = "block" if variant.storage == "block" else "unstructured"
     config = run_config(
@@ -87,9 +89,10 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
             0, variant.updates, lambda i, s: loop._update(s, jax.random.fold_in(state.key, i))[0], state
         )
 
-    state = jax.jit(loop.init)(run.inputs)
+    state = jax.jit(loop.init).lower(run.inputs).compile(compiler_options=options)(run.inputs)
     state = jax.jit(lambda s: jax.lax.fori_loop(0, 300, fill, s), donate_argnums=0)(state)
-    return jax.jit(updates, donate_argnums=0), state, run.costs
+    compiled = jax.jit(updates, donate_argnums=0).lower(state).compile(compiler_options=options)
+    return compiled, state, run.costs
 
 
 def peak_bytes() -> int:

@@ -28,6 +28,11 @@ SIDE_BY_SIDE_FLOPS = 2e9
 width 256); below it, one run per core is up to twice as fast."""
 
 
+LEAST_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+"""XLA's CPU backend otherwise orders a program for concurrency: drawing the weights and masks of a wide
+network then holds many dense tensors at once (docs/storage.md)."""
+
+
 class Run(NamedTuple):
     """One run of a pack, ready to train."""
 
@@ -107,8 +112,9 @@ def compile_programs(loop: OffPolicyLoop, inputs: Sequence[RunInputs], layout: L
         jax.jit(chunk, donate_argnums=1).lower(first, state),
         jax.jit(evaluate).lower(first, state),
     )
+    options = LEAST_MEMORY if jax.default_backend() == "cpu" else {}
     with ThreadPoolExecutor(len(lowered)) as pool:
-        init, chunk, evaluate = pool.map(lambda low: low.compile(), lowered)
+        init, chunk, evaluate = pool.map(lambda low: low.compile(compiler_options=options), lowered)
     return Programs(init, chunk, evaluate, time.monotonic() - started)
 
 

@@ -110,7 +110,9 @@ def test_patterns_are_never_averaged_together(study: Path) -> None:
     record = results.read_run(study / "w8_s0.5_seed0")
     assert record is not None
     results.write_run(study / "block", record | {"run_id": "block", "pattern": "block"})
-    results.write_metrics(study / "block", results.read_metrics(study / "w8_s0_seed1").to_dict("records"))
+    results.write_metrics(
+        study / "block", results.read_metrics(study / "w8_s0_seed1").to_dict("records")
+    )
     write_report(study, study / "out")
     drawn = {path.name for path in (study / "out").glob("scaling_*.png")}
     assert drawn == {"scaling_probe_x_block.png", "scaling_probe_x_unstructured.png"}
