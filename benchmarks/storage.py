@@ -63,9 +63,9 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
     import jax
 
     from sparse_rl.config import run_config
-    from sparse_rl.experiment import LEAST_MEMORY, prepare_pack
+    from sparse_rl.experiment import compiler_options, prepare_pack
 
-    options = LEAST_MEMORY if jax.default_backend() == "cpu" else {}
+    options = compiler_options()
 
     pattern = "block" if variant.storage == "block" else "unstructured"
     config = run_config(

@@ -28,11 +28,6 @@ SIDE_BY_SIDE_FLOPS = 2e9
 width 256); below it, one run per core is up to twice as fast."""
 
 
-LEAST_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-"""XLA's CPU backend otherwise orders a program for concurrency: drawing the weights and masks of a wide
-network then holds many dense tensors at once (docs/storage.md)."""
-
-
 class Run(NamedTuple):
     """One run of a pack, ready to train."""
 
@@ -76,6 +71,17 @@ def default_layout() -> Layout:
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
+def compiler_options() -> dict[str, str | bool]:
+    """How programs are compiled on this device.
+
+    XLA's CPU backend orders a program for concurrency by default: drawing the weights and masks of a
+    wide network then holds many dense tensors at once. In the order of least memory updates are as fast.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+
 def prepare_pack(configs: Sequence[RunConfig]) -> PreparedPack:
     """Build a pack's environment and agent, and count its runs; compiles nothing.
 
@@ -112,7 +118,7 @@ def compile_programs(loop: OffPolicyLoop, inputs: Sequence[RunInputs], layout: L
         jax.jit(chunk, donate_argnums=1).lower(first, state),
         jax.jit(evaluate).lower(first, state),
     )
-    options = LEAST_MEMORY if jax.default_backend() == "cpu" else {}
+    options = compiler_options()
     with ThreadPoolExecutor(len(lowered)) as pool:
         init, chunk, evaluate = pool.map(lambda low: low.compile(compiler_options=options), lowered)
     return Programs(init, chunk, evaluate, time.monotonic() - started)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -107,12 +108,14 @@ def test_the_report_names_what_is_missing(study: Path) -> None:
 
 def test_patterns_are_never_averaged_together(study: Path) -> None:
     """Each has figures of its own, with the dense runs beside it, and lines of its own in the table."""
-    record = results.read_run(study / "w8_s0.5_seed0")
+    record, source = (
+        results.read_run(study / "w8_s0.5_seed0"),
+        results.read_metrics(study / "w8_s0_seed1"),
+    )
     assert record is not None
     results.write_run(study / "block", record | {"run_id": "block", "pattern": "block"})
-    results.write_metrics(
-        study / "block", results.read_metrics(study / "w8_s0_seed1").to_dict("records")
-    )
+    rows: Any = source.to_dict("records")
+    results.write_metrics(study / "block", rows)
     write_report(study, study / "out")
     drawn = {path.name for path in (study / "out").glob("scaling_*.png")}
     assert drawn == {"scaling_probe_x_block.png", "scaling_probe_x_unstructured.png"}
