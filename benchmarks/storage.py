@@ -188,7 +188,7 @@ def main() -> None:
     print(TITLE.format(device=jax.devices()[0].device_kind, cores=os.cpu_count()))
     print("  ".join(f"{name:>{form.split('.')[0].rstrip('dg')}}" for name, form in COLUMNS.items()))
     for width in options.widths:
-        few = max(2, min(50, 2 * (2048 // width) ** 2))  # updates per round; the cheaper ones get more
+        few = max(6, min(50, 2 * (2048 // width) ** 2))  # updates per round; the cheaper ones get more
         with ExitStack() as by_width:
             # What masked costs does not depend on the sparsity: it is one program.
             same = {
