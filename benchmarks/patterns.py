@@ -72,7 +72,7 @@ def draw(finals: dict[str, pd.DataFrame], path: str) -> None:
         x="width",
         y="value",
         hue="how",
-        hue_order=ORDER,
+        hue_order=[how for how in ORDER if how in set(long["how"])],
         row="metric",
         col="env",
         sharey=False,
