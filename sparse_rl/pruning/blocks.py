@@ -10,6 +10,7 @@ All arrays here are feature-major, ``[units, n]``: shuffling then moves whole ro
 are one batched product (docs/storage.md has what else was tried).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import jax
@@ -98,9 +99,11 @@ def block_grid(path: str, shape: tuple[int, ...], density: float, fan_in: int = 
     def error(grid: tuple[int, int]) -> float:
         return abs(grid[0] / grid[1] - density) / density
 
-    grids = [(k, min(max(round(k / density), k), most)) for k in range(1, most + 1)]
-    close = [grid for grid in grids if grid[0] >= fan_in and error(grid) <= TOLERANCE]
-    k, groups = close[0] if close else min(grids, key=error)
+    def grids(least: int) -> Iterator[tuple[int, int]]:
+        return ((k, min(max(round(k / density), k), most)) for k in range(least, most + 1))
+
+    close = next((grid for grid in grids(fan_in) if error(grid) <= TOLERANCE), None)
+    k, groups = close or min(grids(1), key=error)
     return BlockGrid(inputs, units, groups, k) if k < groups else None
 
 
