@@ -35,6 +35,7 @@ from sparse_rl.pruning import (
     support_masks,
 )
 from sparse_rl.pruning.blocks import Blocks, block_grid, block_product, draw_blocks
+from sparse_rl.pruning.compact import compact, compact_product, tiles_of
 from sparse_rl.pruning.storage import support_of
 from sparse_rl.sweeps.grid import packs
 
@@ -132,6 +133,40 @@ def test_block_product_and_its_gradients_are_the_dense_ones(
     )  # nothing at padding
 
 
+@pytest.mark.parametrize("crowded", [False, True])
+def test_tiles_and_their_gradients_are_the_dense_ones(
+    monkeypatch: pytest.MonkeyPatch, crowded: bool
+) -> None:
+    """Also where one tile holds nearly all values, so that it takes several windows."""
+    monkeypatch.setattr("sparse_rl.pruning.compact.TILE_BYTES", 2048)
+    mask = np.zeros((40, 66 if crowded else 60), bool)
+    mask[:, : 8 if crowded else 60] = np.random.default_rng(0).random((40, 8 if crowded else 60)) < 0.1
+    mask[:6, :6] = True
+    support = compact(jnp.asarray(mask), int(mask.sum()))
+    assert support.tiles == (6 if crowded else 5)
+    dense = jnp.where(mask, jax.random.normal(KEY, mask.shape), 0.0)
+    stored = store(support, dense)
+    np.testing.assert_array_equal(restore(support, stored), dense)
+    np.testing.assert_array_equal(support_masks(support), mask)
+    np.testing.assert_array_equal(connected_units(support, mask.shape[1]), mask.any(axis=0))
+
+    x = jax.random.normal(jax.random.key(5), (17, 40))
+    np.testing.assert_allclose(compact_product(x, stored, support), x @ dense, rtol=1e-4, atol=1e-5)
+    found = jax.grad(lambda x, w: jnp.sum(jnp.sin(compact_product(x, w, support))), (0, 1))(x, stored)
+    expected = jax.grad(lambda x, w: jnp.sum(jnp.sin(x @ w)), (0, 1))(x, dense)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[1], store(support, expected[1]), rtol=1e-4, atol=1e-4)
+
+
+def test_tensors_are_cut_into_tiles_where_it_pays() -> None:
+    """By hand: 2048 × 8192 float32 are 64 MiB, four tiles of 16; 4099 is prime."""
+    assert tiles_of((2048, 8192), 2048 * 819) == 4
+    assert tiles_of((2048, 8192), 2048 * 4096) == 1
+    assert tiles_of((1024, 4096), 1024 * 409) == 1
+    assert tiles_of((4096, 4099), 4096 * 409) == 1
+    assert tiles_of((3, 3, 2048, 8192), 2048 * 819) == 1
+
+
 @pytest.mark.parametrize("kind", ["simba", "mlp"])
 def test_feature_major_is_the_same_network(kind: Kind) -> None:
     network, params, inputs = critic(kind)
@@ -193,9 +228,17 @@ def train_critic(storage: Storage, updates: int) -> tuple[Any, Any, Any, Any]:
     return restore(supports, first), restore(supports, params), moments, prediction
 
 
-@pytest.mark.parametrize("storage", ["compact", "block"])
-def test_every_storage_learns_as_masked_does(storage: Storage) -> None:
+@pytest.mark.parametrize(("storage", "tile"), [("compact", None), ("compact", 4096), ("block", None)])
+def test_every_storage_learns_as_masked_does(
+    storage: Storage, tile: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Gradients, and parameters, moments and predictions after 200 AdamW updates."""
+    if tile:
+        monkeypatch.setattr("sparse_rl.pruning.compact.TILE_BYTES", tile)
+        monkeypatch.setattr("sparse_rl.pruning.compact.TILED_BELOW_DENSITY", 0.5)
+        jax.clear_caches()
+        kernel = prune(KEY, critic()[1], 0.8, pattern="block", storage="compact")[1]["trunk"]
+        assert kernel["block_0_expand"]["kernel"].tiles > 1
     masked, other = train_critic("masked", 200), train_critic(storage, 200)
     assert_close(masked[0], other[0], rtol=1e-3, atol=1e-5)
     drift = global_norm(jax.tree.map(jnp.subtract, masked[1], other[1])) / global_norm(masked[1])

@@ -4,6 +4,8 @@ The number may be a traced value, so that one compiled program serves every spar
 ``block`` is drawn elsewhere (:mod:`sparse_rl.pruning.blocks`): its blocks have static sizes.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import jax
@@ -14,46 +16,97 @@ Pattern = Literal["unstructured", "constant_fan_in", "block"]
 PATTERNS: tuple[str, ...] = get_args(Pattern)
 
 
-def _smallest(values: Array, count: Array) -> Array:
-    """Mask of the ``count[j]`` smallest entries of each column j, ties by position.
+ROWS_AT_ONCE = 64
+"""So many of a tensor's rows are drawn or counted at a time: all of them would take several times the
+memory of a large tensor."""
+
+
+def _bits(key: Array, shape: tuple[int, int]) -> Array:
+    """uint32 of the shape, none of them zero; each row from its own child of the key."""
+
+    def row(key: Array) -> Array:
+        return jnp.maximum(jax.random.bits(key, shape[1:]), 1)
+
+    return jax.lax.map(row, jax.random.split(key, shape[0]), batch_size=ROWS_AT_ONCE)
+
+
+def _smallest(drawn: Array, count: Array, first: Array | None = None) -> Array:
+    """Mask of the smallest entries, ties by position: of each column, or of all.
+
+    Bisects the threshold bit by bit, and then where the last tie lies: passes over the values, no sort
+    and no sums along the way, so that the 67M weights of one layer at width 4096 take seconds and
+    little memory.
 
     Args:
-        values: uint32 ``[n, columns]``.
-        count: int32 ``[columns]``, each in ``[0, n]``.
-
-    Bisects each column's threshold bit by bit: 32 passes over the values and no sort, so that the
-    67M weights of one layer at width 4096 take seconds and little memory.
+        drawn: uint32 ``[n, columns]``.
+        count: int32 ``[columns]``, each in ``[0, n]``, or of all ``[]``.
+        first: bool ``[n, columns]``: entries to take as zero.
     """
+    n, columns = drawn.shape
+    positions = n if count.ndim else n * columns
 
-    def set_bit(i: Array, below: Array) -> Array:
-        trial = below | (jnp.uint32(1) << (jnp.uint32(31) - i.astype(jnp.uint32)))
-        fewer = jnp.sum(values < trial, axis=0, dtype=jnp.int32) < count
-        return jnp.where(fewer, trial, below)
+    def entries(start: Array | int, rows: int) -> tuple[Array, Array]:
+        """Values and positions of some rows."""
+        values = jax.lax.dynamic_slice_in_dim(drawn, start, rows)
+        if first is not None:
+            zero = jax.lax.dynamic_slice_in_dim(first, start, rows)
+            values = jnp.where(zero, jnp.uint32(0), values)
+        row = jnp.arange(rows, dtype=jnp.uint32)[:, None] + jnp.asarray(start, jnp.uint32)
+        column = jnp.arange(columns, dtype=jnp.uint32)
+        return values, jnp.broadcast_to(row, values.shape) if count.ndim else row * columns + column
 
-    # The largest threshold with fewer than `count` values below it: the count-th smallest value.
-    threshold = jax.lax.fori_loop(0, 32, set_bit, jnp.zeros(values.shape[1], jnp.uint32))
-    lower, equal = values < threshold, values == threshold
-    needed = count - jnp.sum(lower, axis=0, dtype=jnp.int32)
-    return (lower | (equal & (jnp.cumsum(equal, axis=0, dtype=jnp.int32) <= needed))) & (count > 0)
+    def total(chosen: Callable[[Array, Array], Array]) -> Array:
+        """How many entries are chosen by their values and positions."""
+
+        def of(start: Array | int, rows: int) -> Array:
+            return jnp.sum(
+                chosen(*entries(start, rows)), axis=0 if count.ndim else None, dtype=jnp.int32
+            )
+
+        size = min(n, ROWS_AT_ONCE)
+        whole, rest = divmod(n, size)
+        zero = jnp.zeros(count.shape, jnp.int32)
+        found = jax.lax.fori_loop(0, whole, lambda i, found: found + of(i * size, size), zero)
+        return found + of(n - rest, rest) if rest else found
+
+    def bisect(chosen: Callable[[Array, Array, Array], Array], wanted: Array, bits: int) -> Array:
+        """The largest number for which fewer than ``wanted`` entries are chosen."""
+
+        def set_bit(i: Array, found: Array) -> Array:
+            trial = found | (jnp.uint32(1) << (jnp.uint32(bits - 1) - i.astype(jnp.uint32)))
+            fewer = total(lambda values, position: chosen(values, position, trial)) < wanted
+            return jnp.where(fewer, trial, found)
+
+        return jax.lax.fori_loop(0, bits, set_bit, jnp.zeros(count.shape, jnp.uint32))
+
+    threshold = bisect(lambda values, position, trial: values < trial, count, 32)
+    ties = count - total(lambda values, position: values < threshold)
+    last = bisect(
+        lambda values, position, trial: (values == threshold) & (position < trial),
+        ties,
+        max(1, (positions - 1).bit_length()),
+    )
+    values, position = entries(0, n)
+    return ((values < threshold) | ((values == threshold) & (position <= last))) & (count > 0)
 
 
+@functools.partial(jax.jit, static_argnames=("shape", "min_fan_in"))
 def unstructured(key: Array, shape: tuple[int, int], count: Array, min_fan_in: int) -> Array:
     """bool ``[inputs, units]``: any weights.
 
     But each unit first gets ``min_fan_in`` inputs where the budget allows.
     """
     fan_in, units = shape
-    values = jnp.maximum(jax.random.bits(key, shape), 1)
-    if min_fan_in:
-        guaranteed = jnp.minimum(jnp.minimum(min_fan_in, fan_in), count // units)
-        first = _smallest(values, jnp.broadcast_to(guaranteed, (units,)))
-        values = jnp.where(first, jnp.uint32(0), values)
-    return _smallest(values.reshape(-1, 1), count[None]).reshape(shape)
+    drawn = _bits(key, shape)
+    guaranteed = jnp.minimum(jnp.minimum(min_fan_in, fan_in), count // units)
+    first = _smallest(drawn, jnp.broadcast_to(guaranteed, (units,)))
+    return _smallest(drawn, count, first)
 
 
+@functools.partial(jax.jit, static_argnames="shape")
 def constant_fan_in(key: Array, shape: tuple[int, int], count: Array) -> Array:
     """bool ``[inputs, units]``: each unit keeps as many inputs as the next one, give or take one."""
     _, units = shape
     key_weights, key_extra = jax.random.split(key)
     extra = _smallest(jax.random.bits(key_extra, (units, 1)), (count % units)[None])[:, 0]
-    return _smallest(jax.random.bits(key_weights, shape), count // units + extra.astype(jnp.int32))
+    return _smallest(_bits(key_weights, shape), count // units + extra.astype(jnp.int32))

@@ -10,9 +10,8 @@ differ from run to run of one compiled program; shapes of what is stored are sta
     grads = jax.grad(loss)(params)                      # and so have gradients: nothing else is needed
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.pruning.blocks import Blocks, block_product
+from sparse_rl.pruning.compact import Compact, compact, compact_product, expand, flat_places
 
 Storage = Literal["masked", "compact", "block"]
 STORAGES: tuple[str, ...] = get_args(Storage)
@@ -33,16 +33,6 @@ class Masked:
 
     mask: Array
     """bool, the tensor's shape."""
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Compact:
-    """Any pattern: the surviving values alone, in order of their places; made dense for each use."""
-
-    index: Array
-    """int32 ``[survivors]``: rising places in the flattened tensor."""
-    shape: tuple[int, ...] = field(metadata={"static": True})
 
 
 Support = Masked | Compact | Blocks
@@ -72,8 +62,9 @@ def support_of(mask: Array, storage: Storage, count: int | None = None) -> Suppo
     """
     if storage == "masked":
         return Masked(mask)
-    (index,) = jnp.nonzero(mask.reshape(-1), size=count)
-    return Compact(index.astype(jnp.int32), mask.shape)
+    if count is None:
+        raise ValueError("storage=compact needs the number of survivors")
+    return compact(mask, count)
 
 
 def _store(support: Support, weights: Array) -> Array:
@@ -81,7 +72,7 @@ def _store(support: Support, weights: Array) -> Array:
         case Masked():
             return jnp.where(support.mask, weights, jnp.zeros_like(weights))
         case Compact():
-            return weights.reshape(-1)[support.index]
+            return weights.reshape(-1)[flat_places(support)]
         case Blocks():
             return weights.at[support.places].get(mode="fill", fill_value=0)
 
@@ -103,18 +94,12 @@ _with_masked_gradient.defvjp(
 )
 
 
-def _scatter(stored: Array, index: Array, size: int) -> Array:
-    """``[size]``: the stored values at their places, zeros elsewhere."""
-    places = jnp.zeros(size, stored.dtype).at[index]
-    return places.set(stored, unique_indices=True, indices_are_sorted=True, mode="promise_in_bounds")
-
-
 def _restore(support: Support, stored: Array) -> Array:
     match support:
         case Masked():
             return _with_masked_gradient(stored, support.mask)
         case Compact():
-            return _scatter(stored, support.index, math.prod(support.shape)).reshape(support.shape)
+            return expand(support, stored)
         case Blocks():
             dense = jnp.zeros((support.grid.inputs, support.grid.units), stored.dtype)
             return dense.at[support.places].set(stored, mode="drop")
@@ -138,7 +123,7 @@ def support_masks(supports: Any) -> Any:
             case Masked():
                 return support.mask
             case Compact():
-                return _restore(support, jnp.ones(support.index.shape, bool))
+                return _restore(support, jnp.ones(support.place.shape, bool))
             case Blocks():
                 return _restore(support, jnp.ones(support.grid.stored_shape, bool))
 
@@ -151,14 +136,19 @@ def connected_units(support: Support | None, units: int) -> Array:
         case Masked():
             return jnp.any(support.mask.reshape(-1, units), axis=0)
         case Compact():
-            return jnp.zeros(units, bool).at[support.index % units].set(True)
+            return jnp.zeros(units, bool).at[flat_places(support) % units].set(True)
         case _:
             return jnp.ones(units, bool)
 
 
+def _in_layer(support: Support | None) -> bool:
+    """Whether a layer multiplies with what is stored: with blocks, or with tile after tile."""
+    return isinstance(support, Blocks) or (isinstance(support, Compact) and support.tiles > 1)
+
+
 def _for_use(support: Support, stored: Array) -> Array:
-    """What a layer multiplies with: a dense array, or the values of its blocks."""
-    return stored if isinstance(support, Blocks) else _restore(support, stored)
+    """What a layer multiplies with: a dense array, or what is stored."""
+    return stored if _in_layer(support) else _restore(support, stored)
 
 
 def _at(tree: Any, path: tuple[str, ...]) -> Any:
@@ -167,32 +157,42 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
     return tree
 
 
-def _block_layers(supports: Any) -> Callable[..., Any]:
-    """Replaces what dense layers compute where their kernel is stored as blocks."""
+def _layer_product(support: Any, stored: Array, x: Array, feature_major: bool) -> Array:
+    """A dense layer without its bias."""
+    columns = x if feature_major else x.reshape(-1, x.shape[-1]).T
+    if isinstance(support, Blocks):
+        y = block_product(stored, support, columns)
+    else:
+        y = compact_product(columns.T, stored, support).T
+    return y if feature_major else y.T.reshape(*x.shape[:-1], -1)
+
+
+def _sparse_layers(supports: Any) -> Callable[..., Any]:
+    """Replaces what dense layers compute where they multiply with what is stored."""
 
     def intercept(call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
         layer = context.module
         support = _at(supports, (*layer.path, "kernel")) if context.method_name == "__call__" else None
-        if not isinstance(support, Blocks):
+        if not _in_layer(support):
             return call(*arguments, **options)
         if not isinstance(layer, nn.Dense):
             raise TypeError(
-                f"{'/'.join(layer.path)} is a {type(layer).__name__}; storage=block serves nn.Dense "
-                "layers, the others can be stored masked or compact"
+                f"{'/'.join(layer.path)} is a {type(layer).__name__}; storage=block, and compact for "
+                "matrices of many megabytes, serve nn.Dense layers; the others can be stored masked"
             )
         (x,) = arguments
         feature_major = getattr(layer, "feature_major", False)
-        columns = x if feature_major else x.reshape(-1, x.shape[-1]).T
-        y = block_product(layer.get_variable("params", "kernel"), support, columns)
+        y = _layer_product(support, layer.get_variable("params", "kernel"), x, feature_major)
         if layer.use_bias:
-            y = y + layer.get_variable("params", "bias")[:, None]
-        return y if feature_major else y.T.reshape(*x.shape[:-1], layer.features)
+            bias = layer.get_variable("params", "bias")
+            y = y + (bias[:, None] if feature_major else bias)
+        return y
 
     return intercept
 
 
 def weights(supports: Any, stored: Any) -> Any:
-    """What the layers multiply with: dense arrays, or the values of blocks.
+    """What the layers multiply with: dense arrays, or what is stored (blocks, tiles).
 
     Where an update uses the same parameters in several losses, making them once and sharing them saves
     time (compact); gradients with respect to them go back through :func:`jax.vjp`.
@@ -202,9 +202,9 @@ def weights(supports: Any, stored: Any) -> Any:
 
 def apply_weights(network: nn.Module, made: Any, supports: Any, *inputs: Any, **options: Any) -> Any:
     """:func:`apply` with what :func:`weights` made."""
-    if not any(isinstance(s, Blocks) for s in jax.tree.leaves(supports, is_leaf=_is_support)):
+    if not any(_in_layer(support) for support in jax.tree.leaves(supports, is_leaf=_is_support)):
         return network.apply({"params": made}, *inputs, **options)
-    with nn.intercept_methods(_block_layers(supports)):
+    with nn.intercept_methods(_sparse_layers(supports)):
         return network.apply({"params": made}, *inputs, **options)
 
 
@@ -215,12 +215,12 @@ def apply(network: nn.Module, params: Any, supports: Any, *inputs: Any, **option
     at pruned places.
 
     Args:
-        network: any flax module; with blocks, those are in its ``nn.Dense`` layers.
+        network: any flax module; blocks and tiles are in its ``nn.Dense`` layers.
         params: what :func:`store` or :func:`~sparse_rl.pruning.prune` made.
         supports: the supports that go with them.
         inputs, options: passed on.
 
     Raises:
-        TypeError: a kernel stored as blocks belongs to a layer other than ``nn.Dense``.
+        TypeError: blocks, or a large compact kernel, belong to a layer other than ``nn.Dense``.
     """
     return apply_weights(network, weights(supports, params), supports, *inputs, **options)
