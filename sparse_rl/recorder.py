@@ -1,12 +1,13 @@
 """One run's record on disk while it trains, and the views beside it."""
 
+import contextlib
 import functools
 import math
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -80,20 +81,39 @@ def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
 
 
 class Recorder:
-    """Writes a run's directory. Not thread-safe: one recorder belongs to one run."""
+    """Writes a run's directory. Not thread-safe: one recorder belongs to one run.
 
-    def __init__(self, run_dir: Path, config: RunConfig, costs: Costs, logging: str) -> None:
+    Args:
+        run_dir: the run's directory.
+        config, costs: of the run.
+        logging: the view beside the rows on disk.
+        rows: of an earlier attempt, up to the checkpoint from which this one goes on.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: RunConfig,
+        costs: Costs,
+        logging: str,
+        rows: Sequence[Mapping[str, float]] = (),
+    ) -> None:
         device = jax.devices()[0]
         self._dir = run_dir
-        self._rows: list[dict[str, float]] = []
+        self._rows = [dict(row) for row in rows]
         self._started = time.monotonic()
+        self._earlier = self._rows[-1][results.WALL_TIME] if rows else 0.0
         self._written = -math.inf
+        before = results.read_run(run_dir) or {}
+        first = int(self._rows[-1]["env_steps"]) if rows else 0
+        attempt = {"started_at": _now(), "from_env_steps": first}
         self._record: dict[str, Any] = {
             **identity(config, costs),
             "status": "running",
             "reason": None,
-            "started_at": _now(),
+            "started_at": before.get("started_at", attempt["started_at"]),
             "ended_at": None,
+            "attempts": [*before.get("attempts", []), attempt],
             "device": f"{device.platform}:{device.device_kind}",
             "host": {"name": platform.node(), "processors": os.cpu_count()},
             "versions": _versions(),
@@ -102,29 +122,43 @@ class Recorder:
         }
         results.write_config(run_dir, asdict(config))
         results.write_run(run_dir, self._record)
-        (run_dir / results.METRICS).unlink(missing_ok=True)
+        if not self._rows:
+            results.remove_metrics(run_dir)
         self._view = views.open_view(logging, run_dir, self._record, asdict(config))
+        for row in self._rows:
+            self._view.log(row)
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps so far."""
+        return int(self._rows[-1]["updates"]) if self._rows else 0
 
     def row(self, row: Mapping[str, float]) -> None:
-        """Take one log point's numbers."""
-        self._rows.append(dict(row))
-        self._view.log(row)
-        if time.monotonic() - self._written > WRITE_EVERY_SECONDS:
-            self._flush()
+        """Take one log point's numbers.
 
-    def _flush(self) -> None:
+        Rows that cannot be written now (a full disk) are written with the next ones.
+        """
+        seconds = self._earlier + time.monotonic() - self._started
+        self._rows.append({**row, results.WALL_TIME: seconds})
+        self._view.log(self._rows[-1])
+        if time.monotonic() - self._written > WRITE_EVERY_SECONDS:
+            with contextlib.suppress(OSError):
+                self.flush()
+
+    def flush(self) -> None:
+        """Write all rows so far."""
         results.write_metrics(self._dir, self._rows)
         self._written = time.monotonic()
 
     def finish(self, status: Status, reason: str | None, timings: Mapping[str, float]) -> None:
         """Write the last rows and the run's end."""
         if self._rows:
-            self._flush()
+            self.flush()
         self._record |= {
             "status": status,
             "reason": reason,
             "ended_at": _now(),
-            "timings": {"total_seconds": time.monotonic() - self._started, **timings},
+            "timings": {"total_seconds": self._earlier + time.monotonic() - self._started, **timings},
         }
         results.write_run(self._dir, self._record)
         self._view.close(status)

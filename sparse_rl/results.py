@@ -15,10 +15,13 @@ import yaml
 
 Status = Literal["pending", "running", "done", "failed", "diverged", "preempted"]
 STATUSES: tuple[str, ...] = get_args(Status)
-CONFIG, RUN, METRICS = "config.yaml", "run.json", "metrics.parquet"
+CONFIG, RUN, METRICS, TIMES = "config.yaml", "run.json", "metrics.parquet", "times.parquet"
+PARAMETERS = "parameters.arrow"
+WALL_TIME = "wall_time"
+"""The one column that differs when a run is repeated: it has a file of its own."""
 
 
-def _write_aside(path: Path, write: Callable[[Path], Any]) -> None:
+def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -26,6 +29,8 @@ def _write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     aside = Path(name)
     try:
         write(aside)
+        with aside.open("rb") as written:  # on the disk before it takes the old one's place
+            os.fsync(written.fileno())
         aside.chmod(0o644)
         aside.replace(path)
     finally:
@@ -35,19 +40,25 @@ def _write_aside(path: Path, write: Callable[[Path], Any]) -> None:
 def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Write the run's resolved configuration."""
     text = yaml.safe_dump(dict(config), sort_keys=False)
-    _write_aside(run_dir / CONFIG, lambda path: path.write_text(text))
+    write_aside(run_dir / CONFIG, lambda path: path.write_text(text))
 
 
 def write_run(run_dir: Path, record: Mapping[str, Any]) -> None:
     """Write the run's identity, counts, versions, timings and status."""
     text = json.dumps(record, indent=2) + "\n"
-    _write_aside(run_dir / RUN, lambda path: path.write_text(text))
+    write_aside(run_dir / RUN, lambda path: path.write_text(text))
 
 
 def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
-    """Write all rows so far; ``env_steps`` and ``updates`` are whole numbers, the rest float64."""
+    """Write all rows so far; ``env_steps`` and ``updates`` are whole numbers, the rest float64.
+
+    Equal runs have equal bytes: when a row was made is written beside the metrics.
+    """
     frame = pd.DataFrame(list(rows))
-    _write_aside(run_dir / METRICS, lambda path: frame.to_parquet(path, index=False))
+    if WALL_TIME in frame:
+        times, frame = frame[["env_steps", WALL_TIME]], frame.drop(columns=WALL_TIME)
+        write_aside(run_dir / TIMES, lambda path: times.to_parquet(path, index=False))
+    write_aside(run_dir / METRICS, lambda path: frame.to_parquet(path, index=False))
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -64,9 +75,19 @@ def read_run(run_dir: Path) -> dict[str, Any] | None:
 
 
 def read_metrics(run_dir: Path) -> pd.DataFrame:
-    """The run's rows; empty if it has none yet."""
-    path = run_dir / METRICS
-    return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    """The run's rows, with the seconds at which each was made; empty if it has none yet."""
+    path, times = run_dir / METRICS, run_dir / TIMES
+    if not path.exists():
+        return pd.DataFrame()
+    rows = pd.read_parquet(path)
+    # Written one after the other: a crash between them leaves one row more here than there.
+    return rows.merge(pd.read_parquet(times), "left", on="env_steps") if times.exists() else rows
+
+
+def remove_metrics(run_dir: Path) -> None:
+    """Forget a run's rows."""
+    for name in (METRICS, TIMES):
+        (run_dir / name).unlink(missing_ok=True)
 
 
 def run_dirs(study: Path) -> list[Path]:

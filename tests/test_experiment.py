@@ -16,10 +16,11 @@ from conftest import MakeConfig
 
 from sparse_rl import experiment, results
 from sparse_rl.config import RunConfig
-from sparse_rl.experiment import Progress, compile_programs, prepare_pack, train_pack
+from sparse_rl.experiment import compile_programs, prepare_pack, train_pack
 from sparse_rl.pruning import support_masks
 from sparse_rl.pruning.tree import path_name
 from sparse_rl.sweeps.grid import packs
+from sparse_rl.training import Lockstep, Progress
 
 TIMES = ["wall_time"]
 PROGRAMS = ("jit(init)", "jit(chunk)", "jit(evaluate)")
@@ -156,7 +157,7 @@ def test_one_host_transfer_per_log_point(
     monkeypatch.setattr(jax, "device_get", counted)
     config = make_config(env_steps=500)
     assert set(train_pack(prepare_pack([config]), tmp_path).values()) == {"done"}
-    assert len(transfers) == 5
+    assert len(transfers) == 5 + 1  # and the trained parameters at the end
 
 
 def test_no_two_draws_of_an_interaction_share_a_key(make_config: MakeConfig) -> None:
@@ -216,14 +217,14 @@ def test_a_failing_run_is_recorded_and_stops_nothing_else(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack = [make_config(seed=seed) for seed in (0, 1)]
-    original = experiment._train
+    original = Lockstep.train
 
-    def fail_on_the_first(programs: Any, runs: Any, *rest: Any) -> Any:
-        if runs[0].config.seed == 0:
+    def fail_on_the_first(self: Lockstep) -> Any:
+        if self.runs[0].config.seed == 0:
             raise OSError("no space left on device")
-        return original(programs, runs, *rest)
+        return original(self)
 
-    monkeypatch.setattr(experiment, "_train", fail_on_the_first)
+    monkeypatch.setattr(Lockstep, "train", fail_on_the_first)
     statuses = train_pack(prepare_pack(pack), tmp_path)
     assert list(statuses.values()) == ["failed", "done"]
     record = results.read_run(tmp_path / pack[0].run_id)

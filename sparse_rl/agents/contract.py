@@ -43,6 +43,8 @@ class OffPolicyAgent(NamedTuple):
     """``(state, probe batch) → health``."""
     parameters: Callable[[Any], Mapping[str, Any]]
     """``state → network → parameters`` of what is trained and pruned."""
+    supports: Callable[[Any], Mapping[str, Any]]
+    """``state → network → supports`` of those parameters."""
     passes: Mapping[str, int]
     """network → products with its weights that an update makes: forward passes, gradients with respect
     to weights, and gradients with respect to inputs, one each."""

@@ -14,6 +14,7 @@ from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents import replay as replay_buffer
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs
 from sparse_rl.agents.replay import Replay, Transition
+from sparse_rl.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env, vector
 
@@ -72,6 +73,34 @@ class OffPolicyLoop(NamedTuple):
             envs=envs,
             key=key,
         )
+
+    def to_disk(self, state: RunState) -> Arrays:
+        """Everything the run needs to go on, named, on the host."""
+        replay = replay_buffer.to_disk(state.replay, self.config.agent.num_envs)
+        rest = to_arrays({**state._asdict(), "replay": None})
+        return rest | {f"replay/{name}": array for name, array in replay.items()}
+
+    def from_disk(self, arrays: Arrays, inputs: RunInputs) -> RunState:
+        """The state that :meth:`to_disk` wrote.
+
+        Raises:
+            CheckpointError: it is not the state of such a run.
+        """
+        like = jax.eval_shape(self.init, inputs)
+        rest = from_arrays({**like._asdict(), "replay": None}, arrays)
+        held = {
+            name.removeprefix("replay/"): x for name, x in arrays.items() if name.startswith("replay/")
+        }
+        try:
+            replay = replay_buffer.from_disk(held, like.replay, self.config.agent.num_envs)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"replay: {error}") from error
+        return RunState(**{**rest, "replay": replay})
+
+    def trained(self, state: RunState) -> Arrays:
+        """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
+        parts = (self.agent.parameters(state.agent), self.agent.supports(state.agent), state.normaliser)
+        return to_arrays(dict(zip(("parameters", "supports", "normaliser"), parts, strict=True)))
 
     def updates_ratio(self) -> tuple[int, int]:
         """Updates per interaction as a fraction."""

@@ -273,6 +273,7 @@ def make(config: RunConfig, env: Env) -> OffPolicyAgent:
         update=lambda state, batch, key: _update(sac, state, batch, key),
         diagnose=lambda state, batch: _diagnose(sac, state, batch, config.diagnostics),
         parameters=lambda state: {"actor": state.actor, "critic": state.critic},
+        supports=lambda state: state.supports,
         # actor: its loss (3) and the next action (1); critic: its loss (3), the target's value (1),
         # and under the actor's loss forward and back to the action (2)
         passes={"actor": 4, "critic": 6},

@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sparse_rl.experiment import PreparedPack, Run, default_layout, workers
+from sparse_rl.experiment import PreparedPack, default_layout, workers
 from sparse_rl.pruning import StorageChoice
+from sparse_rl.training import Run
 
 
 def console() -> Console:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.live import Live
 
 from sparse_rl.config import RunConfig
-from sparse_rl.experiment import Progress
 from sparse_rl.sweeps.grid import Pack
+from sparse_rl.training import Progress
 
 LOG_EVERY_SECONDS = 15.0
 
