@@ -166,7 +166,9 @@ class RunConfig:
         return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
 
 
-SWEEP_KEYS = ("name", "results_dir", "plan", "logging")
+SWEEP_KEYS = (
+    "name", "results_dir", "plan", "logging", "checkpoint_every", "max_runs_per_pack", "retry_failed",
+)  # fmt: skip
 """Settings of the sweep: they do not change a run's numbers, so they are not part of its identity."""
 
 

@@ -1,9 +1,7 @@
 """``python -m sparse_rl.sweep [key=value …]``: train a grid of widths and sparsities."""
 
-import os
 import sys
 from importlib.resources import files
-from pathlib import Path
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,6 +9,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from sparse_rl.compilation import use_cache
 from sparse_rl.config import SWEEP_KEYS, ConfigError, schema_keys, unknown_key
 
 GROUPS = ("agent", "env", "pruning", "study")
@@ -54,13 +53,6 @@ def check_arguments(arguments: list[str]) -> list[str]:
     return checked
 
 
-def _use_compilation_cache() -> None:
-    """Compile each program once per machine, not once per command."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparse_rl" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
-
-
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")
 def _compose(config: DictConfig) -> None:
     """Hydra expands the command line and hands the grid to the launcher, which never returns here."""
@@ -68,7 +60,7 @@ def _compose(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point: exit status 0 only if every run ended ``done``."""
-    _use_compilation_cache()
+    use_cache()
     try:
         sys.argv[1:] = check_arguments(sys.argv[1:])
         _compose()

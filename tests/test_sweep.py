@@ -63,7 +63,8 @@ def test_a_failed_run_is_trained_again_and_a_done_one_is_not(tmp_path: Path) -> 
     record = json.loads((failed / "run.json").read_text())
     results.write_run(failed, record | {"status": "failed", "reason": "killed"})
     stamp = (done / "run.json").stat().st_mtime_ns
-    again = command("sweep", *one, cwd=tmp_path)
+    assert command("sweep", *one, cwd=tmp_path).returncode == 1
+    again = command("sweep", *one, "retry_failed=true", cwd=tmp_path)
     assert again.returncode == 0
     assert "1 of 2 runs are finished" in again.stdout
     repaired = results.read_run(failed)

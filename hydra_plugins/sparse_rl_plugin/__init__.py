@@ -27,8 +27,11 @@ class GridSweeper(BasicSweeper):
         return self.launcher.launch(jobs, initial_job_idx=0)
 
 
-class InProcessLauncher(Launcher):
-    """Trains the grid's packs one after the other in this process."""
+class SweepLauncher(Launcher):
+    """Composes and checks every job of the grid, then trains its packs where a subclass says."""
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = parameters
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -38,10 +41,22 @@ class InProcessLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Compose and check every job, run them all, and end the process with the exit status."""
+        """Run all jobs, and end the process with the exit status."""
         from sparse_rl.sweeps.run import sweep
 
         loader = self.hydra_context.config_loader
-        raise SystemExit(
-            sweep([loader.load_sweep_config(self.config, list(job)) for job in job_overrides])
-        )
+        jobs = [loader.load_sweep_config(self.config, list(job)) for job in job_overrides]
+        raise SystemExit(sweep(jobs, self.where()))
+
+    def where(self) -> Any:
+        """The :class:`sparse_rl.sweeps.run.Launcher`."""
+        raise NotImplementedError
+
+
+class InProcessLauncher(SweepLauncher):
+    """Packs one after the other in this process."""
+
+    def where(self) -> Any:
+        from sparse_rl.sweeps import inprocess, run
+
+        return run.Launcher(inprocess.train)

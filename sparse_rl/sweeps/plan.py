@@ -76,10 +76,15 @@ def _setting(pack: list[Run]) -> str:
 def print_plan(
     out: Console, packs: Sequence[PreparedPack], finished: Mapping[str, str], study_dir: Path
 ) -> None:
-    """Print runs, packs and costs. ``finished``: run_id → status of the runs to be skipped."""
+    """Print the costs of what is to be trained. ``finished``: run_id → status of the other runs."""
     planned = [pack.runs for pack in packs]
-    runs = sum(len(pack) for pack in planned)
-    out.print(f"{runs} runs in {len(planned)} packs (one compiled program each) → {study_dir}")
+    waiting = sum(len(pack) for pack in planned)
+    if finished:
+        total = waiting + len(finished)
+        out.print(f"{len(finished):,} of {total:,} runs are finished and will be skipped")
+    if not waiting:
+        return
+    out.print(f"{waiting:,} runs in {len(planned)} packs (one compiled program each) → {study_dir}")
     for setting, group in itertools.groupby(planned, key=_setting):
         out.print(f"\n{setting}")
         table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
@@ -92,5 +97,3 @@ def print_plan(
         for storage, reason in sorted(storages):
             out.print(f"storage {storage}: {reason}")
     out.print("\ntime left is estimated from the first chunk on")
-    if finished:
-        out.print(f"{len(finished)} of {runs} runs are finished and will be skipped")

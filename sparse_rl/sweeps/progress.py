@@ -40,6 +40,7 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         self._ended: dict[str, str] = {}
         self._last_return = math.nan
         self._first: float | None = None
+        self._before = self._updates_before = 0
         self._created = self._printed = time.monotonic()
         self._live = Live(console=out, refresh_per_second=4) if out.is_terminal else None
 
@@ -64,8 +65,15 @@ class PackProgress(AbstractContextManager["PackProgress"]):
 
     def __call__(self, progress: Progress) -> None:
         with self._lock:
-            self._first = self._first or time.monotonic()  # rates leave compilation out
             run = progress.run_id
+            if progress.note:
+                self._out.print(f"{run}: {progress.note}", markup=False)
+                return
+            if self._first is None:  # rates leave compilation and earlier attempts out
+                self._first = time.monotonic()
+            if run not in self._steps:
+                self._before += progress.env_steps
+                self._updates_before += progress.updates
             self._steps[run] = max(progress.env_steps, self._steps.get(run, 0))
             self._updates[run] = max(progress.updates, self._updates.get(run, 0))
             if math.isfinite(progress.return_mean):
@@ -86,13 +94,13 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         share = self._total / self._runs
         left = sum(share - self._steps.get(run, 0) for run in self._ended)
         remaining = max(self._total - left - steps, 0.0)
-        rate = steps / seconds
+        rate = (steps - self._before) / seconds
         troubled = [s for s in self._ended.values() if s != "done"]
         return (
             f"{self._label}: {len(self._ended)}/{self._runs} runs ended"
             + (f" ({', '.join(sorted(set(troubled)))})" if troubled else "")
             + f", {steps:,}/{self._total:,} env steps, {_rate(rate)} env steps/s, "
-            f"{_rate(updates / seconds)} updates/s, last return {self._last_return:.4g}, "
+            f"{_rate((updates - self._updates_before) / seconds)} updates/s, last return {self._last_return:.4g}, "
             f"{_duration(remaining / rate if rate else math.inf)} left"
         )
 

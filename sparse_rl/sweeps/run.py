@@ -1,8 +1,9 @@
-"""Run a sweep in this process: check, plan, skip what is finished, train pack after pack."""
+"""Run a sweep: check, plan, leave out what is finished, hand the rest to a launcher, report."""
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -12,15 +13,20 @@ from rich.console import Console
 
 from sparse_rl import results
 from sparse_rl.config import SWEEP_KEYS, ConfigError, RunConfig, run_config
-from sparse_rl.experiment import PreparedPack, prepare_pack, train_pack
-from sparse_rl.results import Status
+from sparse_rl.experiment import PreparedPack, prepare_pack
 from sparse_rl.sweeps.grid import packs, unique
 from sparse_rl.sweeps.plan import console, print_plan
-from sparse_rl.sweeps.progress import PackProgress, label
+from sparse_rl.sweeps.tasks import Settings, is_owned, status_of
 from sparse_rl.views import VIEWS, check_available
 
-FINISHED = ("done", "diverged")
-"""Statuses that running again would only repeat."""
+
+class Launcher(NamedTuple):
+    """Where packs are trained."""
+
+    train: Callable[[Console, Sequence[PreparedPack], Settings], None]
+    """Returns when all runs have ended or nothing more can be done; results are on disk."""
+    describe: Callable[[Sequence[PreparedPack], Settings], Sequence[str]] = lambda packs, settings: ()
+    """Lines for the plan; raises ``ValueError`` for a parameter that is not allowed."""
 
 
 def study_folder(results_dir: str, name: Any) -> Path:
@@ -43,13 +49,60 @@ def _settings(composed: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
 
 
+def _choice(settings: dict[str, Any], key: str, allowed: Sequence[Any], words: str) -> Any:
+    if settings[key] not in allowed:
+        raise ConfigError(f"{key}={settings[key]!r}; choose {words}")
+    return settings[key]
+
+
+def _number(settings: dict[str, Any], key: str) -> int | None:
+    value = settings[key]
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ConfigError(f"{key}={value!r} is not allowed; give null or a whole number > 0")
+    return value
+
+
 class Prepared(NamedTuple):
     """A checked sweep: what to train, and where it goes."""
 
+    configs: list[RunConfig]
+    finished: dict[str, str]
+    """run_id → status of those whose result is on disk already."""
     packs: list[PreparedPack]
-    study_dir: Path
+    """Of the others."""
+    settings: Settings
     plan: bool
-    logging: str
+
+
+def _sweep_settings(every: Sequence[dict[str, Any]], configs: Sequence[RunConfig]) -> Settings:
+    """What holds for the whole sweep, checked."""
+    settings = every[0]
+    for key in SWEEP_KEYS:
+        values = {str(one[key]) for one in every}
+        if len(values) > 1:
+            raise ConfigError(
+                f"{key} holds for the whole sweep; give one of {', '.join(sorted(values))}"
+            )
+    logging = _choice(settings, "logging", VIEWS, f"one of {', '.join(VIEWS)}")
+    check_available(logging)
+    checkpoint_every = _number(settings, "checkpoint_every")
+    for config in configs if checkpoint_every else ():
+        if checkpoint_every and checkpoint_every % config.log_every:
+            raise ConfigError(
+                f"checkpoint_every={checkpoint_every} must be a multiple of log_every "
+                f"(= {config.log_every})"
+            )
+    return Settings(
+        study_folder(settings["results_dir"], settings["name"]),
+        logging,
+        checkpoint_every,
+        _choice(settings, "retry_failed", (True, False), "true or false"),
+    )
+
+
+def _parts(pack: Sequence[RunConfig], size: int | None) -> list[Sequence[RunConfig]]:
+    size = size or len(pack)
+    return [pack[i : i + size] for i in range(0, len(pack), size)]
 
 
 def prepare(jobs: Sequence[DictConfig]) -> Prepared:
@@ -62,24 +115,22 @@ def prepare(jobs: Sequence[DictConfig]) -> Prepared:
     """
     every = [_settings(job) for job in jobs]
     configs = unique(run_config(settings) for settings in every)
-    settings = every[0]
-    for key in SWEEP_KEYS:
-        values = {str(one[key]) for one in every}
-        if len(values) > 1:
-            raise ConfigError(
-                f"{key} holds for the whole sweep; give one of {', '.join(sorted(values))}"
-            )
-    if settings["logging"] not in VIEWS:
-        raise ConfigError(f"logging={settings['logging']!r}; choose one of {', '.join(VIEWS)}")
-    if not isinstance(settings["plan"], bool):
-        raise ConfigError(f"plan={settings['plan']!r}; choose true or false")
-    check_available(settings["logging"])
-    study_dir = study_folder(settings["results_dir"], settings["name"])
-    prepared = [prepare_pack(pack) for pack in packs(configs)]
-    return Prepared(prepared, study_dir, settings["plan"], settings["logging"])
+    settings = _sweep_settings(every, configs)
+    plan = _choice(every[0], "plan", (True, False), "true or false")
+    size = _number(every[0], "max_runs_per_pack")
+    finished = finished_runs(configs, settings)
+    waiting = packs(config for config in configs if config.run_id not in finished)
+    prepared = [prepare_pack(part) for pack in waiting for part in _parts(pack, size)]
+    return Prepared(configs, finished, prepared, settings, plan)
 
 
-def sweep(jobs: Sequence[DictConfig]) -> int:
+def finished_runs(configs: Sequence[RunConfig], settings: Settings) -> dict[str, str]:
+    """run_id → status of those runs that will not be trained."""
+    statuses = {config.run_id: status_of(settings.study_dir, config.run_id) for config in configs}
+    return {run_id: status for run_id, status in statuses.items() if status in settings.finished}
+
+
+def sweep(jobs: Sequence[DictConfig], launcher: Launcher) -> int:
     """Run every job of a grid that is not finished yet.
 
     Returns:
@@ -89,64 +140,45 @@ def sweep(jobs: Sequence[DictConfig]) -> int:
     out = console()
     try:
         prepared = prepare(jobs)
+        lines = launcher.describe(prepared.packs, prepared.settings)
     except (ValueError, ModuleNotFoundError) as error:
         print(f"sparse_rl.sweep: {error}", file=sys.stderr)
         return 2
-    configs = [run.config for pack in prepared.packs for run in pack.runs]
-    finished = finished_runs(prepared.study_dir, configs)
-    print_plan(out, prepared.packs, finished, prepared.study_dir)
-    return 0 if prepared.plan else _train(out, prepared, finished)
-
-
-def finished_runs(study_dir: Path, configs: Sequence[RunConfig]) -> dict[str, str]:
-    """run_id → status of those runs whose result is on disk already."""
-    records = {config.run_id: results.read_run(study_dir / config.run_id) for config in configs}
-    return {i: r["status"] for i, r in records.items() if r and r["status"] in FINISHED}
-
-
-def _train_one(
-    out: Console, name: str, pack: PreparedPack, study_dir: Path, logging: str
-) -> dict[str, Status]:
-    configs = [run.config for run in pack.runs]
-    with PackProgress(out, name, configs) as progress:
-        try:
-            return train_pack(pack, study_dir, logging=logging, watch=progress)
-        except Exception as error:  # one pack's failure is not the end of the sweep
-            reason = f"{type(error).__name__}: {error}"
-            out.print(f"{name} failed: {reason}")
-            return dict.fromkeys((config.run_id for config in configs), "failed")
+    study_dir = prepared.settings.study_dir
+    print_plan(out, prepared.packs, prepared.finished, study_dir)
+    for line in lines:
+        out.print(line, markup=False)
+    if prepared.plan:
+        return 0
+    previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        launcher.train(out, prepared.packs, prepared.settings)
+    except KeyboardInterrupt:
+        out.print("interrupted: unfinished runs are marked preempted; the same command goes on")
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return _report(out, prepared.configs, prepared.settings)
 
 
 def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
-def _train(out: Console, prepared: Prepared, finished: dict[str, str]) -> int:
-    statuses: dict[str, str] = dict(finished)
-    previous = signal.signal(signal.SIGTERM, _raise_interrupt)
-    try:
-        for number, pack in enumerate(prepared.packs, start=1):
-            waiting = [run for run in pack.runs if run.config.run_id not in finished]
-            if waiting:
-                name = f"pack {number}/{len(prepared.packs)} {label(waiting[0].config)}"
-                pack = pack._replace(runs=waiting)
-                statuses |= _train_one(out, name, pack, prepared.study_dir, prepared.logging)
-    except KeyboardInterrupt:
-        out.print("interrupted: unfinished runs are marked preempted; the same command goes on")
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    return _report(out, statuses, prepared.study_dir)
-
-
-def _report(out: Console, statuses: dict[str, str], study_dir: Path) -> int:
-    counts = {s: list(statuses.values()).count(s) for s in results.STATUSES if s in statuses.values()}
-    out.print(", ".join(f"{count} {status}" for status, count in counts.items()) + f" → {study_dir}")
+def _report(out: Console, configs: Sequence[RunConfig], settings: Settings) -> int:
+    study_dir = settings.study_dir
+    statuses = {config.run_id: status_of(study_dir, config.run_id) for config in configs}
+    counts = Counter(statuses.values())
+    ordered = (f"{counts[status]} {status}" for status in results.STATUSES if counts[status])
+    out.print(f"{', '.join(ordered)} → {study_dir}")
     for run_id, status in statuses.items():
         if status != "done":
             record = results.read_run(study_dir / run_id) or {}
-            out.print(f"  {run_id}: {status}: {record.get('reason') or 'see above'}")
-    if statuses and set(statuses.values()) == {"done"}:
+            elsewhere = "another process trains it" if is_owned(study_dir / run_id) else "see above"
+            out.print(f"  {run_id}: {status}: {record.get('reason') or elsewhere}")
+    if counts["failed"] and not settings.retry_failed:
+        out.print("retry_failed=true trains failed runs again")
+    if set(counts) == {"done"}:
         out.print(f"next: python -m sparse_rl.report {study_dir}")
         return 0
     return 1

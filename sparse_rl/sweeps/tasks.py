@@ -1,0 +1,130 @@
+"""A task is what one process trains: runs of one pack that nobody else is training."""
+
+import contextlib
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from sparse_rl import results
+from sparse_rl.config import RunConfig, run_config
+from sparse_rl.experiment import PreparedPack, prepare_pack, train_pack
+from sparse_rl.training import Policy, Watch
+
+LOCK = ".lock"
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "MemoryError")
+
+
+class Settings(NamedTuple):
+    """What holds for a whole sweep and changes no run's numbers."""
+
+    study_dir: Path
+    logging: str = "none"
+    checkpoint_every: int | None = None
+    """Env steps between checkpoints; ``None``: once a minute."""
+    retry_failed: bool = False
+
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """Statuses of runs that are not trained again."""
+        return ("done", "diverged") if self.retry_failed else ("done", "diverged", "failed")
+
+
+def status_of(study_dir: Path, run_id: str) -> str:
+    """What the disk says of a run; ``pending`` if nothing."""
+    record = results.read_run(study_dir / run_id)
+    return str(record["status"]) if record else "pending"
+
+
+def _lock(run_dir: Path) -> FileLock:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return FileLock(run_dir / LOCK)
+
+
+def is_owned(run_dir: Path) -> bool:
+    """Whether a living process trains this run. The lock of a dead one is free."""
+    if not (run_dir / LOCK).exists():
+        return False
+    with contextlib.suppress(Timeout), _lock(run_dir).acquire(timeout=0):
+        return False
+    return True
+
+
+@contextmanager
+def owned(configs: Sequence[RunConfig], settings: Settings) -> Iterator[list[RunConfig]]:
+    """Those runs that nobody else trains or has finished meanwhile; they are ours inside the block."""
+    with contextlib.ExitStack() as stack:
+        ours = []
+        for config in configs:
+            lock = _lock(settings.study_dir / config.run_id)
+            try:
+                stack.enter_context(lock.acquire(timeout=0))
+            except Timeout:
+                continue
+            if status_of(settings.study_dir, config.run_id) not in settings.finished:
+                ours.append(config)
+        yield ours
+
+
+def _ran_out_of_memory(study_dir: Path, run_id: str) -> bool:
+    record = results.read_run(study_dir / run_id) or {}
+    reason = str(record.get("reason"))
+    return record.get("status") == "failed" and any(sign in reason for sign in OUT_OF_MEMORY)
+
+
+def train_task(pack: PreparedPack, settings: Settings, watch: Watch, stop: threading.Event) -> None:
+    """Train those runs of a pack that are free. How each ended is on disk.
+
+    Runs that ran out of memory are tried again in halves, down to each alone.
+    """
+    with owned([run.config for run in pack.runs], settings) as ours:
+        names = {config.run_id for config in ours}
+        runs = [run for run in pack.runs if run.config.run_id in names]
+        if runs:
+            _train(pack._replace(runs=runs), settings, watch, stop)
+
+
+def _train(pack: PreparedPack, settings: Settings, watch: Watch, stop: threading.Event) -> None:
+    policy = Policy(every=settings.checkpoint_every)
+    options = {"logging": settings.logging, "watch": watch, "policy": policy, "stop": stop}
+    train_pack(pack, settings.study_dir, **options)  # type: ignore[arg-type]
+    if len(pack.runs) == 1 or stop.is_set():
+        return
+    study = settings.study_dir
+    exhausted = [run for run in pack.runs if _ran_out_of_memory(study, run.config.run_id)]
+    middle = (len(exhausted) + 1) // 2
+    for half in (exhausted[:middle], exhausted[middle:]):
+        if half:
+            _train(pack._replace(runs=half), settings, watch, stop)
+
+
+def write_task(path: Path, configs: Sequence[RunConfig], settings: Settings) -> None:
+    """Write a task for a worker as JSON."""
+    task = {
+        "settings": settings._asdict() | {"study_dir": str(settings.study_dir.resolve())},
+        "runs": [dataclasses.asdict(config) for config in configs],
+    }
+    results.write_aside(path, lambda aside: aside.write_text(json.dumps(task)))
+
+
+def read_task(path: Path) -> tuple[list[RunConfig], Settings]:
+    """What :func:`write_task` wrote."""
+    task: Mapping[str, Any] = json.loads(path.read_text())
+    settings = Settings(**task["settings"] | {"study_dir": Path(task["settings"]["study_dir"])})
+    return [run_config(run) for run in task["runs"]], settings
+
+
+def train_task_file(path: Path, stop: threading.Event) -> None:
+    """Train a task that :func:`write_task` wrote, without progress: whoever watches reads the disk."""
+    configs, settings = read_task(path)
+    train_task(prepare_pack(configs), settings, _print_notes, stop)
+
+
+def _print_notes(progress: Any) -> None:
+    if progress.note:
+        print(f"{progress.run_id}: {progress.note}", flush=True)

@@ -1,0 +1,24 @@
+"""``python -m sparse_rl.sweeps.worker TASK.json``: train one task; how runs ended is on disk.
+
+SIGTERM and SIGINT end the runs at their next log point, with a checkpoint.
+"""
+
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from sparse_rl.compilation import use_cache
+from sparse_rl.sweeps.tasks import train_task_file
+
+
+def main() -> None:
+    use_cache()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    train_task_file(Path(sys.argv[1]), stop)
+
+
+if __name__ == "__main__":
+    main()
