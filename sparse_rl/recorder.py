@@ -120,6 +120,7 @@ class Recorder:
             "git_commit": _git_commit(),
             "timings": {},
         }
+        self._record["progress"] = self._progress()
         results.write_config(run_dir, asdict(config))
         results.write_run(run_dir, self._record)
         if not self._rows:
@@ -146,9 +147,22 @@ class Recorder:
                 self.flush()
 
     def flush(self) -> None:
-        """Write all rows so far."""
+        """Write all rows so far, and how far that is for whoever watches from outside."""
         results.write_metrics(self._dir, self._rows)
+        self._record["progress"] = self._progress()
+        results.write_run(self._dir, self._record)
         self._written = time.monotonic()
+
+    def _progress(self) -> dict[str, Any]:
+        last = self._rows[-1] if self._rows else {"env_steps": 0}
+        scores = (row.get("return_mean", math.nan) for row in reversed(self._rows))
+        score = next(filter(math.isfinite, scores), None)
+        return {
+            "env_steps": int(last["env_steps"]),
+            "updates": self.updates,
+            "return_mean": score,
+            "written_at": _now(),
+        }
 
     def finish(self, status: Status, reason: str | None, timings: Mapping[str, float]) -> None:
         """Write the last rows and the run's end."""

@@ -3,7 +3,9 @@
 Hydra imports this module in every Hydra program on the machine, so it imports nothing heavy.
 """
 
+import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -51,6 +53,24 @@ class SweepLauncher(Launcher):
     def where(self) -> Any:
         """The :class:`sparse_rl.sweeps.run.Launcher`."""
         raise NotImplementedError
+
+
+class ProcessesLauncher(SweepLauncher):
+    """Worker processes on this machine: one per accelerator, or a few cores each."""
+
+    def where(self) -> Any:
+        leave_accelerators_to_workers()
+        from sparse_rl.sweeps import processes, run
+
+        return run.Launcher(
+            partial(processes.train, **self.parameters), partial(processes.describe, **self.parameters)
+        )
+
+
+def leave_accelerators_to_workers() -> None:
+    """This process only counts shapes: it must not take an accelerator's memory."""
+    if "JAX_PLATFORMS" not in os.environ:
+        os.environ |= {"JAX_PLATFORMS": "cpu", "SPARSE_RL_PARENT_ON_CPU": "1"}
 
 
 class InProcessLauncher(SweepLauncher):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sparse_rl import results
 
-NESTED = ("host", "versions", "timings")
+NESTED = ("host", "versions", "timings", "progress", "attempts")
 """Parts of a run's record that are no columns of their own kind."""
 
 LAST_SHARE = 0.2

@@ -3,15 +3,18 @@
 import math
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
 
+from sparse_rl import results
 from sparse_rl.config import RunConfig
 from sparse_rl.sweeps.grid import Pack
-from sparse_rl.training import Progress
+from sparse_rl.training import Progress, Watch
 
 LOG_EVERY_SECONDS = 15.0
 
@@ -92,17 +95,29 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         steps, updates = sum(self._steps.values()), sum(self._updates.values())
         # Runs that ended early will not use the rest of their budget.
         share = self._total / self._runs
-        left = sum(share - self._steps.get(run, 0) for run in self._ended)
-        remaining = max(self._total - left - steps, 0.0)
+        unused = sum(share - self._steps.get(run, 0) for run in self._ended)
+        remaining = max(self._total - unused - steps, 0.0)
         rate = (steps - self._before) / seconds
         troubled = [s for s in self._ended.values() if s != "done"]
+        left = _duration(remaining / rate if rate else math.inf)
         return (
             f"{self._label}: {len(self._ended)}/{self._runs} runs ended"
             + (f" ({', '.join(sorted(set(troubled)))})" if troubled else "")
             + f", {steps:,}/{self._total:,} env steps, {_rate(rate)} env steps/s, "
-            f"{_rate((updates - self._updates_before) / seconds)} updates/s, last return {self._last_return:.4g}, "
-            f"{_duration(remaining / rate if rate else math.inf)} left"
+            f"{_rate((updates - self._updates_before) / seconds)} updates/s, "
+            f"last return {self._last_return:.4g}, {left} left"
         )
+
+
+def poll(study_dir: Path, configs: Sequence[RunConfig], watch: Watch) -> None:
+    """Tell a watcher what other processes have written about their runs."""
+    for config in configs:
+        record = results.read_run(study_dir / config.run_id)
+        if record and "progress" in record:
+            so_far, status = record["progress"], record["status"]
+            ended = status if status in ("done", "diverged", "failed") else None
+            score = math.nan if so_far["return_mean"] is None else so_far["return_mean"]
+            watch(Progress(config.run_id, so_far["env_steps"], so_far["updates"], score, ended))
 
 
 def label(config: RunConfig) -> str:

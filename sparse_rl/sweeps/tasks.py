@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from sparse_rl import results
 from sparse_rl.config import RunConfig, run_config
 from sparse_rl.experiment import PreparedPack, prepare_pack, train_pack
+from sparse_rl.recorder import Recorder
 from sparse_rl.training import Policy, Watch
 
 LOCK = ".lock"
@@ -101,6 +102,15 @@ def _train(pack: PreparedPack, settings: Settings, watch: Watch, stop: threading
     for half in (exhausted[:middle], exhausted[middle:]):
         if half:
             _train(pack._replace(runs=half), settings, watch, stop)
+
+
+def record_failure(pack: PreparedPack, settings: Settings, reason: str) -> None:
+    """Record that nobody could train these runs."""
+    with owned([run.config for run in pack.runs], settings) as ours:
+        names = {config.run_id for config in ours}
+        for run in (run for run in pack.runs if run.config.run_id in names):
+            recorder = Recorder(settings.study_dir / run.config.run_id, run.config, run.costs, "none")
+            recorder.finish("failed", reason, {})
 
 
 def write_task(path: Path, configs: Sequence[RunConfig], settings: Settings) -> None:

@@ -3,20 +3,25 @@
 SIGTERM and SIGINT end the runs at their next log point, with a checkpoint.
 """
 
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
 
 from sparse_rl.compilation import use_cache
-from sparse_rl.sweeps.tasks import train_task_file
 
 
 def main() -> None:
+    cores = os.environ.get("SPARSE_RL_CORES")
+    if cores:
+        os.sched_setaffinity(0, map(int, cores.split(",")))
     use_cache()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    from sparse_rl.sweeps.tasks import train_task_file  # jax counts the cores when it is imported
+
     train_task_file(Path(sys.argv[1]), stop)
 
 

@@ -1,0 +1,183 @@
+"""Worker processes on this machine: one per accelerator, or a few cores each."""
+
+import contextlib
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from sparse_rl.experiment import PreparedPack
+from sparse_rl.sweeps.progress import PackProgress, poll
+from sparse_rl.sweeps.tasks import Settings, record_failure, status_of, write_task
+
+FOLDER = ".sweep"
+POLL_SECONDS = 0.5
+
+
+@dataclass
+class Task:
+    """Runs of one pack for one process, and how often processes broke on them."""
+
+    pack: PreparedPack
+    name: str
+    crashes: int = 0
+
+    def halves(self, settings: Settings) -> list["Task"]:
+        """What is left after a crash: two tasks, so that a run that kills its process is found."""
+        left = [r for r in self.pack.runs if _unfinished(settings, r.config.run_id)]
+        middle = (len(left) + 1) // 2
+        parts = (left[:middle], left[middle:])
+        return [
+            Task(self.pack._replace(runs=part), f"{self.name}{'ab'[i]}", self.crashes + 1)
+            for i, part in enumerate(parts)
+            if part
+        ]
+
+
+def _unfinished(settings: Settings, run_id: str) -> bool:
+    return status_of(settings.study_dir, run_id) not in settings.finished
+
+
+def tasks_of(packs: Sequence[PreparedPack], processes: int) -> list[Task]:
+    """Packs cut so that there is work for every process, where there are runs enough."""
+    size = math.ceil(sum(len(pack.runs) for pack in packs) / processes)
+    parts = [
+        pack._replace(runs=pack.runs[i : i + size])
+        for pack in packs
+        for i in range(0, len(pack.runs), size)
+    ]
+    return [Task(part, f"task_{i:04d}") for i, part in enumerate(parts)]
+
+
+def folder(settings: Settings) -> Path:
+    """A new folder for what belongs to this sweep and to no run: tasks and logs."""
+    stamp = f"{datetime.now():%Y%m%d_%H%M%S}_{os.getpid()}"
+    made = settings.study_dir / FOLDER / stamp
+    made.mkdir(parents=True)
+    return made
+
+
+def places(workers: int | None) -> list[dict[str, str]]:
+    """Environment variables that give each worker its own accelerator, or its own cores.
+
+    Raises:
+        ValueError: more workers than accelerators or cores.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = [p.name.removeprefix("nvidia") for p in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    gpus = [d for d in (visible.split(",") if visible is not None else devices) if d]
+    cores = sorted(os.sched_getaffinity(0))
+    available = len(gpus) or len(cores)
+    workers = workers or available
+    if workers > available:
+        what = f"{len(gpus)} accelerators" if gpus else f"{len(cores)} cores"
+        raise ValueError(
+            f"hydra.launcher.workers={workers} is more than this machine's {what}; "
+            f"give at most {available}"
+        )
+    if gpus:
+        return [{"CUDA_VISIBLE_DEVICES": gpus[i]} for i in range(workers)]
+    return [{"SPARSE_RL_CORES": ",".join(map(str, cores[i::workers]))} for i in range(workers)]
+
+
+def _start(
+    task: Task, home: Path, settings: Settings, place: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    path = home / f"{task.name}.json"
+    write_task(path, [run.config for run in task.pack.runs], settings)
+    environment = {**os.environ, **place}
+    if environment.pop("SPARSE_RL_PARENT_ON_CPU", None):
+        environment.pop("JAX_PLATFORMS")
+    with path.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sparse_rl.sweeps.worker", str(path)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches this process, which asks the workers to stop
+        )
+
+
+def how_it_ended(code: int, log: Path) -> str:
+    """A sentence about a worker that broke: its signal, or the last line that it wrote."""
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"worker ended by {signal.Signals(-code).name}"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    last = re.sub(r"\s+", " ", lines[-1]) if lines else "no output"
+    return f"worker ended with status {code}: {last} ({log})"
+
+
+def describe(
+    packs: Sequence[PreparedPack], settings: Settings, *, workers: int | None = None, retries: int = 3
+) -> list[str]:
+    """What would be started where."""
+    if retries < 0:
+        raise ValueError(f"hydra.launcher.retries={retries} is not allowed; give 0 or more")
+    free = places(workers)
+    on = "accelerator" if "CUDA_VISIBLE_DEVICES" in free[0] else "share of the cores"
+    tasks = len(tasks_of(packs, len(free))) if packs else 0
+    return [f"{tasks} tasks for {len(free)} worker processes, one {on} each"]
+
+
+def train(
+    out: Console,
+    packs: Sequence[PreparedPack],
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    retries: int = 3,
+) -> None:
+    """Train all packs in worker processes.
+
+    A worker that breaks costs what its runs did since their last checkpoints: the rest of its task is
+    halved and tried again, ``retries`` times.
+    """
+    if not packs:
+        return
+    free = places(workers)
+    home = folder(settings)
+    waiting = tasks_of(packs, len(free))
+    busy: list[tuple[subprocess.Popen[bytes], Task, dict[str, str]]] = []
+    configs = [run.config for pack in packs for run in pack.runs]
+    with PackProgress(out, f"{len(waiting)} tasks, {len(free)} workers", configs) as progress:
+        try:
+            while waiting or busy:
+                while waiting and free:
+                    task, place = waiting.pop(0), free.pop(0)
+                    busy.append((_start(task, home, settings, place), task, place))
+                time.sleep(POLL_SECONDS)
+                poll(settings.study_dir, configs, progress)
+                for worker, task, place in [item for item in busy if item[0].poll() is not None]:
+                    busy.remove((worker, task, place))
+                    free.append(place)
+                    if worker.returncode:
+                        reason = how_it_ended(worker.returncode, home / f"{task.name}.log")
+                        out.print(f"{task.name}: {reason}", markup=False)
+                        waiting += _again(task, settings, retries, reason)
+        finally:
+            for worker, *_ in busy:
+                worker.terminate()
+            for worker, *_ in busy:
+                worker.wait()
+        poll(settings.study_dir, configs, progress)
+
+
+def _again(task: Task, settings: Settings, retries: int, reason: str) -> list[Task]:
+    """The tasks that take a broken one's place; none after too many crashes."""
+    halves = task.halves(settings)
+    if task.crashes < retries:
+        return halves
+    for half in halves:
+        record_failure(half.pack, settings, f"{reason}, {task.crashes + 1} times")
+    return []
