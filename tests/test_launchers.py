@@ -154,7 +154,7 @@ def test_a_lock_dies_with_its_owner(make_config: MakeConfig, tmp_path: Path) -> 
     run_dir = tmp_path / config.run_id
     assert not is_owned(run_dir)
     code = (
-        "import sys, time; from filelock import FileLock; FileLock(sys.argv[1]).acquire(); "
+        "import sys, time; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire(); "
         "print('held', flush=True); time.sleep(60)"
     )
     run_dir.mkdir()
