@@ -3,7 +3,6 @@
 Hydra imports this module in every Hydra program on the machine, so it imports nothing heavy.
 """
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -67,10 +66,23 @@ class ProcessesLauncher(SweepLauncher):
         )
 
 
+class SlurmLauncher(SweepLauncher):
+    """A job array on a SLURM cluster, through submitit."""
+
+    def where(self) -> Any:
+        leave_accelerators_to_workers()
+        from sparse_rl.sweeps import run, slurm
+
+        return run.Launcher(
+            partial(slurm.train, **self.parameters), partial(slurm.describe, **self.parameters)
+        )
+
+
 def leave_accelerators_to_workers() -> None:
     """This process only counts shapes: it must not take an accelerator's memory."""
-    if "JAX_PLATFORMS" not in os.environ:
-        os.environ |= {"JAX_PLATFORMS": "cpu", "SPARSE_RL_PARENT_ON_CPU": "1"}
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # of this process; the environment is inherited
 
 
 class InProcessLauncher(SweepLauncher):

@@ -33,7 +33,7 @@ class Task:
 
     def halves(self, settings: Settings) -> list["Task"]:
         """What is left after a crash: two tasks, so that a run that kills its process is found."""
-        left = [r for r in self.pack.runs if _unfinished(settings, r.config.run_id)]
+        left = [r for r in self.pack.runs if is_unfinished(settings, r.config.run_id)]
         middle = (len(left) + 1) // 2
         parts = (left[:middle], left[middle:])
         return [
@@ -43,7 +43,8 @@ class Task:
         ]
 
 
-def _unfinished(settings: Settings, run_id: str) -> bool:
+def is_unfinished(settings: Settings, run_id: str) -> bool:
+    """Whether a run is still to be trained."""
     return status_of(settings.study_dir, run_id) not in settings.finished
 
 
@@ -94,16 +95,13 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     path = home / f"{task.name}.json"
     write_task(path, [run.config for run in task.pack.runs], settings)
-    environment = {**os.environ, **place}
-    if environment.pop("SPARSE_RL_PARENT_ON_CPU", None):
-        environment.pop("JAX_PLATFORMS")
     with path.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "sparse_rl.sweeps.worker", str(path)],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=environment,
+            env={**os.environ, **place},
             start_new_session=True,  # Ctrl-C reaches this process, which asks the workers to stop
         )
 
@@ -164,7 +162,7 @@ def train(
                     if worker.returncode:
                         reason = how_it_ended(worker.returncode, home / f"{task.name}.log")
                         out.print(f"{task.name}: {reason}", markup=False)
-                        waiting += _again(task, settings, retries, reason)
+                        waiting += again(task, settings, retries, reason)
         finally:
             for worker, *_ in busy:
                 worker.terminate()
@@ -173,7 +171,7 @@ def train(
         poll(settings.study_dir, configs, progress)
 
 
-def _again(task: Task, settings: Settings, retries: int, reason: str) -> list[Task]:
+def again(task: Task, settings: Settings, retries: int, reason: str) -> list[Task]:
     """The tasks that take a broken one's place; none after too many crashes."""
     halves = task.halves(settings)
     if task.crashes < retries:

@@ -146,9 +146,9 @@ def sweep(jobs: Sequence[DictConfig], launcher: Launcher) -> int:
         return 2
     study_dir = prepared.settings.study_dir
     print_plan(out, prepared.packs, prepared.finished, study_dir)
-    for line in lines:
-        out.print(line, markup=False)
     if prepared.plan:
+        for line in lines:
+            out.print(line, markup=False, soft_wrap=True)
         return 0
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
