@@ -23,6 +23,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 ROUNDS = 3
+KEEP_MEMORY = {f"MALLOC_{name}_": str(1 << 34) for name in ("MMAP_THRESHOLD", "TRIM_THRESHOLD")}
+"""Between calls the allocator keeps what it has, as inside a loop of hundreds of updates: taking large
+arrays from the system anew for every few updates would be a tenth of their time."""
 TITLE = """\
 {device}; {cores} cores. SAC with SimBa networks, batch 256, float32. Milliseconds per update; the floor
 is a dense network with as many weights as survive. State (parameters, moments, targets, indices) as a
@@ -128,7 +131,7 @@ def work(variant: Variant) -> None:
 def worker(variant: Variant) -> Iterator[subprocess.Popen[str]]:
     """A process that holds one variant, ready to be timed."""
     command = [sys.executable, __file__, "--worker", json.dumps(variant)]
-    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **KEEP_MEMORY}
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
