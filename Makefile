@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns benchmark storage-benchmark clean
+.PHONY: demo test check learning patterns benchmark storage-benchmark overhead soak clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -28,6 +28,12 @@ patterns: $(VENV)/.dev  ## what structure costs: three patterns on two tasks (ab
 
 storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dense (about an hour)
 	$(BIN)/python benchmarks/storage.py
+
+overhead: $(VENV)/.core  ## what a sweep of 10,000 runs costs before it trains (a minute)
+	$(BIN)/python benchmarks/overhead.py
+
+soak: $(VENV)/.dev  ## kill sweeps at random, with every launcher (half an hour)
+	$(BIN)/python benchmarks/soak.py
 
 benchmark: $(VENV)/.bench  ## speed beside a Python-loop implementation (minutes)
 	$(BIN)/python benchmarks/sac_against_sbx.py

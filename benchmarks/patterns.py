@@ -65,7 +65,7 @@ def draw(finals: dict[str, pd.DataFrame], path: str) -> None:
     long = pd.concat(
         frame.rename(columns={metric: "value"}).assign(metric=METRICS[metric])
         for metric, frame in finals.items()
-    )
+    ).reset_index(drop=True)
     grid = sns.catplot(
         long,
         kind="point",

@@ -6,6 +6,7 @@
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -158,7 +159,7 @@ class RunConfig:
         """How pruned tensors are held, and why."""
         return choose_storage(self.pruning.storage, self.pruning.pattern, self.width)
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """Readable axes and a hash of the whole configuration: the same run has the same id."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
@@ -203,17 +204,22 @@ def unknown_key(key: str, known: list[str]) -> ConfigError:
     return ConfigError(f"unknown key {key!r}.{hint} Allowed: {', '.join(sorted(set(known)))}")
 
 
+@functools.cache
+def _fields(cls: type) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
+    """Name → type and field: looked up once, for grids of many thousand runs."""
+    hints = get_type_hints(cls)
+    return {field.name: (hints[field.name], field) for field in dataclasses.fields(cls)}
+
+
 def _build(cls: type, data: Mapping[str, Any], where: str) -> Any:
     """Check ``data`` against the dataclass ``cls`` and build it."""
-    hints = get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = _fields(cls)
     prefix = f"{where}." if where else ""
     for key in data:
         if key not in fields:
             raise unknown_key(prefix + str(key), [prefix + name for name in fields])
     values = {}
-    for name, field in fields.items():
-        hint = hints[name]
+    for name, (hint, field) in fields.items():
         if dataclasses.is_dataclass(hint):
             values[name] = _build(hint, data.get(name) or {}, prefix + name)  # type: ignore[arg-type]
             continue

@@ -41,6 +41,9 @@ class Costs(NamedTuple):
     """What the agent stores: parameters, moments, targets, and where the surviving weights are."""
     replay_bytes: int
     """The replay buffer."""
+    memory_bytes: int
+    """An estimate of what a run needs while it trains: the above, gradients and activations. It decides
+    how many runs share a device; a pack that does not fit after all is halved."""
 
     @property
     def parameters_total(self) -> int:
@@ -126,6 +129,13 @@ def total_updates(loop: OffPolicyLoop) -> int:
     return (config.interactions - config.random_interactions) * numerator // denominator
 
 
+def _memory_bytes(config: RunConfig, state: int, replay: int) -> int:
+    """State and replay (updated in place), gradients of a quarter of the state, and three float32 arrays
+    ``[probe samples, 4 · width]``: the widest activation of the diagnostics, and what is made of it."""
+    probe = 4 * config.diagnostics.samples(config.width) * 4 * config.width
+    return replay + state + state // 4 + 3 * probe
+
+
 def _costs(
     loop: OffPolicyLoop, inputs: RunInputs, state: RunState, networks: Mapping[str, Any]
 ) -> Costs:
@@ -159,6 +169,7 @@ def _costs(
         bytes_per_update=traffic,
         state_bytes=_nbytes(state.agent),
         replay_bytes=_nbytes(state.replay),
+        memory_bytes=_memory_bytes(loop.config, _nbytes(state.agent), _nbytes(state.replay)),
     )
 
 

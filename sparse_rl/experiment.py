@@ -84,11 +84,24 @@ def compile_programs(loop: OffPolicyLoop, inputs: Sequence[RunInputs], layout: L
     return Programs(init, chunk, evaluate, time.monotonic() - started)
 
 
+def available_bytes() -> int:
+    """Memory for training on this device."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def runs_that_fit(run: Run) -> int:
+    """How many runs like this one the device's memory holds, a fifth left free; at least one."""
+    return max(1, int(0.8 * available_bytes()) // run.costs.memory_bytes)
+
+
 def workers(runs: Sequence[Run], layout: Layout) -> int:
     """Runs that train side by side: one per core on a CPU while a single one cannot fill the cores."""
     if layout == "vmap" or runs[0].costs.flops_per_update_dense > SIDE_BY_SIDE_FLOPS:
         return 1
-    return min(len(runs), len(os.sched_getaffinity(0)))
+    return min(len(runs), len(os.sched_getaffinity(0)), runs_that_fit(runs[0]))
 
 
 def _run_id(run: Run) -> str:

@@ -106,7 +106,12 @@ class Recorder:
         self._written = -math.inf
         before = results.read_run(run_dir) or {}
         first = int(self._rows[-1]["env_steps"]) if rows else 0
-        attempt = {"started_at": _now(), "from_env_steps": first}
+        reached = before.get("progress", {}).get("env_steps", 0)
+        attempt = {
+            "started_at": _now(),
+            "from_env_steps": first,
+            "repeats_env_steps": max(reached - first, 0),
+        }
         self._record: dict[str, Any] = {
             **identity(config, costs),
             "status": "running",

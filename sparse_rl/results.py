@@ -16,6 +16,7 @@ import yaml
 Status = Literal["pending", "running", "done", "failed", "diverged", "preempted"]
 STATUSES: tuple[str, ...] = get_args(Status)
 CONFIG, RUN, METRICS, TIMES = "config.yaml", "run.json", "metrics.parquet", "times.parquet"
+GRID = "grid.json"
 PARAMETERS = "parameters.arrow"
 WALL_TIME = "wall_time"
 """The one column that differs when a run is repeated: it has a file of its own."""
@@ -88,6 +89,18 @@ def remove_metrics(run_dir: Path) -> None:
     """Forget a run's rows."""
     for name in (METRICS, TIMES):
         (run_dir / name).unlink(missing_ok=True)
+
+
+def write_grid(study: Path, runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add runs to the study's list of what was asked for: run_id → axes and budget."""
+    text = json.dumps({**read_grid(study), **runs}, indent=0)
+    write_aside(study / GRID, lambda path: path.write_text(text))
+
+
+def read_grid(study: Path) -> dict[str, dict[str, Any]]:
+    """Every run that sweeps in this folder were asked for; empty if there was none."""
+    path = study / GRID
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def run_dirs(study: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Optional views beside the rows on disk. A view never decides anything: the disk is the record."""
 
+import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,10 @@ class _NoView:
 
 
 class _WandbView:
-    """One Weights & Biases run per run of ours, side by side in one process."""
+    """One Weights & Biases run per run of ours, side by side in one process.
+
+    An attempt that goes on from a checkpoint is given the rows before it again.
+    """
 
     def __init__(self, run_dir: Path, record: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         import wandb
@@ -40,9 +44,15 @@ class _WandbView:
                 dir=str(run_dir),
                 config={**config, **{k: record[k] for k in ("parameters_total", "parameters_nonzero")}},
                 reinit="create_new",
+                resume="allow",  # a server drops steps that it has already
                 settings=wandb.Settings(silent=True),
             )
             self._run.define_metric("*", step_metric="env_steps")
+        if self._run.offline:  # this attempt's log holds all rows: an earlier one would repeat them
+            ours = Path(self._run.dir).parent
+            for folder in ours.parent.glob("offline-run-*"):
+                if folder != ours:
+                    shutil.rmtree(folder)
 
     def log(self, row: Mapping[str, float]) -> None:
         self._run.log(dict(row), step=int(row["env_steps"]))

@@ -313,3 +313,32 @@ def test_programs_do_not_depend_on_the_runs(make_config: MakeConfig) -> None:
     state = programs.init(second.inputs)
     _, row = programs.chunk(np.int32(0), state)
     assert np.isfinite(float(row["loss/critic"]))
+
+
+@pytest.mark.parametrize(
+    ("width", "sparsity", "pattern"),
+    [(512, 0.0, "unstructured"), (512, 0.9, "block"), (128, 0.0, "block")],
+)
+def test_the_memory_estimate_is_what_xla_takes(
+    make_config: MakeConfig, width: int, sparsity: float, pattern: str
+) -> None:
+    """Arguments and temporaries of the chunk: at most a quarter more and a third less than estimated."""
+    agent = {"batch_size": 256, "actor_width_ratio": 0.25}
+    config = make_config(width=width, sparsity=sparsity, agent=agent, pruning={"pattern": pattern})
+    loop, (run,) = prepare_pack([config])
+    first = jax.ShapeDtypeStruct((), np.int32)
+    lowered = jax.jit(loop.chunk, donate_argnums=1).lower(first, jax.eval_shape(loop.init, run.inputs))
+    memory = lowered.compile(compiler_options=experiment.compiler_options()).memory_analysis()
+    assert memory is not None
+    taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    assert 0.75 * taken < run.costs.memory_bytes < 1.5 * taken
+
+
+def test_no_more_runs_side_by_side_than_memory_holds(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = prepare_pack([make_config(seed=seed) for seed in range(4)]).runs
+    need = runs[0].costs.memory_bytes
+    for room, fit in ((0.5, 1), (2.6, 2), (100, 80)):
+        monkeypatch.setattr(experiment, "available_bytes", lambda room=room: int(room * need))
+        assert experiment.runs_that_fit(runs[0]) == fit

@@ -4,16 +4,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import MakeConfig
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
 
 from sparse_rl import results
-from sparse_rl.experiment import prepare_pack
-from sparse_rl.sweeps import processes
+from sparse_rl.experiment import PreparedPack, prepare_pack
+from sparse_rl.sweep import CONF
+from sparse_rl.sweeps import processes, tasks
+from sparse_rl.sweeps.compose import compose
 from sparse_rl.sweeps.plan import console
 from sparse_rl.sweeps.processes import Task
 from sparse_rl.sweeps.tasks import LOCK, Settings, is_owned, owned, read_task, write_task
@@ -198,3 +204,43 @@ def test_more_workers_than_cores_are_refused(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert "hydra.launcher.workers=999 is more than this machine's" in err
     assert "Traceback" not in err
+
+
+def test_a_pack_that_runs_out_of_memory_is_halved_until_it_fits(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def train_pack(pack: PreparedPack, study_dir: Path, **options: Any) -> None:
+        sizes.append(len(pack.runs))
+        fits = len(pack.runs) <= 2
+        for run in pack.runs:
+            record = {
+                "status": "done" if fits else "failed",
+                "reason": None if fits else "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory",
+            }
+            results.write_run(study_dir / run.config.run_id, record)
+
+    monkeypatch.setattr(tasks, "train_pack", train_pack)
+    pack = prepare_pack([make_config(seed=seed) for seed in range(5)])
+    tasks.train_task(pack, Settings(tmp_path), lambda progress: None, threading.Event())
+    assert sizes == [5, 3, 2, 1, 2]
+    records = [results.read_run(tmp_path / run.config.run_id) for run in pack.runs]
+    assert all(record and record["status"] == "done" for record in records)
+
+
+def test_values_are_set_as_hydra_composes_them() -> None:
+    """The fast way for large grids, beside Hydra's own composition of each job."""
+    jobs = [
+        ["width=8", "sparsity=0.5", "agent=sac_mlp", "agent.learning_rate=1e-3", "seed=0"],
+        ["width=16", "sparsity=0", "agent=sac_mlp", "agent.learning_rate=0.01", "seed=1"],
+        ["width=16", "sparsity=0", "agent=sac", "pruning.actor_sparsity=null", "name=x"],
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+
+        def load(overrides: list[str]) -> DictConfig:
+            config = hydra_compose("sweep", overrides)
+            return OmegaConf.merge({"hydra": {}}, config)  # type: ignore[return-value]
+
+        expected = [OmegaConf.to_container(hydra_compose("sweep", job)) for job in jobs]
+        assert compose(load, jobs) == expected

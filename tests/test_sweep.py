@@ -36,7 +36,8 @@ def test_a_grid_trains_resumes_and_reports(tmp_path: Path) -> None:
     assert "env steps/s" in first.stdout
     assert "\x1b" not in first.stdout  # readable in a log file
     study = tmp_path / "results" / "demo"
-    assert sorted(p.name for p in study.iterdir()) == sorted(load_runs(study)["run_id"])
+    folders = sorted(path.name for path in study.iterdir() if path.is_dir())
+    assert folders == sorted(load_runs(study)["run_id"])
 
     stamps = {p: p.stat().st_mtime_ns for p in study.rglob("*.*")}
     again = command("sweep", *grid, cwd=tmp_path)

@@ -1,6 +1,8 @@
 """Weights & Biases as a view beside the rows on disk."""
 
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from conftest import MakeConfig
 
 from sparse_rl import results, views
 from sparse_rl.experiment import prepare_pack, train_pack
+from sparse_rl.training import Policy, Progress
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
@@ -25,6 +28,62 @@ def test_wandb_offline_shows_the_rows(
         assert b"return_mean" in content
         assert config.run_id.encode() in content
         assert len(results.read_metrics(tmp_path / config.run_id)) == 2
+
+
+def wandb_records(path: Path) -> Iterator[bytes]:
+    """Records of an offline log: LevelDB's log format in blocks of 32 KiB, after a header of 7 bytes."""
+    data, at, parts = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        parts += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
+def logged_steps(folder: Path) -> list[int]:
+    """``env_steps`` of every row in the offline logs below a folder."""
+    from wandb.proto import wandb_internal_pb2
+
+    steps = []
+    for path in folder.rglob("*.wandb"):
+        for content in wandb_records(path):
+            record = wandb_internal_pb2.Record.FromString(content)
+            for item in record.history.item:
+                if "env_steps" in (item.key, *item.nested_key):
+                    steps.append(int(item.value_json))
+    return steps
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
+def test_wandb_shows_each_step_once_after_a_resume(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted twice; the attempt before had logged rows beyond its checkpoint."""
+    pytest.importorskip("wandb", reason="extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = make_config(env_steps=600)
+    for until in (200, 400, None):
+        stop = threading.Event()
+
+        def watch(progress: Progress, until: int | None = until, stop: threading.Event = stop) -> None:
+            if until and progress.env_steps >= until:
+                stop.set()
+
+        train_pack(
+            prepare_pack([config]),
+            tmp_path,
+            logging="wandb",
+            watch=watch,
+            policy=Policy(every=300),
+            stop=stop,
+        )
+    assert logged_steps(tmp_path) == [100, 200, 300, 400, 500, 600]
 
 
 def test_a_missing_package_is_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:

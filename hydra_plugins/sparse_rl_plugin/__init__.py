@@ -43,11 +43,11 @@ class SweepLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run all jobs, and end the process with the exit status."""
+        from sparse_rl.sweeps.compose import compose
         from sparse_rl.sweeps.run import sweep
 
-        loader = self.hydra_context.config_loader
-        jobs = [loader.load_sweep_config(self.config, list(job)) for job in job_overrides]
-        raise SystemExit(sweep(jobs, self.where()))
+        load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
+        raise SystemExit(sweep(compose(load, job_overrides), self.where()))
 
     def where(self) -> Any:
         """The :class:`sparse_rl.sweeps.run.Launcher`."""

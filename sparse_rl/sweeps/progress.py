@@ -19,7 +19,8 @@ from sparse_rl.training import Progress, Watch
 LOG_EVERY_SECONDS = 15.0
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds for people: ``1h05m``, ``2m10s``."""
     if not math.isfinite(seconds):
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -99,7 +100,7 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         remaining = max(self._total - unused - steps, 0.0)
         rate = (steps - self._before) / seconds
         troubled = [s for s in self._ended.values() if s != "done"]
-        left = _duration(remaining / rate if rate else math.inf)
+        left = duration(remaining / rate if rate else math.inf)
         return (
             f"{self._label}: {len(self._ended)}/{self._runs} runs ended"
             + (f" ({', '.join(sorted(set(troubled)))})" if troubled else "")

@@ -8,12 +8,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from filelock import FileLock
 from rich.console import Console
 
 from sparse_rl import results
 from sparse_rl.config import SWEEP_KEYS, ConfigError, RunConfig, run_config
-from sparse_rl.experiment import PreparedPack, prepare_pack
+from sparse_rl.experiment import PreparedPack, default_layout, prepare_pack, runs_that_fit
 from sparse_rl.sweeps.grid import packs, unique
 from sparse_rl.sweeps.plan import console, print_plan
 from sparse_rl.sweeps.tasks import Settings, is_owned, status_of
@@ -40,13 +40,6 @@ def study_folder(results_dir: str, name: Any) -> Path:
             f"name={name!r} is not allowed; give a folder name without '/' that does not start with '.'"
         )
     return Path(results_dir) / name
-
-
-def _settings(composed: DictConfig) -> dict[str, Any]:
-    """A job's composed configuration as plain containers, without Hydra's own part."""
-    OmegaConf.set_struct(composed, False)
-    composed.pop("hydra")
-    return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
 
 
 def _choice(settings: dict[str, Any], key: str, allowed: Sequence[Any], words: str) -> Any:
@@ -100,12 +93,14 @@ def _sweep_settings(every: Sequence[dict[str, Any]], configs: Sequence[RunConfig
     )
 
 
-def _parts(pack: Sequence[RunConfig], size: int | None) -> list[Sequence[RunConfig]]:
-    size = size or len(pack)
-    return [pack[i : i + size] for i in range(0, len(pack), size)]
+def _parts(pack: PreparedPack, most: int | None) -> list[PreparedPack]:
+    """A pack in parts of ``most`` runs, or, where its runs are batched, of as many as memory holds."""
+    batched = default_layout() == "vmap"
+    size = most or (runs_that_fit(pack.runs[0]) if batched else len(pack.runs))
+    return [pack._replace(runs=pack.runs[i : i + size]) for i in range(0, len(pack.runs), size)]
 
 
-def prepare(jobs: Sequence[DictConfig]) -> Prepared:
+def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
     """Check every job of a grid and count what it costs, before anything starts.
 
     Raises:
@@ -113,14 +108,13 @@ def prepare(jobs: Sequence[DictConfig]) -> Prepared:
         ValueError: an environment is unknown.
         ModuleNotFoundError: an optional package is missing; the message says how to get it.
     """
-    every = [_settings(job) for job in jobs]
-    configs = unique(run_config(settings) for settings in every)
-    settings = _sweep_settings(every, configs)
-    plan = _choice(every[0], "plan", (True, False), "true or false")
-    size = _number(every[0], "max_runs_per_pack")
+    configs = unique(run_config(settings) for settings in jobs)
+    settings = _sweep_settings(jobs, configs)
+    plan = _choice(jobs[0], "plan", (True, False), "true or false")
+    size = _number(jobs[0], "max_runs_per_pack")
     finished = finished_runs(configs, settings)
     waiting = packs(config for config in configs if config.run_id not in finished)
-    prepared = [prepare_pack(part) for pack in waiting for part in _parts(pack, size)]
+    prepared = [part for pack in waiting for part in _parts(prepare_pack(pack), size)]
     return Prepared(configs, finished, prepared, settings, plan)
 
 
@@ -130,8 +124,12 @@ def finished_runs(configs: Sequence[RunConfig], settings: Settings) -> dict[str,
     return {run_id: status for run_id, status in statuses.items() if status in settings.finished}
 
 
-def sweep(jobs: Sequence[DictConfig], launcher: Launcher) -> int:
+def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
     """Run every job of a grid that is not finished yet.
+
+    Args:
+        jobs: each job's settings (:func:`sparse_rl.sweeps.compose.compose`).
+        launcher: where they are trained.
 
     Returns:
         Exit status: 0 if every run is ``done`` (or only the plan was asked for), 1 if one failed or
@@ -150,6 +148,7 @@ def sweep(jobs: Sequence[DictConfig], launcher: Launcher) -> int:
         for line in lines:
             out.print(line, markup=False, soft_wrap=True)
         return 0
+    _list_runs(prepared.configs, study_dir)
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         launcher.train(out, prepared.packs, prepared.settings)
@@ -159,6 +158,27 @@ def sweep(jobs: Sequence[DictConfig], launcher: Launcher) -> int:
     finally:
         signal.signal(signal.SIGTERM, previous)
     return _report(out, prepared.configs, prepared.settings)
+
+
+def _list_runs(configs: Sequence[RunConfig], study_dir: Path) -> None:
+    """Add the runs to the study's list, unless all are on it."""
+    if not {config.run_id for config in configs} <= set(results.read_grid(study_dir)):
+        study_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(study_dir / f".{results.GRID}.lock"):
+            results.write_grid(study_dir, {config.run_id: _axes(config) for config in configs})
+
+
+def _axes(config: RunConfig) -> dict[str, Any]:
+    """Where a run stands in its study, and what it was given."""
+    return {
+        "env": config.env.name,
+        "agent": config.agent.name,
+        "width": config.width,
+        "sparsity": config.sparsity,
+        "pattern": config.pruning.pattern,
+        "seed": config.seed,
+        "env_steps": config.env_steps,
+    }
 
 
 def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
