@@ -131,9 +131,9 @@ def total_updates(loop: OffPolicyLoop) -> int:
 
 def _memory_bytes(config: RunConfig, state: int, replay: int) -> int:
     """State and replay (updated in place), gradients of a quarter of the state, and three float32 arrays
-    ``[probe samples, 4 · width]``: the widest activation of the diagnostics, and what is made of it."""
-    probe = 4 * config.diagnostics.samples(config.width) * 4 * config.width
-    return replay + state + state // 4 + 3 * probe
+    ``[probe samples + batch, 4 · width]``: the widest activations, and what is made of them."""
+    samples = config.diagnostics.samples(config.width) + config.agent.batch_size
+    return replay + state + state // 4 + 3 * 4 * samples * 4 * config.width
 
 
 def _costs(

@@ -189,18 +189,24 @@ class Lockstep:
         return self.statuses
 
     def fail(self, error: Exception) -> list[Status]:
-        """Record an error as the end of the runs that had none yet."""
-        if not self.recorders:
-            self._open(Start(0, [], [[] for _ in self.runs]))
-        for i, recorder in enumerate(self.recorders):
-            if self.statuses[i] == "running":
-                self.statuses[i] = "failed"
-                try:
-                    recorder.finish("failed", f"{type(error).__name__}: {error}", {})
-                except OSError as disk:  # the record on disk still says running: it will be taken up
-                    self._note(self.runs[i].config.run_id, f"not recorded: {disk}")
-                self.watch(Progress(self.runs[i].config.run_id, 0, 0, math.nan, "failed"))
-        return self.statuses
+        """Record an error as the end of the runs that had none yet.
+
+        What the system is to blame for (a full disk) interrupts a run, so that it goes on later.
+        """
+        status: Status = "preempted" if isinstance(error, OSError) else "failed"
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            if not self.recorders:
+                self._open(Start(0, [], [[] for _ in self.runs]))
+            for recorder, now in zip(self.recorders, self.statuses, strict=True):
+                if now == "running":
+                    recorder.finish(status, reason, {})
+        except OSError as disk:  # what is on disk says running or nothing: it will be taken up
+            self._note(self.runs[0].config.run_id, f"{reason}; not recorded: {disk}")
+        ended = [status if now == "running" else now for now in self.statuses]
+        for run, now in zip(self.runs, ended, strict=True):
+            self.watch(Progress(run.config.run_id, 0, 0, math.nan, now))
+        return ended
 
     def _note(self, run_id: str, note: str) -> None:
         self.watch(Progress(run_id, 0, 0, math.nan, None, note))

@@ -213,23 +213,32 @@ def test_a_diverging_run_is_recorded_and_stops_nothing_else(
     pd.testing.assert_frame_equal(rows(tmp_path, good), rows(tmp_path / "alone", good))
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(RuntimeError("broken"), "failed"), (OSError("no space left on device"), "preempted")],
+)
 def test_a_failing_run_is_recorded_and_stops_nothing_else(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: str,
 ) -> None:
+    """What the disk is to blame for is taken up by the next sweep."""
     pack = [make_config(seed=seed) for seed in (0, 1)]
     original = Lockstep.train
 
     def fail_on_the_first(self: Lockstep) -> Any:
         if self.runs[0].config.seed == 0:
-            raise OSError("no space left on device")
+            raise error
         return original(self)
 
     monkeypatch.setattr(Lockstep, "train", fail_on_the_first)
     statuses = train_pack(prepare_pack(pack), tmp_path)
-    assert list(statuses.values()) == ["failed", "done"]
+    assert list(statuses.values()) == [status, "done"]
     record = results.read_run(tmp_path / pack[0].run_id)
     assert record is not None
-    assert record["reason"] == "OSError: no space left on device"
+    assert (record["status"], record["reason"]) == (status, f"{type(error).__name__}: {error}")
 
 
 def test_a_pack_that_cannot_be_compiled_is_recorded(

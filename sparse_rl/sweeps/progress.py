@@ -122,6 +122,8 @@ def poll(study_dir: Path, configs: Sequence[RunConfig], watch: Watch) -> None:
 
 
 def label(config: RunConfig) -> str:
-    """What tells a pack from the next: ``width 64 sparse``."""
-    kind = "sparse" if config.actor_sparsity or config.critic_sparsity else "dense"
-    return f"width {config.width} {kind}"
+    """What tells a pack from the next: ``width 64 dense``, ``width 64 block 0.9``."""
+    if not any(config.sparsities.values()):
+        return f"width {config.width} dense"
+    pattern, by_shape = config.pruning.pattern, config.storage.storage != "masked"
+    return f"width {config.width} {pattern}" + (f" {config.sparsity:g}" if by_shape else "")

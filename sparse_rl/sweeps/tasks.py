@@ -18,6 +18,8 @@ from sparse_rl.recorder import Recorder
 from sparse_rl.training import Policy, Watch
 
 LOCK = ".lock"
+PATIENCE_SECONDS = 0.1
+"""Whoever only asks whether a run is owned holds its lock for a moment."""
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "MemoryError")
 
 
@@ -64,7 +66,7 @@ def owned(configs: Sequence[RunConfig], settings: Settings) -> Iterator[list[Run
         for config in configs:
             lock = _lock(settings.study_dir / config.run_id)
             try:
-                stack.enter_context(lock.acquire(timeout=0))
+                stack.enter_context(lock.acquire(timeout=PATIENCE_SECONDS, poll_interval=0.02))
             except Timeout:
                 continue
             if status_of(settings.study_dir, config.run_id) not in settings.finished:
