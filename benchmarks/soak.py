@@ -127,8 +127,8 @@ def main() -> None:
             sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
             from slurm_cluster import cluster
 
-            (root / "slurm").mkdir()
-            stack.enter_context(cluster(root / "slurm"))
+            (root / "cluster").mkdir()
+            stack.enter_context(cluster(root / "cluster"))
         folders = {name: root / name for name in ("peace", *options.launchers)}
         for folder in folders.values():
             folder.mkdir()
