@@ -14,6 +14,7 @@ from conftest import MakeConfig
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from outcomes import Outcomes, outcomes
 
 from sparse_rl import results
 from sparse_rl.experiment import PreparedPack, prepare_pack
@@ -40,14 +41,6 @@ def sweep(cwd: Path, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def outcomes(study: Path) -> dict[str, tuple[bytes, bytes]]:
-    """run_id → the bytes of its rows and of its trained parameters."""
-    return {
-        run.name: ((run / results.METRICS).read_bytes(), (run / results.PARAMETERS).read_bytes())
-        for run in results.run_dirs(study)
-    }
-
-
 def children(pid: int) -> list[int]:
     """Worker processes of a sweep."""
     listed = Path(f"/proc/{pid}/task/{pid}/children")
@@ -56,7 +49,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, bytes]]:
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     """What the grid comes to in one process, undisturbed."""
     folder = tmp_path_factory.mktemp("calm")
     process = sweep(folder, *GRID)
@@ -65,9 +58,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, byt
     return outcomes(folder / "results" / "demo")
 
 
-def test_killed_workers_cost_nothing_that_was_saved(
-    tmp_path: Path, calm: dict[str, tuple[bytes, bytes]]
-) -> None:
+def test_killed_workers_cost_nothing_that_was_saved(tmp_path: Path, calm: Outcomes) -> None:
     """Two workers are killed once their runs have checkpoints; the sweep goes on by itself."""
     process = sweep(tmp_path, *GRID, "hydra/launcher=processes", "hydra.launcher.workers=2")
     study, killed = tmp_path / "results" / "demo", 0
@@ -88,7 +79,7 @@ def test_killed_workers_cost_nothing_that_was_saved(
 
 
 def test_an_interrupted_sweep_stops_its_workers_and_goes_on_later(
-    tmp_path: Path, calm: dict[str, tuple[bytes, bytes]]
+    tmp_path: Path, calm: Outcomes
 ) -> None:
     process = sweep(tmp_path, *GRID, "hydra/launcher=processes")
     study = tmp_path / "results" / "demo"
@@ -142,9 +133,7 @@ def test_a_run_that_kills_its_worker_ends_failed_and_the_others_done(
     assert "3 times" in records[1]["reason"]
 
 
-def test_two_sweeps_share_a_folder_without_harm(
-    tmp_path: Path, calm: dict[str, tuple[bytes, bytes]]
-) -> None:
+def test_two_sweeps_share_a_folder_without_harm(tmp_path: Path, calm: Outcomes) -> None:
     both = [sweep(tmp_path, *GRID) for _ in range(2)]
     ended = [process.communicate() for process in both]
     study = tmp_path / "results" / "demo"

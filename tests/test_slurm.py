@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from outcomes import Outcomes, outcomes
 from slurm_cluster import cluster
 
 from sparse_rl import results
@@ -32,13 +33,6 @@ def start(cwd: Path, *arguments: str) -> "subprocess.Popen[str]":
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def outcomes(study: Path) -> dict[str, tuple[bytes, bytes]]:
-    return {
-        run.name: ((run / results.METRICS).read_bytes(), (run / results.PARAMETERS).read_bytes())
-        for run in results.run_dirs(study)
-    }
 
 
 def jobs(*options: str) -> list[list[str]]:
@@ -82,7 +76,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, bytes]]:
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     folder = tmp_path_factory.mktemp("calm")
     process = start(folder)
     out = process.communicate()[0]
@@ -91,9 +85,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, byt
 
 
 @pytest.mark.usefixtures("slurm")
-def test_a_grid_survives_a_kill_and_a_preemption(
-    tmp_path: Path, calm: dict[str, tuple[bytes, bytes]]
-) -> None:
+def test_a_grid_survives_a_kill_and_a_preemption(tmp_path: Path, calm: Outcomes) -> None:
     """Four jobs in the low partition: one task is killed, the others make room for a job in main."""
     process = start(tmp_path, *SLURM, "hydra.launcher.partition=low")
     study = tmp_path / "results" / "demo"
@@ -114,9 +106,7 @@ def test_a_grid_survives_a_kill_and_a_preemption(
 
 
 @pytest.mark.usefixtures("slurm")
-def test_cancelled_jobs_do_not_leave_the_sweep_waiting(
-    tmp_path: Path, calm: dict[str, tuple[bytes, bytes]]
-) -> None:
+def test_cancelled_jobs_do_not_leave_the_sweep_waiting(tmp_path: Path, calm: Outcomes) -> None:
     """scancel is somebody's wish: not submitted again, and the same command goes on later."""
     process = start(tmp_path, *SLURM)
     study = tmp_path / "results" / "demo"
@@ -132,9 +122,7 @@ def test_cancelled_jobs_do_not_leave_the_sweep_waiting(
 
 
 @pytest.mark.usefixtures("slurm")
-def test_a_watcher_that_left_takes_its_jobs_up_again(
-    tmp_path: Path, calm: dict[str, tuple[bytes, bytes]]
-) -> None:
+def test_a_watcher_that_left_takes_its_jobs_up_again(tmp_path: Path, calm: Outcomes) -> None:
     first = start(tmp_path, *SLURM)
     study = tmp_path / "results" / "demo"
     wait_for(first, "a row", lambda: list(study.glob("*/metrics.parquet")))
