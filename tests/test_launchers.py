@@ -233,3 +233,14 @@ def test_values_are_set_as_hydra_composes_them() -> None:
 
         expected = [OmegaConf.to_container(hydra_compose("sweep", job)) for job in jobs]
         assert compose(load, jobs) == expected
+
+
+def test_each_worker_has_its_own_accelerator_or_its_own_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert processes.places(None) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    with pytest.raises(ValueError, match="2 accelerators; give at most 2"):
+        processes.places(3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
+    cores = [place["SPARSE_RL_CORES"].split(",") for place in processes.places(2)]
+    assert cores == [["0", "2", "4"], ["1", "3"]]
