@@ -126,7 +126,7 @@ def test_a_watcher_that_left_takes_its_jobs_up_again(tmp_path: Path, calm: Outco
     first = start(tmp_path, *SLURM)
     study = tmp_path / "results" / "demo"
     wait_for(first, "a row", lambda: list(study.glob("*/metrics.parquet")))
-    first.send_signal(signal.SIGINT)
+    first.terminate()
     out = first.communicate(timeout=60)[0]
     assert "jobs go on unwatched" in out
     second = start(tmp_path, *SLURM)
