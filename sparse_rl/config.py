@@ -162,7 +162,7 @@ class RunConfig:
     @functools.cached_property
     def run_id(self) -> str:
         """Readable axes and a hash of the whole configuration: the same run has the same id."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        text = json.dumps(self, default=vars, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
 
@@ -221,7 +221,10 @@ def _build(cls: type, data: Mapping[str, Any], where: str) -> Any:
     values = {}
     for name, (hint, field) in fields.items():
         if dataclasses.is_dataclass(hint):
-            values[name] = _build(hint, data.get(name) or {}, prefix + name)  # type: ignore[arg-type]
+            given = data.get(name) or {}
+            schema: type = hint  # type: ignore[assignment]
+            built = isinstance(given, schema)
+            values[name] = given if built else _build(schema, given, prefix + name)
             continue
         if name not in data:
             if field.default is dataclasses.MISSING:
@@ -297,6 +300,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
             data.pop(key, None)
     agent = _build(SacConfig, data.get("agent") or {}, "agent")
     env = _build(EnvConfig, data.get("env") or {}, "env")
+    data |= {"agent": agent, "env": env}
     data.setdefault("width", agent.width)
     data.setdefault("sparsity", 0.0)
     data.setdefault("seed", 0)
