@@ -84,6 +84,16 @@ def compile_programs(loop: OffPolicyLoop, inputs: Sequence[RunInputs], layout: L
     return Programs(init, chunk, evaluate, time.monotonic() - started)
 
 
+def cut(pack: PreparedPack, size: int) -> list[PreparedPack]:
+    """A pack in parts of ``size`` runs, the last one maybe smaller."""
+    return [pack._replace(runs=pack.runs[i : i + size]) for i in range(0, len(pack.runs), size)]
+
+
+def halves(pack: PreparedPack) -> list[PreparedPack]:
+    """A pack in two; in one if it has a single run, in none if it has none."""
+    return cut(pack, max(1, (len(pack.runs) + 1) // 2))
+
+
 def available_bytes() -> int:
     """Memory for training on this device."""
     stats = jax.devices()[0].memory_stats()

@@ -172,8 +172,9 @@ class Recorder:
     def finish(self, status: Status, reason: str | None, timings: Mapping[str, float]) -> None:
         """Write the last rows and the run's end."""
         if self._rows:
-            self.flush()
+            results.write_metrics(self._dir, self._rows)
         self._record |= {
+            "progress": self._progress(),
             "status": status,
             "reason": reason,
             "ended_at": _now(),

@@ -198,7 +198,8 @@ class Lockstep:
         try:
             if not self.recorders:
                 self._open(Start(0, [], [[] for _ in self.runs]))
-            for recorder, now in zip(self.recorders, self.statuses, strict=True):
+            # Opening may have broken off: runs without a recorder are as they were on disk.
+            for recorder, now in zip(self.recorders, self.statuses, strict=False):
                 if now == "running":
                     recorder.finish(status, reason, {})
         except OSError as disk:  # what is on disk says running or nothing: it will be taken up

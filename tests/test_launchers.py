@@ -22,8 +22,7 @@ from sparse_rl.sweep import CONF
 from sparse_rl.sweeps import processes, tasks
 from sparse_rl.sweeps.compose import compose
 from sparse_rl.sweeps.plan import console
-from sparse_rl.sweeps.processes import Task
-from sparse_rl.sweeps.tasks import LOCK, Settings, is_owned, owned, read_task, write_task
+from sparse_rl.sweeps.tasks import LOCK, Settings, Task, is_owned, owned, read_task, write_task
 
 GRID = (
     "width=8,12", "sparsity=0.5", "seed=0,1", "env_steps=4000", "log_every=100", "eval_every=2000",

@@ -13,12 +13,16 @@ from sparse_rl.experiment import prepare_pack, train_pack
 from sparse_rl.training import Policy, Progress
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
-def test_wandb_offline_shows_the_rows(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def wandb_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights & Biases without a network."""
     pytest.importorskip("wandb", reason="extra wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.mark.usefixtures("wandb_offline")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
+def test_wandb_offline_shows_the_rows(make_config: MakeConfig, tmp_path: Path) -> None:
     pack = [make_config(seed=seed) for seed in (0, 1)]
     statuses = train_pack(prepare_pack(pack), tmp_path, logging="wandb")
     assert set(statuses.values()) == {"done"}
@@ -60,13 +64,10 @@ def logged_steps(folder: Path) -> list[int]:
     return steps
 
 
+@pytest.mark.usefixtures("wandb_offline")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
-def test_wandb_shows_each_step_once_after_a_resume(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wandb_shows_each_step_once_after_a_resume(make_config: MakeConfig, tmp_path: Path) -> None:
     """Interrupted twice; the attempt before had logged rows beyond its checkpoint."""
-    pytest.importorskip("wandb", reason="extra wandb is not installed")
-    monkeypatch.setenv("WANDB_MODE", "offline")
     config = make_config(env_steps=600)
     for until in (200, 400, None):
         stop = threading.Event()

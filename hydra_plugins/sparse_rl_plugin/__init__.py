@@ -3,6 +3,7 @@
 Hydra imports this module in every Hydra program on the machine, so it imports nothing heavy.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -49,40 +50,40 @@ class SweepLauncher(Launcher):
         load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
         raise SystemExit(sweep(compose(load, job_overrides), self.where()))
 
+    @abstractmethod
     def where(self) -> Any:
         """The :class:`sparse_rl.sweeps.run.Launcher`."""
-        raise NotImplementedError
+
+    def elsewhere(self, module: Any) -> Any:
+        """A launcher whose packs train in other processes, where ``module`` says."""
+        import jax
+
+        from sparse_rl.sweeps.run import Launcher
+
+        # This process only counts shapes: it must not take an accelerator's memory. The environment,
+        # which the others inherit, stays as it is.
+        jax.config.update("jax_platforms", "cpu")
+        return Launcher(
+            partial(module.train, **self.parameters), partial(module.describe, **self.parameters)
+        )
 
 
 class ProcessesLauncher(SweepLauncher):
     """Worker processes on this machine: one per accelerator, or a few cores each."""
 
     def where(self) -> Any:
-        leave_accelerators_to_workers()
-        from sparse_rl.sweeps import processes, run
+        from sparse_rl.sweeps import processes
 
-        return run.Launcher(
-            partial(processes.train, **self.parameters), partial(processes.describe, **self.parameters)
-        )
+        return self.elsewhere(processes)
 
 
 class SlurmLauncher(SweepLauncher):
     """A job array on a SLURM cluster, through submitit."""
 
     def where(self) -> Any:
-        leave_accelerators_to_workers()
-        from sparse_rl.sweeps import run, slurm
+        from sparse_rl.sweeps import slurm
 
-        return run.Launcher(
-            partial(slurm.train, **self.parameters), partial(slurm.describe, **self.parameters)
-        )
-
-
-def leave_accelerators_to_workers() -> None:
-    """This process only counts shapes: it must not take an accelerator's memory."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # of this process; the environment is inherited
+        return self.elsewhere(slurm)
 
 
 class InProcessLauncher(SweepLauncher):

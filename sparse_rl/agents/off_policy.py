@@ -99,8 +99,13 @@ class OffPolicyLoop(NamedTuple):
 
     def trained(self, state: RunState) -> Arrays:
         """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
-        parts = (self.agent.parameters(state.agent), self.agent.supports(state.agent), state.normaliser)
-        return to_arrays(dict(zip(("parameters", "supports", "normaliser"), parts, strict=True)))
+        return to_arrays(
+            {
+                "parameters": self.agent.parameters(state.agent),
+                "supports": self.agent.supports(state.agent),
+                "normaliser": state.normaliser,
+            }
+        )
 
     def updates_ratio(self) -> tuple[int, int]:
         """Updates per interaction as a fraction."""

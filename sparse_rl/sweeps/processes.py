@@ -9,62 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from sparse_rl.experiment import PreparedPack
+from sparse_rl.experiment import PreparedPack, cut
 from sparse_rl.sweeps.progress import PackProgress, poll
-from sparse_rl.sweeps.tasks import Settings, record_failure, status_of, write_task
+from sparse_rl.sweeps.tasks import Settings, Task, again, folder, write_task
 
-FOLDER = ".sweep"
 POLL_SECONDS = 0.5
-
-
-@dataclass
-class Task:
-    """Runs of one pack for one process, and how often processes broke on them."""
-
-    pack: PreparedPack
-    name: str
-    crashes: int = 0
-
-    def halves(self, settings: Settings) -> list["Task"]:
-        """What is left after a crash: two tasks, so that a run that kills its process is found."""
-        left = [r for r in self.pack.runs if is_unfinished(settings, r.config.run_id)]
-        middle = (len(left) + 1) // 2
-        parts = (left[:middle], left[middle:])
-        return [
-            Task(self.pack._replace(runs=part), f"{self.name}{'ab'[i]}", self.crashes + 1)
-            for i, part in enumerate(parts)
-            if part
-        ]
-
-
-def is_unfinished(settings: Settings, run_id: str) -> bool:
-    """Whether a run is still to be trained."""
-    return status_of(settings.study_dir, run_id) not in settings.finished
 
 
 def tasks_of(packs: Sequence[PreparedPack], processes: int) -> list[Task]:
     """Packs cut so that there is work for every process, where there are runs enough."""
     size = math.ceil(sum(len(pack.runs) for pack in packs) / processes)
-    parts = [
-        pack._replace(runs=pack.runs[i : i + size])
-        for pack in packs
-        for i in range(0, len(pack.runs), size)
-    ]
+    parts = [part for pack in packs for part in cut(pack, size)]
     return [Task(part, f"task_{i:04d}") for i, part in enumerate(parts)]
-
-
-def folder(settings: Settings) -> Path:
-    """A new folder for what belongs to this sweep and to no run: tasks and logs."""
-    stamp = f"{datetime.now():%Y%m%d_%H%M%S}_{os.getpid()}"
-    made = settings.study_dir / FOLDER / stamp
-    made.mkdir(parents=True)
-    return made
 
 
 def places(workers: int | None) -> list[dict[str, str]]:
@@ -169,13 +129,3 @@ def train(
             for worker, *_ in busy:
                 worker.wait()
         poll(settings.study_dir, configs, progress)
-
-
-def again(task: Task, settings: Settings, retries: int, reason: str) -> list[Task]:
-    """The tasks that take a broken one's place; none after too many crashes."""
-    halves = task.halves(settings)
-    if task.crashes < retries:
-        return halves
-    for half in halves:
-        record_failure(half.pack, settings, f"{reason}, {task.crashes + 1} times")
-    return []

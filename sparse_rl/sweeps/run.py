@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sparse_rl import results
 from sparse_rl.config import SWEEP_KEYS, ConfigError, RunConfig, run_config
-from sparse_rl.experiment import PreparedPack, default_layout, prepare_pack, runs_that_fit
+from sparse_rl.experiment import PreparedPack, cut, default_layout, prepare_pack, runs_that_fit
 from sparse_rl.sweeps.grid import packs, unique
 from sparse_rl.sweeps.plan import console, print_plan
 from sparse_rl.sweeps.tasks import Settings, is_owned, status_of
@@ -97,7 +97,7 @@ def _parts(pack: PreparedPack, most: int | None) -> list[PreparedPack]:
     """A pack in parts of ``most`` runs, or, where its runs are batched, of as many as memory holds."""
     batched = default_layout() == "vmap"
     size = most or (runs_that_fit(pack.runs[0]) if batched else len(pack.runs))
-    return [pack._replace(runs=pack.runs[i : i + size]) for i in range(0, len(pack.runs), size)]
+    return cut(pack, size)
 
 
 def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:

@@ -18,9 +18,17 @@ from rich.console import Console
 
 from sparse_rl import results
 from sparse_rl.experiment import PreparedPack
-from sparse_rl.sweeps.processes import FOLDER, Task, again, folder, is_unfinished
 from sparse_rl.sweeps.progress import PackProgress, poll
-from sparse_rl.sweeps.tasks import Settings, train_task_file, write_task
+from sparse_rl.sweeps.tasks import (
+    FOLDER,
+    Settings,
+    Task,
+    again,
+    folder,
+    is_unfinished,
+    train_task_file,
+    write_task,
+)
 
 JOBS = "jobs.json"
 POLL_SECONDS = 2.0

@@ -3,9 +3,12 @@
 import contextlib
 import dataclasses
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +16,13 @@ from filelock import FileLock, Timeout
 
 from sparse_rl import results
 from sparse_rl.config import RunConfig, run_config
-from sparse_rl.experiment import PreparedPack, prepare_pack, train_pack
+from sparse_rl.experiment import PreparedPack, halves, prepare_pack, train_pack
 from sparse_rl.recorder import Recorder
-from sparse_rl.training import Policy, Watch
+from sparse_rl.training import Policy, Progress, Watch
 
 LOCK = ".lock"
+FOLDER = ".sweep"
+"""Of a study: what belongs to its sweeps and to no run."""
 PATIENCE_SECONDS = 0.1
 """Whoever only asks whether a run is owned holds its lock for a moment."""
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "MemoryError")
@@ -42,6 +47,11 @@ def status_of(study_dir: Path, run_id: str) -> str:
     """What the disk says of a run; ``pending`` if nothing."""
     record = results.read_run(study_dir / run_id)
     return str(record["status"]) if record else "pending"
+
+
+def is_unfinished(settings: Settings, run_id: str) -> bool:
+    """Whether a run is still to be trained."""
+    return status_of(settings.study_dir, run_id) not in settings.finished
 
 
 def _lock(run_dir: Path) -> FileLock:
@@ -74,6 +84,14 @@ def owned(configs: Sequence[RunConfig], settings: Settings) -> Iterator[list[Run
         yield ours
 
 
+@contextmanager
+def _owned_part(pack: PreparedPack, settings: Settings) -> Iterator[PreparedPack]:
+    """The part of a pack that is :func:`owned`."""
+    with owned([run.config for run in pack.runs], settings) as ours:
+        names = {config.run_id for config in ours}
+        yield pack._replace(runs=[run for run in pack.runs if run.config.run_id in names])
+
+
 def _ran_out_of_memory(study_dir: Path, run_id: str) -> bool:
     record = results.read_run(study_dir / run_id) or {}
     reason = str(record.get("reason"))
@@ -85,11 +103,9 @@ def train_task(pack: PreparedPack, settings: Settings, watch: Watch, stop: threa
 
     Runs that ran out of memory are tried again in halves, down to each alone.
     """
-    with owned([run.config for run in pack.runs], settings) as ours:
-        names = {config.run_id for config in ours}
-        runs = [run for run in pack.runs if run.config.run_id in names]
-        if runs:
-            _train(pack._replace(runs=runs), settings, watch, stop)
+    with _owned_part(pack, settings) as ours:
+        if ours.runs:
+            _train(ours, settings, watch, stop)
 
 
 def _train(pack: PreparedPack, settings: Settings, watch: Watch, stop: threading.Event) -> None:
@@ -100,19 +116,49 @@ def _train(pack: PreparedPack, settings: Settings, watch: Watch, stop: threading
         return
     study = settings.study_dir
     exhausted = [run for run in pack.runs if _ran_out_of_memory(study, run.config.run_id)]
-    middle = (len(exhausted) + 1) // 2
-    for half in (exhausted[:middle], exhausted[middle:]):
-        if half:
-            _train(pack._replace(runs=half), settings, watch, stop)
+    for half in halves(pack._replace(runs=exhausted)):
+        _train(half, settings, watch, stop)
 
 
 def record_failure(pack: PreparedPack, settings: Settings, reason: str) -> None:
     """Record that nobody could train these runs."""
-    with owned([run.config for run in pack.runs], settings) as ours:
-        names = {config.run_id for config in ours}
-        for run in (run for run in pack.runs if run.config.run_id in names):
+    with _owned_part(pack, settings) as ours:
+        for run in ours.runs:
             recorder = Recorder(settings.study_dir / run.config.run_id, run.config, run.costs, "none")
             recorder.finish("failed", reason, {})
+
+
+@dataclass
+class Task:
+    """Runs of one pack for one process, and how often processes broke on them."""
+
+    pack: PreparedPack
+    name: str
+    crashes: int = 0
+
+    def halves(self, settings: Settings) -> list["Task"]:
+        """What is left after a crash: two tasks, so that a run that kills its process is found."""
+        left = [r for r in self.pack.runs if is_unfinished(settings, r.config.run_id)]
+        parts = halves(self.pack._replace(runs=left))
+        return [Task(part, f"{self.name}{'ab'[i]}", self.crashes + 1) for i, part in enumerate(parts)]
+
+
+def again(task: Task, settings: Settings, retries: int, reason: str) -> list[Task]:
+    """The tasks that take a broken one's place; none after too many crashes."""
+    halves = task.halves(settings)
+    if task.crashes < retries:
+        return halves
+    for half in halves:
+        record_failure(half.pack, settings, f"{reason}, {task.crashes + 1} times")
+    return []
+
+
+def folder(settings: Settings) -> Path:
+    """A new folder for what belongs to this sweep and to no run: tasks and logs."""
+    stamp = f"{datetime.now():%Y%m%d_%H%M%S}_{os.getpid()}"
+    made = settings.study_dir / FOLDER / stamp
+    made.mkdir(parents=True)
+    return made
 
 
 def write_task(path: Path, configs: Sequence[RunConfig], settings: Settings) -> None:
@@ -137,6 +183,6 @@ def train_task_file(path: Path, stop: threading.Event) -> None:
     train_task(prepare_pack(configs), settings, _print_notes, stop)
 
 
-def _print_notes(progress: Any) -> None:
+def _print_notes(progress: Progress) -> None:
     if progress.note:
         print(f"{progress.run_id}: {progress.note}", flush=True)
