@@ -79,7 +79,8 @@ def victims(folder: Path, launcher: str) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().decode(errors="replace")
-            ours = str(folder) in words and any(pattern in words for pattern in PATTERNS[launcher])
+            here = str(folder) in words or (path.parent / "cwd").readlink() == folder
+            ours = here and any(pattern in words for pattern in PATTERNS[launcher])
             if ours and age(path.parent) > SPARED_SECONDS:
                 found.append(int(path.parent.name))
         except OSError:  # it has ended
@@ -193,6 +194,8 @@ def main() -> None:
             )
             if not equal or twice:
                 sys.exit("\n".join(twice))
+            if len(kills) < share / options.every / 4:
+                sys.exit(f"too few kills in {share:.0f} s for one every {options.every:.0f} s")
 
 
 if __name__ == "__main__":
