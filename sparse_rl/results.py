@@ -17,6 +17,8 @@ Status = Literal["pending", "running", "done", "failed", "diverged", "preempted"
 STATUSES: tuple[str, ...] = get_args(Status)
 CONFIG, RUN, METRICS, TIMES = "config.yaml", "run.json", "metrics.parquet", "times.parquet"
 GRID = "grid.json"
+PLAIN: dict[str, Any] = {"use_dictionary": False, "write_statistics": False}
+"""Of Parquet files: what would help to search large columns only makes short ones slower to read."""
 PARAMETERS = "parameters.arrow"
 WALL_TIME = "wall_time"
 """The one column that differs when a run is repeated: it has a file of its own."""
@@ -58,8 +60,8 @@ def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
     frame = pd.DataFrame(list(rows))
     if WALL_TIME in frame:
         times, frame = frame[["env_steps", WALL_TIME]], frame.drop(columns=WALL_TIME)
-        write_aside(run_dir / TIMES, lambda path: times.to_parquet(path, index=False))
-    write_aside(run_dir / METRICS, lambda path: frame.to_parquet(path, index=False))
+        write_aside(run_dir / TIMES, lambda path: times.to_parquet(path, index=False, **PLAIN))
+    write_aside(run_dir / METRICS, lambda path: frame.to_parquet(path, index=False, **PLAIN))
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

@@ -1,77 +1,132 @@
-"""Read a study from disk into tidy tables."""
+"""Read studies from disk into tidy tables."""
 
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sparse_rl import results
 
 NESTED = ("host", "versions", "timings", "progress", "attempts")
 """Parts of a run's record that are no columns of their own kind."""
 
-LAST_SHARE = 0.2
-"""A run's final value is the mean over this last share of its training."""
+CELL = ["env", "agent", "network", "pattern", "distribution", "variant", "width", "sparsity"]
+"""What runs share that differ in their seeds only."""
+
+SEEDS = ["seed", "mask_seed"]
 
 
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     flat = {key: value for key, value in record.items() if key not in NESTED}
-    return {**flat, **record["timings"]}
+    return {**flat, **record.get("timings", {})}
 
 
-def load_runs(study: str | Path) -> pd.DataFrame:
-    """One row per run, finished or not: identity, counts, costs, status, reason, timings.
-
-    Args:
-        study: ``results/<name>``.
-
-    Raises:
-        FileNotFoundError: the folder holds no run.
-    """
-    folder = Path(study)
-    records = [results.read_run(run_dir) for run_dir in results.run_dirs(folder)]
+def _study_runs(folder: Path) -> pd.DataFrame:
+    """The study's runs: those with a record, and those that were asked for and have none yet."""
+    found = [results.read_run(run_dir) for run_dir in results.run_dirs(folder)]
+    records = {record["run_id"]: _flat(record) for record in found if record}
+    grid = results.read_grid(folder)
+    for run_id, asked in grid.items():
+        axes = {**asked, "env_steps_planned": asked["env_steps"]}
+        del axes["env_steps"]
+        pending = {"run_id": run_id, "status": "pending", "reason": None}
+        records[run_id] = axes | records.get(run_id, pending)
     if not records:
         raise FileNotFoundError(f"no runs in {folder}: expected {folder}/<run_id>/{results.RUN}")
-    return pd.DataFrame([_flat(record) for record in records if record])
+    return pd.DataFrame(list(records.values())).assign(study=str(folder))
 
 
-def load(study: str | Path) -> pd.DataFrame:
+def load_runs(*studies: str | Path) -> pd.DataFrame:
+    """One row per run, finished or not: identity, counts, costs, status, reason, timings.
+
+    A run that is in several studies appears once, and where it is done if it is anywhere. ``variant``
+    tells apart runs that differ in more than the axes, as ``key=value`` of their configurations.
+
+    Args:
+        studies: ``results/<name>``, one or more.
+
+    Raises:
+        FileNotFoundError: a folder holds no run.
+    """
+    runs = pd.concat([_study_runs(Path(study)) for study in studies], ignore_index=True)
+    undone = (runs["status"] != "done").sort_values(kind="stable").index
+    runs = runs.loc[undone].drop_duplicates("run_id").sort_index().reset_index(drop=True)
+    runs["variant"] = ""
+    axes = [name for name in (*CELL, *SEEDS) if name in runs]
+    alike = runs.duplicated(axes, keep=False)
+    if alike.any():
+        runs["variant"] = _variants(runs, alike)
+    return runs
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, str(value)
+
+
+def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]") -> list[str]:
+    """What else was varied where axes and seeds alone do not tell runs apart."""
+    configs = [
+        dict(_leaves(results.read_config(Path(study) / run_id))) if status != "pending" else {}
+        for study, run_id, status in zip(runs["study"], runs["run_id"], runs["status"], strict=True)
+    ]
+    table = pd.DataFrame(configs, index=runs.index).astype("string")
+    axes = {
+        "width",
+        "sparsity",
+        "seed",
+        "mask_seed",
+        "pruning.actor_sparsity",
+        "pruning.critic_sparsity",
+    }
+    groups = table[alike].groupby([runs.loc[alike, name] for name in (*CELL, *SEEDS)], dropna=False)
+    counts = groups.nunique()
+    varied = [name for name in table.columns if name not in axes and (counts[name] > 1).any()]
+    return [" ".join(f"{name}={row[name]}" for name in varied) for _, row in table.iterrows()]
+
+
+def _read_rows(run_dir: Path) -> pa.Table | None:
+    """A run's rows with their times, as columns; ``None`` before the first."""
+    path, times = run_dir / results.METRICS, run_dir / results.TIMES
+    if not path.exists():
+        return None
+    rows = pq.ParquetFile(path).read(use_threads=False)
+    if times.exists():
+        at = pq.ParquetFile(times).read(use_threads=False)
+        if at["env_steps"] != rows["env_steps"]:  # a crash between their writing leaves one row more
+            return rows.join(at, "env_steps").sort_by("env_steps")
+        rows = rows.append_column(results.WALL_TIME, at[results.WALL_TIME])
+    return rows
+
+
+def load(*studies: str | Path) -> pd.DataFrame:
     """One row per run and log point, each with its run's axes beside its numbers.
 
     Columns carry the names of the data dictionary in the README. A run that has no rows yet does not
     appear here; :func:`load_runs` lists it with its status.
 
     Args:
-        study: ``results/<name>``.
+        studies: ``results/<name>``, one or more.
 
     Raises:
-        FileNotFoundError: the folder holds no run.
+        FileNotFoundError: a folder holds no run.
     """
-    folder = Path(study)
-    runs = load_runs(folder)
-    frames = []
-    for _, run in runs.iterrows():
-        rows = results.read_metrics(folder / run["run_id"])
-        if not rows.empty:
-            frames.append(rows.assign(run_id=run["run_id"]))
-    if not frames:
+    runs = load_runs(*studies)
+    dirs = [Path(study) / run_id for study, run_id in zip(runs["study"], runs["run_id"], strict=True)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        tables = list(pool.map(_read_rows, dirs))
+    counts = [table.num_rows if table is not None else 0 for table in tables]
+    if not sum(counts):
         return runs.iloc[:0].assign(env_steps=pd.Series(dtype="int64"))
-    return pd.concat(frames, ignore_index=True).merge(runs, on="run_id", validate="many_to_one")
-
-
-def final_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per finished run: the mean of ``metric`` over the last fifth of its training.
-
-    Args:
-        rows: what :func:`load` returns.
-        metric: a column of it.
-
-    Returns:
-        The runs that are ``done``, with their axes, and the value in column ``metric``.
-    """
-    done = rows[(rows["status"] == "done") & rows[metric].notna()]
-    end = done.groupby("run_id")["env_steps"].transform("max")
-    late = done[done["env_steps"] > (1.0 - LAST_SHARE) * end]
-    axes = ["run_id", "env", "agent", "width", "sparsity", "seed", "mask_seed", "pattern"]
-    axes += ["parameters_total", "parameters_nonzero"]
-    return late.groupby(axes)[metric].mean().reset_index()
+    some = [table for table in tables if table is not None]
+    rows = pa.concat_tables(some, promote_options="permissive").to_pandas()
+    axes = runs.loc[runs.index.repeat(counts)].reset_index(drop=True)
+    return pd.concat([rows, axes], axis=1)

@@ -1,0 +1,140 @@
+"""Other people's runs as rows like ours."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+PUBLISHED = ["exp_name", "env_name", "seed", "metric", "env_step", "value"]
+"""Columns of the layout in which SimBa's results are published (Lee et al. 2024)."""
+
+NAMES = {"avg_return": "return_mean", "eval/avg_return": "return_mean"}
+"""Their metrics → ours."""
+
+STATES = {
+    "finished": "done",
+    "running": "running",
+    "failed": "failed",
+    "crashed": "failed",
+    "killed": "preempted",
+}
+"""Weights & Biases' states → ours."""
+
+AXES: dict[str, str | float] = {
+    "agent": "imported", "network": "", "pattern": "unstructured", "distribution": "", "variant": "",
+    "sparsity": 0.0, "mask_seed": 0,
+    "parameters_total": float("nan"), "parameters_nonzero": float("nan"),
+    "flops_per_update": float("nan"), "train_seconds": float("nan"), "updates": float("nan"),
+}  # fmt: skip
+"""Columns that others may lack → what is taken then."""
+
+
+def _completed(rows: pd.DataFrame) -> pd.DataFrame:
+    missing = {name: value for name, value in AXES.items() if name not in rows}
+    return rows.assign(**missing).sort_values(["run_id", "env_steps"], ignore_index=True)
+
+
+def _number(pattern: str, text: str) -> float | None:
+    found = re.search(pattern, text)
+    return float(found.group(1)) if found else None
+
+
+def read_published(
+    paths: Iterable[str | Path],
+    width: str = r"width(\d+)",
+    sparsity: str = r"sparsity(0?\.\d+|[01])",
+) -> pd.DataFrame:
+    """Rows from CSV files with columns ``exp_name, env_name, seed, metric, env_step, value``.
+
+    Tasks are spelt with hyphens: files that belong together have both ``dog_run`` and ``dog-run``. Runs
+    are taken to be ``done``.
+
+    Args:
+        paths: the files.
+        width, sparsity: regular expressions with one group that find the axes in ``exp_name``; where no
+            sparsity is found it is 0.
+
+    Raises:
+        ValueError: a file has other columns, an experiment tells no width, or a run has two values of
+            one metric at one step.
+    """
+    frames = []
+    for path in paths:
+        frame = pd.read_csv(path)
+        missing = [name for name in PUBLISHED if name not in frame]
+        if missing:
+            raise ValueError(
+                f"{path} lacks the columns {', '.join(missing)}; expected {', '.join(PUBLISHED)}"
+            )
+        frames.append(frame[PUBLISHED])
+    long = pd.concat(frames, ignore_index=True)
+    widths = {name: _number(width, str(name)) for name in long["exp_name"].unique()}
+    unknown = [name for name, found in widths.items() if found is None]
+    if unknown:
+        raise ValueError(f"no width is found by {width!r} in {', '.join(map(str, unknown))}")
+    kept = {name: 1.0 - (_number(sparsity, str(name)) or 0.0) for name in widths}
+    long["env"] = long["env_name"].str.replace("_", "-")
+    long["run_id"] = long["exp_name"] + "_" + long["env"] + "_seed" + long["seed"].astype(str)
+    long["metric"] = long["metric"].replace(NAMES)
+    twice = long.duplicated(["run_id", "metric", "env_step"])
+    if twice.any():
+        first = long[twice].iloc[0]
+        raise ValueError(f"{first['run_id']} has two values of {first['metric']} at {first['env_step']}")
+    keys = ["run_id", "exp_name", "env", "seed", "env_step"]
+    rows = long.pivot(index=keys, columns="metric", values="value").reset_index()
+    rows.columns.name = None
+    rows = rows.rename(columns={"env_step": "env_steps", "exp_name": "study"})
+    return _completed(
+        rows.assign(
+            width=rows["study"].map(widths).astype(int),
+            sparsity=(1.0 - rows["study"].map(kept)).round(9),
+            status="done",
+        )
+    )
+
+
+def read_wandb(
+    charts: Sequence[str | Path], runs: str | Path, columns: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Rows from files that Weights & Biases exports: charts as CSV, and the table of runs as CSV.
+
+    Args:
+        charts: "Export CSV" of line charts: a column of steps (its name becomes ``env_steps``) and
+            ``<run> - <metric>`` for each run; minima and maxima of grouped charts are passed over.
+        runs: "Export table as CSV" of the runs: ``Name``, ``State`` and configuration columns.
+        columns: names in the table → our names, for axes that are called otherwise
+            (``{"critic_hidden_dim": "width"}``); ``env``, ``width`` and ``seed`` must come out of it.
+
+    Raises:
+        ValueError: a run of a chart is not in the table, or an axis is missing.
+    """
+    table = pd.read_csv(runs).rename(columns={"Name": "run_id", **(columns or {})})
+    needed = [name for name in ("run_id", "State", "env", "width", "seed") if name not in table]
+    if needed:
+        raise ValueError(
+            f"{runs} lacks {', '.join(needed)}; name the columns that hold them (columns=…)"
+        )
+    series = []
+    for path in charts:
+        chart = pd.read_csv(path)
+        step = chart.columns[0]
+        for column in chart.columns[1:]:
+            run_id, dash, metric = column.rpartition(" - ")
+            if not dash or metric.endswith(("__MIN", "__MAX", "_step")):
+                continue
+            values = chart[[step, column]].dropna().set_axis(["env_steps", "value"], axis=1)
+            series.append(values.assign(run_id=run_id, metric=NAMES.get(metric, metric)))
+    if not series:
+        raise ValueError(f"no column `<run> - <metric>` in {', '.join(map(str, charts))}")
+    long = pd.concat(series, ignore_index=True)
+    strangers = sorted(set(long["run_id"]) - set(table["run_id"]))
+    if strangers:
+        raise ValueError(f"runs of the charts that are not in {runs}: {', '.join(strangers)}")
+    rows = long.pivot(index=["run_id", "env_steps"], columns="metric", values="value").reset_index()
+    rows.columns.name = None
+    described = table[[name for name in table if name == "run_id" or name not in rows]]
+    rows = rows.merge(described, on="run_id", validate="many_to_one")
+    return _completed(
+        rows.assign(status=rows["State"].map(STATES).fillna("failed"), study=Path(runs).stem)
+    )
