@@ -1,0 +1,179 @@
+"""Planted laws are recovered, held-out sizes predicted, and what data cannot carry is refused."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from sparse_rl.analysis import answers, laws
+from sparse_rl.analysis.laws import Law, Points
+from sparse_rl.analysis.statistics import Floats
+
+WIDTHS = np.array([16.0, 32, 64, 128, 256, 512, 1024, 2048])
+SPARSITIES = np.array([0.0, 0.5, 0.8, 0.9, 0.95])
+
+
+def planted(
+    truth: Callable[[Floats, Floats], Floats],
+    noise: float,
+    size: Floats = WIDTHS,
+    kept: Floats | float = 1.0,
+    seeds: int = 8,
+    draw: int = 0,
+) -> Points:
+    """Means over seeds with normal noise, and 400 bootstrap resamples of them."""
+    generator = np.random.default_rng(draw)
+    shares = np.broadcast_to(np.asarray(kept, dtype=float), size.shape)
+    runs = truth(size, shares)[:, None] + noise * generator.normal(size=(len(size), seeds))
+    picked = generator.integers(seeds, size=(len(size), 400, seeds))
+    samples = np.take_along_axis(runs[:, None, :], picked, axis=2).mean(-1)
+    never = np.zeros((len(size), 401), dtype=np.bool_)
+    return Points(size, shares, runs.mean(1), samples, never)
+
+
+def saturating(size: Floats, kept: Floats) -> Floats:
+    return 800 - 3000 * size**-0.5
+
+
+def peaked(size: Floats, kept: Floats) -> Floats:
+    return 800 - 40 * np.log2(size / 200) ** 2
+
+
+@pytest.mark.parametrize("noise", [1.0, 20.0])
+def test_a_power_law_is_recovered(noise: float) -> None:
+    """c and b are the data's own; a belongs to N0, the geometric mean of the sizes."""
+    values = laws.values(laws.fit(laws.POWER, planted(saturating, noise)))
+    middle = np.exp(np.log(WIDTHS).mean())
+    for name, true in (("c", 800.0), ("b", 0.5), ("a", -3000 * middle**-0.5)):
+        value = values[name]
+        assert value.problem is None
+        margin = 0.5 * (value.high - value.low)
+        assert value.low - margin < true < value.high + margin
+        assert value.value == pytest.approx(true, rel=0.002 * noise + 0.01)
+
+
+@pytest.mark.parametrize("noise", [1.0, 20.0])
+def test_a_peak_is_recovered(noise: float) -> None:
+    values = laws.values(laws.fit(laws.PEAK, planted(peaked, noise)))
+    assert values["m"].value == pytest.approx(200, rel=0.05)
+    assert values["k"].value == pytest.approx(40, rel=0.05)
+    assert values["c"].value == pytest.approx(800, rel=0.01)
+
+
+def test_intervals_of_an_exponent_cover() -> None:
+    """Over 60 draws at least four fifths of the 95 % intervals hold it: eight seeds are few."""
+    held = 0
+    for draw in range(60):
+        value = laws.values(laws.fit(laws.POWER, planted(saturating, 10.0, draw=draw)))["b"]
+        held += value.low <= 0.5 <= value.high
+    assert held >= 48
+
+
+@pytest.mark.parametrize(("truth", "name"), [(saturating, "power"), (peaked, "peak")])
+def test_the_planted_law_predicts_the_largest_sizes(
+    truth: Callable[[Floats, Floats], Floats], name: str
+) -> None:
+    points = planted(truth, 2.0)
+    choice = laws.choose(laws.CURVES, points, largest=2)
+    assert choice.preferred == name
+    assert choice.shares[name] > 0.9
+    assert sum(choice.shares.values()) == pytest.approx(1.0)
+    trial = choice.trials[name]
+    assert trial.predicted == pytest.approx(truth(WIDTHS[-2:], np.ones(2)), abs=15)
+    assert (trial.low < trial.predicted).all()
+    assert (trial.predicted < trial.high).all()
+
+
+def test_a_joint_law_is_recovered() -> None:
+    size, kept = (a.ravel() for a in np.meshgrid(80 * WIDTHS**2, 1 - SPARSITIES))
+    points = planted(
+        lambda n, k: 900 - (300 * k**0.7 + 150) * (n * k / 1e6) ** -0.2, 4.0, size=size, kept=kept
+    )
+    values = laws.values(laws.fit(laws.SPARSITY_FACTOR, points))
+    assert values["e"].value == pytest.approx(0.7, rel=0.1)
+    assert values["d"].value == pytest.approx(0.2, rel=0.1)
+    assert laws.choose(laws.JOINT, points, largest=2).preferred == "sparsity factor"
+
+
+def test_survivors_alone_explain_what_only_they_decide() -> None:
+    size, kept = (a.ravel() for a in np.meshgrid(80 * WIDTHS**2, 1 - SPARSITIES))
+    points = planted(lambda n, k: 900 - 300 * (n * k / 1e6) ** -0.2, 4.0, size=size, kept=kept)
+    assert laws.fit(laws.SURVIVING, points).cost < 0.1 * laws.fit(laws.TOTAL, points).cost
+
+
+def test_the_optimum_of_the_surface_is_found() -> None:
+    """Best where log2(1 − S) = −2 at every size: sparsity ¾."""
+    size, kept = (a.ravel() for a in np.meshgrid(80 * WIDTHS**2, 1 - SPARSITIES))
+    points = planted(lambda n, k: 500 + 20 * np.log2(n) - 30 * (np.log2(k) + 2) ** 2, 5.0, size, kept)
+    fit = laws.fit(laws.SURFACE, points)
+    best = answers.best_by_law(fit, size[3], np.linspace(0, 0.95, 96))
+    assert best.sparsity == pytest.approx(0.75, abs=0.02)
+    assert best.low <= 0.75 <= best.high
+
+
+def test_a_censored_point_pulls_from_below_only() -> None:
+    """Data to a threshold ln D = 10 − 0.5·log2(N/N0); two sizes ran out of budget at e^10.3."""
+    size = WIDTHS[:6]
+    true = 10 - 0.5 * np.log2(size / np.exp(np.log(size).mean()))
+    known = np.minimum(true, 10.3)
+    censored = np.repeat((true > 10.3)[:, None], 51, axis=1)
+    samples = known[:, None] + 0.01 * np.random.default_rng(0).normal(size=(6, 50))
+    points = Points(size, np.ones(6), known, samples, censored)
+    assert censored.sum() == 2 * 51
+    assert laws.values(laws.fit(laws.DATA_LOGARITHM, points))["k"].value == pytest.approx(-0.5, abs=0.01)
+    blind = points._replace(censored=np.zeros_like(censored))
+    assert laws.values(laws.fit(laws.DATA_LOGARITHM, blind))["k"].value > -0.45
+
+
+@pytest.mark.parametrize("law", [laws.POWER, laws.PEAK])
+def test_the_solver_finds_what_a_library_finds(law: Law) -> None:
+    """The same Huber loss by scipy's trust-region solver, started at our optimum."""
+    points = planted(saturating, 40.0, draw=3)
+    fit = laws.fit(law, points)
+    error = laws.standard_errors(points)
+
+    def residuals(theta: Floats) -> Floats:
+        return (fit._replace(theta=theta).predict(points.size, points.kept) - points.score) / error
+
+    theirs = optimize.least_squares(residuals, fit.theta, loss="huber", f_scale=laws.HUBER)
+    assert theirs.cost == pytest.approx(fit.cost, rel=1e-4)
+
+
+def test_an_outlier_pulls_no_more_than_linearly() -> None:
+    clean = planted(saturating, 2.0)
+    score = clean.score.copy()
+    score[3] += 200
+    bent = laws.fit(laws.POWER, clean._replace(score=score, samples=clean.samples))
+    assert laws.values(bent)["c"].value == pytest.approx(800, rel=0.03)
+
+
+def test_too_few_sizes_are_refused_with_the_reason() -> None:
+    two = planted(saturating, 1.0, size=WIDTHS[:2])
+    with pytest.raises(ValueError, match="power has 3 parameters, the data have 2 points"):
+        laws.fit(laws.POWER, two)
+    three = planted(saturating, 1.0, size=WIDTHS[:3])
+    choice = laws.choose(laws.CURVES, three)
+    assert set(choice.refused) == {"power", "peak"}
+    assert set(choice.trials) == {"constant", "logarithm"}
+    with pytest.raises(ValueError, match="the data have 0 points"):
+        laws.choose(laws.CURVES, planted(saturating, 1.0, size=WIDTHS[:1]))
+
+
+def test_what_data_do_not_identify_is_said() -> None:
+    """A flat curve has no exponent, a straight one no peak."""
+    flat = laws.values(laws.fit(laws.POWER, planted(lambda n, k: 500 + 0 * n, 20.0)))
+    assert flat["b"].problem == "not identified"
+    line = planted(lambda n, k: 100 * np.log2(n), 1.0)
+    assert laws.values(laws.fit(laws.PEAK, line))["m"].problem == "not identified"
+    assert laws.values(laws.fit(laws.LOGARITHM, line))["k"].problem is None
+
+
+def test_where_dense_stops_paying() -> None:
+    stop = answers.stops_paying(planted(peaked, 10.0))
+    assert stop.size == pytest.approx(200, rel=0.1)
+    assert stop.low < 200 < stop.high
+    assert stop.share == 1.0
+    never = answers.stops_paying(planted(lambda n, k: 100 * np.log2(n), 1.0))
+    assert never.size == never.high == np.inf
+    assert never.share == 0.0
