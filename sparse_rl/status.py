@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sparse_rl import results
-from sparse_rl.sweeps.plan import console
+from sparse_rl.console import console
 from sparse_rl.sweeps.progress import duration
 from sparse_rl.sweeps.tasks import is_owned
 

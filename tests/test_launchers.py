@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from outcomes import Outcomes, outcomes
 
 from sparse_rl import results
+from sparse_rl.console import console
 from sparse_rl.experiment import PreparedPack, prepare_pack
 from sparse_rl.sweep import CONF
 from sparse_rl.sweeps import processes, tasks
 from sparse_rl.sweeps.compose import compose
-from sparse_rl.sweeps.plan import console
 from sparse_rl.sweeps.tasks import LOCK, Settings, Task, is_owned, owned, read_task, write_task
 
 GRID = (

@@ -12,12 +12,6 @@ from sparse_rl.pruning import StorageChoice
 from sparse_rl.training import Run
 
 
-def console() -> Console:
-    """A console that stays readable in a log file: no colours, and wide enough for its tables."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(width=140, highlight=False)
-
-
 def amount(value: float, unit: str = "") -> str:
     """A number with a decimal prefix: 4388353 → ``4.39M``."""
     for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -1,0 +1,148 @@
+"""``python -m sparse_rl.laws``: which scaling law do runs follow, ours or other people's?"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from sparse_rl.analysis import answers, findings, laws, load, scores
+from sparse_rl.analysis.importers import read_published
+from sparse_rl.analysis.scores import RETURN
+from sparse_rl.console import console
+
+SIZES = ("width", "parameters_total", "parameters_nonzero", "flops", "train_seconds")
+
+
+def read(paths: Sequence[Path]) -> pd.DataFrame:
+    """Rows of studies (folders with a grid), or of CSV files in the published layout.
+
+    Raises:
+        FileNotFoundError: a path does not exist or holds neither.
+        ValueError: studies and CSV files are mixed, or a file has another layout.
+    """
+    files: list[Path] = []
+    for path in paths:
+        files += sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix == ".csv" else []
+    if not files:
+        return load(*paths)
+    if any(path.is_dir() and not any(path.glob("*.csv")) for path in paths):
+        raise ValueError("give studies or CSV files, not both")
+    return read_published(files)
+
+
+def choose_rows(rows: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
+    """Tasks, sparsity and seeds that were asked for.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    if options.tasks:
+        kept = rows["env"].map(lambda env: any(fnmatchcase(env, task) for task in options.tasks))
+        if not kept.any():
+            raise ValueError(f"no task matches; there are {', '.join(sorted(rows['env'].unique()))}")
+        rows = rows[kept]
+    levels = sorted(rows["sparsity"].unique())
+    rows = rows[rows["sparsity"] == options.sparsity]
+    if rows.empty:
+        raise ValueError(f"no run has sparsity {options.sparsity:g}; there are {levels}")
+    if options.shared_seeds:
+        widths = rows["width"].nunique()
+        in_all = rows.groupby(["env", "seed"])["width"].transform("nunique") == widths
+        if not in_all.any():
+            raise ValueError("no task has a seed that all widths share")
+        rows = rows[in_all]
+    return rows
+
+
+def score_table(rows: pd.DataFrame, at_steps: float | None) -> pd.DataFrame:
+    """One row per run: its return at ``at_steps``, or its final one; normalised if tasks are several."""
+    if at_steps is None:
+        final = scores.final_values(rows, RETURN)
+    else:
+        final = scores.at_budget(rows, "env_steps", at_steps)
+    if final.empty:
+        raise ValueError("no run has a value there")
+    return scores.normalised(final) if final["env"].nunique() > 1 else final
+
+
+def show(out: Console, frame: pd.DataFrame, title: str) -> None:
+    """A table on the terminal."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    for name in frame:
+        table.add_column(str(name), overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*("" if v is None or v != v else _text(v) for v in row))
+    out.print(table, "")
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def report(out: Console, final: pd.DataFrame, size: str, hold_out: int) -> None:
+    """Scores by size, laws on the smaller sizes, and what they say about the held-out ones.
+
+    Raises:
+        ValueError: the data carry no law, or do not know the size.
+    """
+    if size not in final or final[size].isna().any():
+        raise ValueError(f"these runs do not say their {size}; use --size width")
+    several = final["env"].nunique() > 1
+    table = scores.summary(final, RETURN, [size])
+    what = "normalised score" if several else "return"
+    unit = f"interquartile mean {what} with 95 % bootstrap intervals, {final['env'].nunique()} tasks"
+    show(out, table, unit)
+    cells = scores.cell_estimates(final, RETURN, [size], resamples=findings.RESAMPLES)
+    points = answers.points(list(cells.values()), [cell[0] for cell in cells])
+    candidates = laws.NORMALISED if several else laws.CURVES
+    choice = laws.choose(candidates, points, hold_out)
+    told = findings.law_table(choice, points)
+    show(
+        out, told, f"laws fitted without the largest {hold_out}, N = {size}; error in units of the score"
+    )
+    out.print(findings.law_words(choice, points, f"{len(points.size)} sizes"))
+    out.print("Fitted to all sizes:")
+    for law in candidates:
+        reason = laws.unsupported(law, points)
+        found = {} if reason else laws.values(laws.fit(law, points))
+        words = [
+            f"{k} = {v.problem or findings.spread(v.value, v.low, v.high)}" for k, v in found.items()
+        ]
+        out.print(f"  {law.name}, {law.formula}: {reason or '; '.join(words)}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sparse_rl.laws",
+        description="Score against network size, laws fitted to the smaller sizes, held-out prediction.",
+    )
+    parser.add_argument(
+        "paths", type=Path, nargs="+", help="studies, CSV files or a folder of such files"
+    )
+    parser.add_argument("--tasks", nargs="+", metavar="GLOB", help="of these names, e.g. 'dog-*'")
+    parser.add_argument("--sparsity", type=float, default=0.0, help="of the runs (default: 0)")
+    parser.add_argument(
+        "--at-steps", type=float, help="score at so many env steps (default: the last fifth)"
+    )
+    parser.add_argument("--shared-seeds", action="store_true", help="only seeds that all widths have")
+    parser.add_argument("--size", choices=SIZES, default="width", help="what N counts (default: width)")
+    parser.add_argument(
+        "--hold-out", type=int, default=1, help="so many of the largest sizes (default: 1)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        final = score_table(choose_rows(read(options.paths), options), options.at_steps)
+        report(console(), final, options.size, options.hold_out)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"sparse_rl.laws: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
