@@ -11,14 +11,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
         prog="python -m sparse_rl.report",
-        description="Write report.html (self-contained) and PNG figures for a study.",
+        description="Execute the notebooks: report.html (self-contained), PNG and SVG figures.",
     )
-    parser.add_argument("study", type=Path, help="folder of the study, e.g. results/demo")
-    parser.add_argument("--out", type=Path, help="where to write (default: the study's folder)")
+    parser.add_argument("studies", type=Path, nargs="+", help="folders of studies, e.g. results/demo")
+    parser.add_argument("--out", type=Path, help="where to write (default: the first study's folder)")
     options = parser.parse_args(arguments)
     try:
-        page = write_report(options.study, options.out)
-    except (FileNotFoundError, ValueError) as error:
+        page = write_report(options.studies, options.out, say=lambda what: print(f"report: {what}"))
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         print(f"sparse_rl.report: {error}", file=sys.stderr)
         sys.exit(2)
     print(f"report: {page.resolve().as_uri()}")

@@ -1,8 +1,9 @@
-"""Scaling curves and learning curves, drawn with seaborn."""
+"""Figures of publication quality. Each takes rows of one series and says what its bands are."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import ticker
@@ -10,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparse_rl.analysis.load import LAST_SHARE, final_values
+from sparse_rl.analysis import scores, statistics
+from sparse_rl.analysis.laws import Choice, Points
+from sparse_rl.analysis.scores import LAST_SHARE, RETURN
 
 METRICS: Mapping[str, str] = {
-    "return_mean": "return (per episode)",
+    RETURN: "return (per episode)",
     "dormant_ratio/critic": "dormant ratio, critic (share)",
     "grad_norm/critic": "gradient norm, critic (L2)",
 }
@@ -25,6 +28,12 @@ SIZES: Mapping[str, str] = {
 }
 
 LOGARITHMIC = ("grad_norm/critic",)
+BAND = "95 % bootstrap interval"
+FORMATS: Mapping[str, Callable[[float], str]] = {
+    "sparsity": lambda level: f"{level:g}",
+    "training FLOPs": ticker.EngFormatter(places=1, sep=" ").format_eng,
+}
+"""What a legend's colours stand for → how its levels are written."""
 
 
 def _style(ax: Axes, xlabel: str, ylabel: str) -> None:
@@ -34,90 +43,98 @@ def _style(ax: Axes, xlabel: str, ylabel: str) -> None:
     sns.despine(ax=ax)
 
 
-def _palette(rows: pd.DataFrame) -> dict[float, Any]:
-    """A colour per sparsity, dark for dense, from a colour-blind safe map; the same in all panels."""
-    levels = sorted(rows["sparsity"].unique())
-    return dict(zip(levels, sns.color_palette("viridis", len(levels)), strict=True))
+def palette(levels: Iterable[float]) -> dict[Any, Any]:
+    """A colour per level from a colour-blind safe map, dark first, without its yellow end."""
+    ordered = sorted(levels)
+    colours = sns.color_palette("viridis", len(ordered) + 1)[: len(ordered)]
+    return dict(zip(ordered, colours, strict=True))
 
 
-def _line(ax: Axes, data: pd.DataFrame, x: str, y: str, palette: dict[float, Any], **how: Any) -> None:
-    """Mean over seeds with the range from the lowest to the highest seed, one line per sparsity."""
-    sns.lineplot(
-        data,
-        x=x,
-        y=y,
-        hue="sparsity",
-        palette=palette,
-        errorbar=("pi", 100),
-        ax=ax,
-        legend=False,
-        **how,
-    )
-
-
-def _legend(figure: Figure, palette: dict[float, Any], marker: str | None) -> None:
+def _legend(figure: Figure, colours: Mapping[Any, Any], title: str, marker: str | None = None) -> None:
     handles = [
-        Line2D([], [], color=color, marker=marker, markersize=5, label=f"{sparsity:g}")
-        for sparsity, color in palette.items()
+        Line2D([], [], color=color, marker=marker, markersize=5, label=FORMATS[title](level))
+        for level, color in colours.items()
     ]
-    figure.legend(
-        handles=handles,
-        title="sparsity",
-        loc="outside right center",
-        frameon=False,
-    )
+    figure.legend(handles=handles, title=title, loc="outside right center", frameon=False)
 
 
-def seeds_note(rows: pd.DataFrame) -> str:
-    """What line and band are, and from how many seeds."""
-    counts = rows.groupby(["width", "sparsity"])["run_id"].nunique()
+def _size_axis(ax: Axes, size: str, values: Sequence[float]) -> None:
+    ax.set_xscale("log", base=2 if size == "width" else 10)
+    if size == "width":
+        ax.set_xticks(sorted(set(values)))
+        ax.xaxis.set_major_formatter(ticker.ScalarFormatter())
+    else:
+        narrow = max(values) < 30 * min(values)
+        ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0) if narrow else (1.0,)))
+        ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _band(ax: Axes, table: pd.DataFrame, x: str, y: str, color: Any, **how: Any) -> None:
+    """A line with its interval; where there is one run there is no band."""
+    ax.plot(table[x], table[y], color=color, **how)
+    ax.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.2, linewidth=0)
+
+
+def _seeds(final: pd.DataFrame) -> str:
+    counts = final.groupby(["env", "width", "sparsity"])["run_id"].nunique()
     low, high = counts.min(), counts.max()
-    seeds = f"{low}" if low == high else f"{low} to {high}"
-    return f"line: mean of {seeds} seeds; band: lowest to highest seed"
+    return f"{low} seeds" if low == high else f"{low} to {high} seeds"
 
 
-def scaling_curves(rows: pd.DataFrame) -> Figure:
+def seeds_note(final: pd.DataFrame) -> str:
+    """What line and band are, and from how many runs; diverged ones are named."""
+    diverged = int((final["status"] == "diverged").sum())
+    note = f"line: interquartile mean of {_seeds(final)}; band: {BAND}"
+    return note + (f"; {diverged} diverged, counted as untrained" if diverged else "")
+
+
+def _title(rows: pd.DataFrame) -> str:
+    names = sorted(map(str, rows["env"].unique()))
+    return names[0] if len(names) == 1 else f"{len(names)} tasks, normalised"
+
+
+def scaling_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
     """Return, dormant ratio and gradient norm against width and against surviving parameters.
 
     Args:
-        rows: one environment's rows of :func:`sparse_rl.analysis.load`, at least one run done.
+        rows: one series' rows, at least one run done.
+        label: its name; by default its task's.
     """
-    palette = _palette(rows)
-    figure = Figure(figsize=(9.0, 9.0), layout="constrained")
-    axes = figure.subplots(len(METRICS), len(SIZES), sharey="row", squeeze=False)
-    for (metric, ylabel), line in zip(METRICS.items(), axes, strict=True):
-        final = final_values(rows, metric)
-        for (size, xlabel), ax in zip(SIZES.items(), line, strict=True):
-            _line(ax, final, size, metric, palette, marker="o", markersize=5)
+    metrics = {metric: text for metric, text in METRICS.items() if metric in rows}
+    sizes = {size: text for size, text in SIZES.items() if rows[size].notna().any()}
+    colours = palette(rows["sparsity"].unique())
+    figure = Figure(figsize=(9.0, 3.0 * len(metrics)), layout="constrained")
+    axes = figure.subplots(len(metrics), len(sizes), sharey="row", squeeze=False)
+    for (metric, ylabel), line in zip(metrics.items(), axes, strict=True):
+        final = scores.final_values(rows, metric)
+        table = scores.summary(final, metric, ["sparsity", "width"])
+        survivors = final.groupby(["sparsity", "width"])["parameters_nonzero"].first()
+        table = table.join(survivors, on=["sparsity", "width"])
+        for (size, xlabel), ax in zip(sizes.items(), line, strict=True):
+            for sparsity, curve in table.groupby("sparsity"):
+                _band(ax, curve, size, metric, colours[sparsity], marker="o", markersize=4)
             _style(ax, xlabel, ylabel)
-        # Scales come after both panels are drawn: on a logarithmic axis seaborn averages logarithms.
-        for size, ax in zip(SIZES, line, strict=True):
-            ax.set_xscale("log", base=2 if size == "width" else 10)
-            if size == "width":
-                ax.set_xticks(sorted(final["width"].unique()))
-                ax.xaxis.set_major_formatter(ticker.ScalarFormatter())
-            else:
-                ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
-                ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-            ax.xaxis.set_minor_formatter(ticker.NullFormatter())
-        if metric in LOGARITHMIC and (final[metric] > 0).all():
+            _size_axis(ax, size, table[size].tolist())
+        if metric in LOGARITHMIC and (table[metric] > 0).all():
             line[0].set_yscale("log")
-    _legend(figure, palette, "o")
+    _legend(figure, colours, "sparsity", "o")
+    note = seeds_note(scores.final_values(rows, RETURN))
     figure.suptitle(
-        f"{rows['env'].iloc[0]}: mean over the last {LAST_SHARE:.0%} of training\n{seeds_note(rows)}",
-        fontsize=10,
+        f"{label or _title(rows)}: mean over the last {LAST_SHARE:.0%} of training\n{note}", fontsize=10
     )
     return figure
 
 
-def learning_curves(rows: pd.DataFrame) -> Figure:
-    """Return against env steps, one panel per width.
+def learning_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
+    """Return against env steps, one panel per width; runs that did not end are dotted, one by one.
 
     Args:
-        rows: one environment's rows of :func:`sparse_rl.analysis.load`.
+        rows: of one series.
+        label: its name; by default its task's.
     """
-    palette = _palette(rows)
-    scored = rows[rows["return_mean"].notna()]
+    colours = palette(rows["sparsity"].unique())
+    scored = rows[rows[RETURN].notna()]
     widths = sorted(scored["width"].unique())
     columns = 2 if len(widths) == 4 else min(len(widths), 3)
     lines = -(-len(widths) // columns)
@@ -126,11 +143,175 @@ def learning_curves(rows: pd.DataFrame) -> Figure:
     for ax in axes.flat[len(widths) :]:
         ax.set_axis_off()
     for width, ax in zip(widths, axes.flat, strict=False):
-        _line(ax, scored[scored["width"] == width], "env_steps", "return_mean", palette)
-        _style(ax, "env steps (frames)", METRICS["return_mean"])
+        for sparsity, cell in scored[scored["width"] == width].groupby("sparsity"):
+            if (cell["status"] == "done").any():
+                _learning_curve(ax, cell, colours[sparsity])
+            for _, run in cell[~cell["status"].isin(["done"])].groupby("run_id"):
+                ax.plot(run["env_steps"], run[RETURN], ":", color=colours[sparsity], linewidth=1.2)
+        _style(ax, "env steps (frames)", METRICS[RETURN])
         ax.set_title(f"width {width}", fontsize=10)
         ax.tick_params(labelbottom=True)
         ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    _legend(figure, palette, None)
-    figure.suptitle(f"{rows['env'].iloc[0]}\n{seeds_note(scored)}", fontsize=10)
+    _legend(figure, colours, "sparsity")
+    partial = rows.loc[rows["status"] != "done", "run_id"].nunique()
+    note = seeds_note(scores.final_values(rows, RETURN)) if (rows["status"] == "done").any() else ""
+    dotted = f"\ndotted: {partial} runs that did not end done" if partial else ""
+    figure.suptitle(f"{label or _title(rows)}\n{note}{dotted}", fontsize=10)
+    return figure
+
+
+def _learning_curve(ax: Axes, cell: pd.DataFrame, color: Any) -> None:
+    curves = scores.learning_curves(cell)
+    estimate = statistics.bootstrap(statistics.scores({"": curves.values}), resamples=500)
+    table = pd.DataFrame(
+        {"x": curves.env_steps, "y": estimate.value, "low": estimate.low, "high": estimate.high}
+    )
+    _band(ax, table, "x", "y", color)
+
+
+def heat_maps(rows: pd.DataFrame, label: str | None = None) -> Figure:
+    """Return and dormant ratio by width and sparsity: interquartile means over seeds."""
+    metrics = [metric for metric in (RETURN, "dormant_ratio/critic") if metric in rows]
+    cells = rows[["width", "sparsity"]].nunique()
+    height = 1.6 + 0.55 * float(cells["sparsity"])
+    figure = Figure(figsize=(4.6 * len(metrics), height), layout="constrained")
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for metric, ax in zip(metrics, axes, strict=True):
+        table = scores.summary(
+            scores.final_values(rows, metric), metric, ["sparsity", "width"], resamples=2
+        )
+        grid = table.pivot(index="sparsity", columns="width", values=metric)
+        sns.heatmap(
+            grid, annot=True, fmt=".4g", cmap="viridis" if metric == RETURN else "viridis_r", ax=ax,
+            cbar_kws={"label": METRICS[metric]}, linewidths=0.5, annot_kws={"fontsize": 9},
+        )  # fmt: skip
+        ax.set_xlabel(SIZES["width"])
+        ax.set_ylabel("sparsity (share of weights removed)")
+        ax.tick_params(rotation=0)
+    final = scores.final_values(rows, RETURN)
+    figure.suptitle(f"{label or _title(rows)}: interquartile mean of {_seeds(final)}", fontsize=10)
+    return figure
+
+
+def health_against_score(
+    rows: pd.DataFrame, health: str = "dormant_ratio/critic", label: str | None = None
+) -> Figure:
+    """Return against a health metric: a point per run, colour for sparsity, marker for width."""
+    final = scores.final_values(rows, RETURN).merge(
+        scores.final_values(rows, health)[["run_id", health]], on="run_id"
+    )
+    colours = palette(final["sparsity"].unique())
+    widths = sorted(final["width"].unique())
+    markers = dict(zip(widths, "osD^vPX*<>" * 3, strict=False))
+    figure = Figure(figsize=(6.6, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for (width, sparsity), cell in final.groupby(["width", "sparsity"]):
+        how = {
+            "color": colours[sparsity],
+            "marker": markers[width],
+            "s": 38,
+            "alpha": 0.85,
+            "linewidth": 0,
+        }
+        ax.scatter(cell[health], cell[RETURN], **how)
+    _style(ax, METRICS.get(health, health), METRICS[RETURN])
+    entries = [Line2D([], [], linestyle="", marker="", label="sparsity")]
+    entries += [
+        Line2D([], [], linestyle="", marker="o", color=c, label=f"{s:g}") for s, c in colours.items()
+    ]
+    entries += [Line2D([], [], linestyle="", marker="", label="width")]
+    entries += [
+        Line2D([], [], linestyle="", marker=m, color="0.4", label=f"{w}") for w, m in markers.items()
+    ]
+    figure.legend(handles=entries, loc="outside right center", frameon=False)
+    figure.suptitle(
+        f"{label or _title(rows)}: a point per run, mean over the last {LAST_SHARE:.0%} of training",
+        fontsize=10,
+    )
+    return figure
+
+
+def iso_flops(rows: pd.DataFrame, budgets: Sequence[float], label: str | None = None) -> Figure:
+    """Return at equal training FLOPs: a line per budget over sizes, a panel per sparsity."""
+    levels = sorted(rows["sparsity"].unique())
+    colours = palette(budgets)
+    figure = Figure(figsize=(3.0 * len(levels) + 1.4, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
+    shown = list(rows["parameters_nonzero"])
+    for level, ax in zip(levels, axes, strict=True):
+        for budget in colours:
+            at = scores.at_budget(rows[rows["sparsity"] == level], "flops", budget)
+            if not at.empty:
+                table = scores.summary(at, RETURN, ["parameters_nonzero"])
+                _band(ax, table, "parameters_nonzero", RETURN, colours[budget], marker="o", markersize=4)
+        _style(ax, SIZES["parameters_nonzero"], METRICS[RETURN] if level == levels[0] else "")
+        _size_axis(ax, "parameters_nonzero", shown)
+        ax.set_title(f"sparsity {level:g}", fontsize=10)
+    _legend(figure, colours, "training FLOPs", "o")
+    figure.suptitle(f"{label or _title(rows)}: return at equal compute; band: {BAND}", fontsize=10)
+    return figure
+
+
+def performance_profiles(final: pd.DataFrame, label: str) -> Figure:
+    """Share of runs above each normalised score: a line per sparsity, a panel per width.
+
+    Args:
+        final: one row per run, ``return_mean`` normalised; runs of several tasks are pooled.
+    """
+    widths = sorted(final["width"].unique())
+    colours = palette(final["sparsity"].unique())
+    thresholds = np.linspace(min(0.0, final[RETURN].min()), max(1.0, final[RETURN].max()), 101)
+    columns = min(len(widths), 4)
+    lines = -(-len(widths) // columns)
+    figure = Figure(figsize=(2.6 * columns + 1.2, 2.5 * lines + 0.7), layout="constrained")
+    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat[len(widths) :]:
+        ax.set_axis_off()
+    for width, ax in zip(widths, axes.flat, strict=False):
+        cells = scores.cell_scores(final[final["width"] == width], RETURN, ["sparsity"])
+        for (sparsity,), cell in cells.items():
+            profile = statistics.performance_profile(cell, thresholds, resamples=500)
+            table = pd.DataFrame(
+                {"x": thresholds, "y": profile.value, "low": profile.low, "high": profile.high}
+            )
+            _band(ax, table, "x", "y", colours[sparsity])
+        _style(ax, "score τ (normalised)", "share of runs above τ")
+        ax.set_title(f"width {width}", fontsize=10)
+        ax.label_outer()
+    _legend(figure, colours, "sparsity")
+    figure.suptitle(f"{label}: performance profiles; band: {BAND}", fontsize=10)
+    return figure
+
+
+def held_out(points: Points, choice: Choice, xlabel: str, ylabel: str, label: str) -> Figure:
+    """Laws fitted to the smaller sizes beside what was measured at all of them."""
+    figure = Figure(figsize=(6.8, 4.0), layout="constrained")
+    ax = figure.subplots()
+    low, high = statistics.interval(points.samples)
+    errors = np.abs(np.stack([low, high]) - points.score)
+    held = next(iter(choice.trials.values())).predicted.size
+    fitted = np.argsort(points.size)[: len(points.size) - held]
+    for chosen, face in (
+        (fitted, "black"),
+        (np.setdiff1d(np.arange(len(points.size)), fitted), "white"),
+    ):
+        ax.errorbar(
+            points.size[chosen], points.score[chosen], yerr=errors[:, chosen], fmt="o", color="black",
+            markerfacecolor=face, capsize=2, zorder=5,
+            label="fitted" if face == "black" else "held out",
+        )  # fmt: skip
+    sizes = np.geomspace(points.size.min(), points.size.max(), 100)
+    kept = np.full(sizes.shape, points.kept[0])
+    for (name, trial), color in zip(
+        choice.trials.items(), sns.color_palette("colorblind"), strict=False
+    ):
+        law_low, law_high = statistics.interval(trial.fit.predict_samples(sizes, kept))
+        ax.plot(sizes, trial.fit.predict(sizes, kept), color=color, label=name)
+        ax.fill_between(sizes, law_low, law_high, color=color, alpha=0.12, linewidth=0)
+    _style(ax, xlabel, ylabel)
+    _size_axis(ax, "width" if "width" in xlabel else "parameters", points.size.tolist())
+    span = points.score.max() - points.score.min() or 1.0
+    ax.set_ylim(points.score.min() - 0.4 * span, points.score.max() + 0.8 * span)
+    figure.legend(loc="outside right center", frameon=False)
+    figure.suptitle(f"{label}\nlaws fitted to the smaller sizes; bars and bands: {BAND}", fontsize=10)
     return figure

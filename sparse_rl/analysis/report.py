@@ -1,131 +1,116 @@
-"""A study's report: PNG figures, and one HTML page that opens from a file."""
+"""A study's report: notebooks, executed into one HTML page that opens from a file."""
 
-import base64
 import html
-import io
-from collections.abc import Iterator
+import importlib.util
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
+from sparse_rl.analysis.load import load, load_runs
+from sparse_rl.analysis.page import STYLE
+from sparse_rl.analysis.scores import RETURN
 
-from sparse_rl.analysis import figures
-from sparse_rl.analysis.load import final_values, load, load_runs
+NOTEBOOKS = ("scaling_curves", "network_health", "compute_optimal")
+TIMEOUT_SECONDS = 1800
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222 }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-img { max-width: 100%; height: auto }
-table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0 }
-th, td { padding: .25rem .75rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
-figure { margin: 1.5rem 0 } figcaption { color: #555 } code { background: #f4f4f4; padding: 0 .2rem }
+CELL_TEMPLATE = """
+{%- extends 'basic/index.html.j2' -%}
+{%- block input_group -%}<details><summary>code</summary>{{ super() }}</details>{%- endblock -%}
 """
+"""Code is folded away: a reader sees what it found, and can look how."""
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+def check_available() -> None:
+    """Raise a clear error, before anything starts, if a package that executes notebooks is missing."""
+    needed = ("jupytext", "nbclient", "nbconvert", "ipykernel")
+    absent = [name for name in needed if importlib.util.find_spec(name) is None]
+    if absent:
+        raise ModuleNotFoundError(
+            f"a report needs {', '.join(absent)}; install them with: pip install 'sparse_rl[report]'"
+        )
 
 
-def _spread(values: pd.Series) -> str:
-    return f"{values.mean():.4g} [{values.min():.4g}, {values.max():.4g}]"
+def notebook(name: str, parameters: dict[str, Any]) -> Any:
+    """The notebook as it is kept, with its parameters set."""
+    import jupytext
+
+    text = files("sparse_rl.analysis.notebooks").joinpath(f"{name}.py").read_text()
+    book = jupytext.reads(text, fmt="py:percent")
+    (cell,) = (c for c in book.cells if "parameters" in c.metadata.get("tags", []))
+    cell.source = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+    return book
 
 
-def final_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean [lowest, highest seed] of each metric per environment, pattern, width and sparsity."""
-    keys = ["env", "pattern", "width", "sparsity", "parameters_total", "parameters_nonzero"]
-    tables = [
-        final_values(rows, metric).groupby(keys)[metric].agg(_spread) for metric in figures.METRICS
-    ]
-    seeds = final_values(rows, "return_mean").groupby(keys)["run_id"].nunique().rename("seeds")
-    return pd.concat([seeds, *tables], axis=1).reset_index()
+def execute(book: Any, folder: Path) -> str:
+    """Run a notebook in a fresh kernel of this interpreter; its cells as HTML.
 
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    from jinja2 import DictLoader
+    from nbclient import NotebookClient
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
 
-def _unfinished(runs: pd.DataFrame) -> str:
-    """What is missing from the curves, and why."""
-    missing = runs[runs["status"] != "done"]
-    if missing.empty:
-        return "<p>Every run ended <code>done</code>.</p>"
-    table = missing[["run_id", "env", "width", "sparsity", "seed", "status", "reason"]]
-    return (
-        f"<p>{len(missing)} of {len(runs)} runs did not end <code>done</code> and are left out of the "
-        f"scaling curves:</p>{table.to_html(index=False, border=0)}"
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python", "language": "python"}
+    sockets = str(folder / "kernel")  # files instead of open ports
+    options = Config(AsyncKernelManager=Config(transport="ipc", ip=sockets))
+    where = {"metadata": {"path": str(folder)}}
+    NotebookClient(book, timeout=TIMEOUT_SECONDS, resources=where, config=options).execute()
+    exporter = HTMLExporter(
+        extra_loaders=[DictLoader({"cells.html.j2": CELL_TEMPLATE})],
+        template_file="cells.html.j2",
+        template_name="basic",
     )
+    body, _ = exporter.from_notebook_node(book)
+    return str(body)
 
 
-def _figure_html(name: str, png: bytes, caption: str) -> str:
-    data = base64.b64encode(png).decode()
-    return (
-        f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{html.escape(caption)} (<code>{html.escape(name)}</code>)</figcaption></figure>"
-    )
-
-
-def _series(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """What belongs in one figure: an environment's rows, each pattern with the dense runs beside it."""
-    for env, of_env in rows.groupby("env"):
-        pruned = of_env["sparsity"] > 0
-        patterns = sorted(of_env.loc[pruned, "pattern"].unique())
-        if len(patterns) < 2:
-            yield str(env), of_env
-            continue
-        for pattern in patterns:
-            label = f"{env}, {pattern}"
-            yield label, of_env[~pruned | (of_env["pattern"] == pattern)].assign(env=label)
-
-
-def _figures(rows: pd.DataFrame) -> dict[str, tuple[bytes, str]]:
-    """File name → (PNG, caption), per environment and pattern."""
-    drawn = {}
-    for label, series in _series(rows):
-        slug = label.replace("/", "_").replace(", ", "_")
-        if (series["status"] == "done").any():
-            png = _png(figures.scaling_curves(series[series["status"] == "done"]))
-            drawn[f"scaling_{slug}.png"] = (png, f"Scaling curves on {label}, dense beside sparse")
-        png = _png(figures.learning_curves(series))
-        drawn[f"learning_{slug}.png"] = (png, f"Learning curves on {label}")
-    return drawn
-
-
-def write_report(study: str | Path, out: str | Path | None = None) -> Path:
-    """Write the figures and ``report.html``.
+def write_report(
+    studies: Sequence[str | Path],
+    out: str | Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Execute the notebooks, write the figures (PNG and SVG) and ``report.html``.
 
     Args:
-        study: ``results/<name>``.
-        out: where to write; by default into the study's folder.
+        studies: ``results/<name>``, one or more.
+        out: where to write; by default into the first study's folder.
+        say: told what is being done.
 
     Returns:
         Path of the page.
 
     Raises:
-        FileNotFoundError: the folder holds no run.
-        ValueError: no run has written a row yet.
+        ModuleNotFoundError: the extra ``report`` is not installed.
+        FileNotFoundError: a folder holds no run.
+        ValueError: no run has ended yet.
     """
-    folder = Path(study)
-    target = Path(out) if out else folder
-    runs, rows = load_runs(folder), load(folder)
-    if rows.empty or rows["return_mean"].notna().sum() == 0:
-        raise ValueError(f"no run in {folder} has an evaluation yet")
+    check_available()
+    runs, rows = load_runs(*studies), load(*studies)
+    scored = rows[rows["status"] == "done"] if len(rows) else rows
+    if RETURN not in scored or not scored[RETURN].notna().any():
+        raise ValueError(f"no run in {', '.join(map(str, studies))} has ended yet")
+    target = Path(out) if out else Path(studies[0])
     target.mkdir(parents=True, exist_ok=True)
-    parts = [
-        f"<h1>{html.escape(folder.name)}</h1>",
-        f"<p>{len(runs)} runs on {html.escape(', '.join(sorted(runs['env'].unique())))}; "
-        f"agent {html.escape(', '.join(sorted(runs['agent'].unique())))}; "
-        f"{runs['seed'].nunique()} seeds.</p>",
-    ]
-    for name, (png, caption) in _figures(rows).items():
-        (target / name).write_bytes(png)
-        parts.append(_figure_html(name, png, caption))
-    parts.append(
-        "<h2>Final values</h2><p>Mean [lowest, highest seed] over the last fifth of training.</p>"
-    )
-    parts.append(final_table(rows).to_html(index=False, border=0))
-    parts.append("<h2>What is missing</h2>" + _unfinished(runs))
+    parameters = {"studies": [str(Path(s).resolve()) for s in studies], "out": str(target.resolve())}
+    sections = []
+    for i, name in enumerate(NOTEBOOKS):
+        say(f"{i + 1} of {len(NOTEBOOKS)}: {name}")
+        with tempfile.TemporaryDirectory() as folder:
+            sections.append((name, execute(notebook(name, parameters), Path(folder))))
+    title = ", ".join(Path(study).resolve().name for study in studies)
+    tasks, agents = (", ".join(sorted(map(str, runs[key].unique()))) for key in ("env", "agent"))
+    about = f"{len(runs)} runs on {tasks}; agent {agents}; {runs['seed'].nunique()} seeds."
+    links = "".join(f'<a href="#{name}">{name.replace("_", " ")}</a>' for name, _ in sections)
+    body = "".join(f'<section id="{name}">{text}</section>' for name, text in sections)
     page = target / "report.html"
     page.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{html.escape(folder.name)}</title>'
-        f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>"
+        f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style><body><h1>{html.escape(title)}</h1><p>{html.escape(about)}</p>"
+        f"<nav>{links}</nav>{body}</body></html>"
     )
     return page

@@ -1,0 +1,69 @@
+# %% [markdown]
+# # Network health
+#
+# Are wide networks less healthy, and sparse ones healthier? Dormant ratios are taken after the
+# nonlinearity over connected units; norms are global L2 over surviving weights.
+
+# %%
+from sparse_rl.analysis import figures, findings, load, page, scores, series
+
+# %% tags=["parameters"]
+studies = ["results/demo"]
+out: str | None = None
+
+# %%
+rows = load(*studies)
+trained = [grid for grid in series.split(rows) if (grid.rows["status"] == "done").any()]
+measured = [metric for metric in findings.HEALTH if metric in rows and rows[metric].notna().any()]
+
+# %% [markdown]
+# ## Width and sparsity
+
+# %%
+page.together(
+    page.show(
+        figures.heat_maps(grid.rows, grid.label),
+        f"heat_map_{page.slug(grid.label)}",
+        f"Return and dormant ratio by width and sparsity on {grid.label}",
+        out,
+    )
+    for grid in trained
+)
+
+# %% [markdown]
+# ## Values
+
+# %%
+page.together(
+    page.heading(grid.label)
+    + page.table(findings.cell_table(grid, measured), "Interquartile mean over runs [95 % interval].")
+    for grid in trained
+)
+
+# %% [markdown]
+# ## Health against score
+#
+# An association over runs is no cause: width and sparsity move both.
+
+# %%
+page.together(
+    page.words(
+        f"{grid.label}: Spearman's rank correlation of {metric} with the return over "
+        f"{scores.final_values(grid.rows, metric)['run_id'].nunique()} runs is "
+        f"{findings.spread(*map(float, findings.association(grid, metric)[:3]))}."
+        for metric in measured
+    )
+    for grid in trained
+)
+
+# %%
+page.together(
+    page.show(
+        figures.health_against_score(grid.rows, label=grid.label),
+        f"health_{page.slug(grid.label)}",
+        f"Dormant ratio against return on {grid.label}",
+        out,
+    )
+    for grid in trained
+    if "dormant_ratio/critic" in measured
+)

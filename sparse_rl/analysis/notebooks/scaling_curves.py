@@ -1,0 +1,129 @@
+# %% [markdown]
+# # Scaling curves
+#
+# What happens to the score as the network gets wider, and what does removing weights do to that curve?
+# All intervals are 95 % bootstrap intervals over seeds; a run's score is the mean over the last fifth of
+# its training. A query finds the rows behind a number: `load(study).query("…")`.
+
+# %%
+from sparse_rl.analysis import figures, findings, laws, load, load_runs, page, scores, series
+
+# %% tags=["parameters"]
+studies = ["results/demo"]
+out: str | None = None
+
+# %%
+runs, rows = load_runs(*studies), load(*studies)
+grids = list(series.split(rows))
+absent = findings.missing(runs)
+trained = [grid for grid in grids if (grid.rows["status"] == "done").any()]
+
+# %% [markdown]
+# ## What was found
+
+# %%
+page.together(
+    page.heading(grid.label) + page.words(findings.words(grid))
+    for grid in trained
+)  # fmt: skip
+
+# %% [markdown]
+# ## What is missing
+
+# %%
+page.together(
+    [
+        page.words([f"{len(runs) - len(absent)} of {len(runs)} runs ended done."]),
+        page.table(absent, "Diverged runs count as untrained, the others are no points of a curve:")
+        if len(absent)
+        else "",
+    ]
+)
+
+# %% [markdown]
+# ## Curves
+
+# %%
+page.together(
+    page.show(
+        figures.scaling_curves(grid.rows, grid.label),
+        f"scaling_{page.slug(grid.label)}",
+        f"Scaling curves on {grid.label}, dense beside sparse",
+        out,
+    )
+    + page.show(
+        figures.learning_curves(grid.rows, grid.label),
+        f"learning_{page.slug(grid.label)}",
+        f"Learning curves on {grid.label}",
+        out,
+    )
+    for grid in trained
+)
+
+# %% [markdown]
+# ## Values
+
+# %%
+page.together(
+    page.heading(grid.label)
+    + page.table(findings.cell_table(grid), "Interquartile mean over runs [95 % interval].")
+    for grid in trained
+)
+
+# %% [markdown]
+# ## Laws
+#
+# Each law is fitted to all sizes but the largest and asked for that one. `N` is the count of surviving
+# parameters, `N0` the geometric mean of the sizes shown. A parameter whose interval reaches the ends of
+# its range is not identified, and a law with more parameters than the data have sizes is refused.
+
+
+# %%
+def law_section(grid: series.Series, sparsity: float) -> str:
+    """Table and figure of the laws at one sparsity, or why there are none."""
+    points = findings.curve_points(grid, sparsity)
+    title = f"{grid.label}, sparsity {sparsity:g}"
+    try:
+        choice = laws.choose(laws.CURVES, points)
+    except ValueError as error:
+        return page.words([f"{title}: {error}."])
+    label = figures.SIZES[findings.size_of(grid)]
+    figure = figures.held_out(points, choice, label, figures.METRICS[scores.RETURN], title)
+    rows_of = f"rows: {grid.query(sparsity=sparsity)}"
+    name = f"laws_{page.slug(grid.label)}_{sparsity:g}"
+    caption = f"Laws of {title}, fitted to the smaller sizes"
+    return page.table(findings.law_table(choice, points), f"{title}; {rows_of}") + page.show(
+        figure, name, caption, out
+    )
+
+
+def ended(grid: series.Series) -> list[float]:
+    """Sparsities at which a run has ended."""
+    return sorted(scores.final_values(grid.rows, scores.RETURN)["sparsity"].unique())
+
+
+page.together(law_section(grid, sparsity) for grid in trained for sparsity in ended(grid))
+
+
+# %% [markdown]
+# ## Width and sparsity together
+#
+# One law for the whole grid: total parameters alone, surviving parameters alone, surviving parameters
+# with a sparsity factor (Frantar et al. 2023), or a surface of second order.
+
+
+# %%
+def joint_section(grid: series.Series) -> str:
+    """Table of the joint laws, or why there are none."""
+    points = findings.joint_points(grid)
+    try:
+        choice = laws.choose(laws.JOINT, points)
+    except ValueError as error:
+        return page.words([f"{grid.label}: {error}."])
+    return page.table(
+        findings.law_table(choice, points).drop(columns=["predicted", "measured"]),
+        f"{grid.label}; rows: {grid.query()}",
+    ) + page.words([findings.law_words(choice, points, "All sparsities")])
+
+
+page.together(joint_section(grid) for grid in trained)

@@ -1,0 +1,64 @@
+"""What belongs on one curve, and the queries that find it again in the rows."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+TOGETHER = ["env", "agent", "network", "variant"]
+"""Runs that differ in one of these are never on one curve, dense ones included."""
+PRUNED = ["pattern", "distribution"]
+"""Nor are pruned runs that differ in one of these; dense runs have neither."""
+
+
+class Series(NamedTuple):
+    """A width × sparsity grid: one task, agent and way to prune, with the dense runs beside it."""
+
+    label: str
+    shared: dict[str, Any]
+    """What all of its runs share."""
+    pruned: dict[str, Any]
+    """What its pruned runs share beside; empty if all are dense."""
+    rows: pd.DataFrame
+
+    def query(self, width: int | None = None, sparsity: float | None = None) -> str:
+        """For ``DataFrame.query``: the rows of one cell, or of a column, a row or all of the grid."""
+        words = dict(self.shared)
+        if sparsity != 0.0:
+            words |= self.pruned
+        words |= {k: v for k, v in (("width", width), ("sparsity", sparsity)) if v is not None}
+        alone = " and ".join(f"{name} == {_plain(value)!r}" for name, value in words.items())
+        if sparsity is not None or not self.pruned:
+            return alone
+        dense = {name: value for name, value in words.items() if name not in self.pruned}
+        dense_words = " and ".join(
+            f"{n} == {_plain(v)!r}" for n, v in (dense | {"sparsity": 0.0}).items()
+        )
+        return f"({alone}) or ({dense_words})"
+
+
+def _plain(value: Any) -> Any:
+    """A number or a text as Python writes it."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _name(shared: Mapping[str, Any], differ: Mapping[str, int]) -> str:
+    kept = [str(value) for name, value in shared.items() if name == "env" or differ[name] > 1]
+    return ", ".join(word for word in kept if word)
+
+
+def split(rows: pd.DataFrame) -> Iterator[Series]:
+    """The grids that a study holds; every run is in one, dense runs in each of their task and agent."""
+    pruned = rows["sparsity"] > 0
+    differ = {name: rows[name].nunique() for name in TOGETHER}
+    differ |= {name: rows.loc[pruned, name].nunique() for name in PRUNED}
+    for values, group in rows.groupby(TOGETHER, dropna=False):
+        shared = dict(zip(TOGETHER, values, strict=True))
+        sparse = group[group["sparsity"] > 0]
+        if sparse.empty:
+            yield Series(_name(shared, differ), shared, {}, group)
+        for kinds, _ in sparse.groupby(PRUNED):
+            how = dict(zip(PRUNED, kinds, strict=True))
+            alike = (group[PRUNED] == pd.Series(how)).all(axis=1)
+            chosen = group[(group["sparsity"] == 0) | alike]
+            yield Series(_name(shared | how, differ), shared, how, chosen)
