@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns benchmark storage-benchmark overhead soak clean
+.PHONY: demo test check learning patterns benchmark storage-benchmark overhead loading soak clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -32,6 +32,9 @@ storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dens
 overhead: $(VENV)/.core  ## what a sweep of 10,000 runs costs before it trains (a minute)
 	$(BIN)/python benchmarks/overhead.py
 
+loading: $(VENV)/.core  ## how long 10,000 runs of 100 rows take to load (a minute)
+	$(BIN)/python benchmarks/loading.py
+
 soak: $(VENV)/.dev  ## kill sweeps at random, with every launcher (half an hour)
 	$(BIN)/python benchmarks/soak.py
 
@@ -43,7 +46,7 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.core: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet -e '.[report]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python

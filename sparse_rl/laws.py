@@ -10,7 +10,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from sparse_rl.analysis import answers, findings, laws, load, scores
+from sparse_rl.analysis import answers, findings, fits, laws, load, scores, tables
+from sparse_rl.analysis.figures import held_out
 from sparse_rl.analysis.importers import read_published
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.console import console
@@ -84,7 +85,9 @@ def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def report(out: Console, final: pd.DataFrame, size: str, hold_out: int) -> None:
+def report(
+    out: Console, final: pd.DataFrame, size: str, hold_out: int, figure: Path | None = None
+) -> None:
     """Scores by size, laws on the smaller sizes, and what they say about the held-out ones.
 
     Raises:
@@ -97,22 +100,25 @@ def report(out: Console, final: pd.DataFrame, size: str, hold_out: int) -> None:
     what = "normalised score" if several else "return"
     unit = f"interquartile mean {what} with 95 % bootstrap intervals, {final['env'].nunique()} tasks"
     show(out, table, unit)
-    cells = scores.cell_estimates(final, RETURN, [size], resamples=findings.RESAMPLES)
+    cells = scores.cell_estimates(final, RETURN, [size], resamples=tables.RESAMPLES)
     points = answers.points(list(cells.values()), [cell[0] for cell in cells])
     candidates = laws.NORMALISED if several else laws.CURVES
-    choice = laws.choose(candidates, points, hold_out)
-    told = findings.law_table(choice, points)
+    choice = fits.choose(candidates, points, hold_out)
+    told = tables.law_table(choice, points)
     show(
         out, told, f"laws fitted without the largest {hold_out}, N = {size}; error in units of the score"
     )
     out.print(findings.law_words(choice, points, f"{len(points.size)} sizes"))
+    if figure is not None:
+        label = f"{what}, {final['env'].nunique()} tasks"
+        axis = {"width": "width (units)"}.get(size, size)
+        drawn = held_out(points, choice, axis, f"interquartile mean {what}", label)
+        drawn.savefig(figure, dpi=150)
     out.print("Fitted to all sizes:")
     for law in candidates:
-        reason = laws.unsupported(law, points)
-        found = {} if reason else laws.values(laws.fit(law, points))
-        words = [
-            f"{k} = {v.problem or findings.spread(v.value, v.low, v.high)}" for k, v in found.items()
-        ]
+        reason = fits.unsupported(law, points)
+        found = {} if reason else fits.values(fits.fit(law, points))
+        words = [f"{k} = {v.problem or tables.spread(v.value, v.low, v.high)}" for k, v in found.items()]
         out.print(f"  {law.name}, {law.formula}: {reason or '; '.join(words)}")
 
 
@@ -135,10 +141,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--hold-out", type=int, default=1, help="so many of the largest sizes (default: 1)"
     )
+    parser.add_argument("--figure", type=Path, help="draw the laws there (.png, .svg, .pdf)")
     options = parser.parse_args(arguments)
     try:
         final = score_table(choose_rows(read(options.paths), options), options.at_steps)
-        report(console(), final, options.size, options.hold_out)
+        report(console(), final, options.size, options.hold_out, options.figure)
     except (FileNotFoundError, ValueError) as error:
         print(f"sparse_rl.laws: {error}", file=sys.stderr)
         sys.exit(2)

@@ -16,7 +16,17 @@ import pytest
 
 from sparse_rl import laws as command
 from sparse_rl import results
-from sparse_rl.analysis import figures, findings, load, load_runs, page, scores, series, statistics
+from sparse_rl.analysis import (
+    figures,
+    findings,
+    load,
+    load_runs,
+    page,
+    scores,
+    series,
+    statistics,
+    tables,
+)
 from sparse_rl.analysis.report import write_report
 from sparse_rl.analysis.scores import RETURN, final_values
 
@@ -121,7 +131,7 @@ def test_runs_that_were_asked_for_are_listed(study: Path) -> None:
     assert runs.loc["w64", "status"] == "pending"
     assert runs.loc["w64", "env_steps_planned"] == 1000
     assert {32, 64}.isdisjoint(load(study)["width"])
-    assert findings.missing(load_runs(study))["status"].tolist() == ["failed", "pending"]
+    assert tables.missing(load_runs(study))["status"].tolist() == ["failed", "pending"]
 
 
 def test_several_studies_count_a_run_once(study: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -156,7 +166,7 @@ def test_patterns_share_their_dense_runs_and_are_never_averaged(study: Path) -> 
         rows = grids[f"probe/x, {name}"].rows.drop_duplicates("run_id")
         assert (rows["sparsity"] == 0).sum() == 6
         assert (rows["sparsity"] > 0).sum() == sparse
-    cells = findings.cell_table(grids["probe/x, block"]).set_index(["width", "sparsity"])
+    cells = tables.cell_table(grids["probe/x, block"]).set_index(["width", "sparsity"])
     assert cells.loc[(8, 0.5), RETURN] == "8"  # one run has no interval
     assert cells.loc[(8, 0.0), RETURN] == "9 [8, 10]"
 
@@ -228,7 +238,7 @@ def test_every_figure_is_drawn_from_a_trained_study() -> None:
         figures.learning_curves(rows),
         figures.heat_maps(rows),
         figures.health_against_score(rows),
-        figures.iso_flops(rows, findings.budgets(grid)),
+        figures.iso_flops(rows, tables.budgets(grid)),
         figures.performance_profiles(final, "all"),
     ):
         for ax in figure.axes:
@@ -256,13 +266,45 @@ def test_words_of_a_trained_study_are_its_numbers() -> None:
     assert sum("laws in" in sentence for sentence in text) == 3
 
 
+def test_tasks_of_known_range_are_pooled(study: Path) -> None:
+    """Returns of 8 and 16 at width 8 and 16, of two tasks that run from 0 to 1000."""
+    for env in ("dog-run", "dog-walk"):
+        for width in (8, 16):
+            write(study, width, 0.0, 0, env=env, run_id=f"{env}{width}")
+    (pooled,) = series.pool(series.split(load(study)))  # the range of probe/x is not known
+    assert pooled.label == "2 tasks"
+    final = final_values(pooled.rows, RETURN).set_index("run_id")[RETURN]
+    assert final.to_dict() == {
+        "dog-run8": 0.008,
+        "dog-run16": 0.016,
+        "dog-walk8": 0.008,
+        "dog-walk16": 0.016,
+    }
+    assert tables.size_of(pooled) == "width"
+    figure = figures.scaling_curves(pooled.rows)
+    assert figure.axes[0].get_ylabel() == "score (normalised, per episode)"
+    assert len(figure.axes) == 3  # against the width alone
+
+
+def test_tables_beside_dense_and_the_best_sparsity() -> None:
+    grid = only(load(TRAINED))
+    chances = tables.improvement_table(grid).set_index(["width", "sparsity"])["P(above dense)"]
+    assert chances.xs((16, 0.9)) == "0 [0, 0]"  # every run is below every dense one
+    assert len(chances) == 8
+    best = tables.optimum_table(grid).set_index("width")
+    assert best.loc[16, "best measured"] == "0 [0, 0.5]"
+    (aggregates,) = tables.aggregates(grid)
+    assert len(aggregates) == 12
+    assert aggregates["optimality gap"].str.contains(r"\[").all()
+
+
 def test_data_to_a_threshold_marks_what_never_gets_there() -> None:
-    table = findings.data_table(only(load(TRAINED))).set_index(["width", "sparsity"])
+    table = tables.data_table(only(load(TRAINED))).set_index(["width", "sparsity"])
     assert table.xs((16, 0.9)).str.startswith("> ").all()
     assert not table.xs((128, 0.0)).str.startswith("> ").any()
 
 
-def tables(text: str) -> list[pd.DataFrame]:
+def tables_in(text: str) -> list[pd.DataFrame]:
     """Tables of a page that name their rows."""
     found = []
     for body in re.findall(r"<table.*?</table>", text, re.S):
@@ -287,10 +329,8 @@ def test_every_number_of_the_report_can_be_traced(hurt: Path, tmp_path: Path) ->
     assert not re.search(r'(src|href)="http', text)  # self-contained
     rows = load(hurt)
     traced = 0
-    for table in tables(text):
-        metrics = [
-            name for name in table if name in rows and name in (*figures.METRICS, *findings.HEALTH)
-        ]
+    for table in tables_in(text):
+        metrics = [name for name in table if name in rows and name in (*figures.METRICS, *tables.HEALTH)]
         for _, line in table.iterrows():
             cell = rows.query(str(line["rows"]))
             for metric in metrics:
@@ -310,9 +350,9 @@ def test_every_number_of_the_report_can_be_traced(hurt: Path, tmp_path: Path) ->
 
 def test_a_study_with_holes_yields_honest_curves(hurt: Path) -> None:
     runs, grid = load_runs(hurt), only(load(hurt))
-    absent = findings.missing(runs)
+    absent = tables.missing(runs)
     assert sorted(absent["status"]) == ["diverged", "failed", "pending", "running"]
-    table = findings.cell_table(grid)
+    table = tables.cell_table(grid)
     assert table["runs"].sum() == 36 - 3  # the diverged one counts
     assert table["diverged"].sum() == 1
     diverged = absent.loc[absent["status"] == "diverged", "run_id"].iloc[0]
@@ -342,8 +382,10 @@ def test_a_missing_package_is_named_before_anything_starts(
 def test_the_law_command_reads_studies_and_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command.main([str(TRAINED), "--sparsity", "0.9", "--size", "parameters_nonzero"])
+    drawn = ["--figure", str(tmp_path / "laws.png")]
+    command.main([str(TRAINED), "--sparsity", "0.9", "--size", "parameters_nonzero", *drawn])
     text = capsys.readouterr().out
+    assert (tmp_path / "laws.png").exists()
     assert "29612" in text
     assert "the power law is closest" in text
     lines = ["exp_name,env_name,seed,metric,env_step,value"]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from sparse_rl.analysis import answers, laws
-from sparse_rl.analysis.laws import Law, Points
+from sparse_rl.analysis import answers, fits, laws
+from sparse_rl.analysis.fits import Points
+from sparse_rl.analysis.laws import Law
 from sparse_rl.analysis.statistics import Floats
 
 WIDTHS = np.array([16.0, 32, 64, 128, 256, 512, 1024, 2048])
@@ -43,7 +44,7 @@ def peaked(size: Floats, kept: Floats) -> Floats:
 @pytest.mark.parametrize("noise", [1.0, 20.0])
 def test_a_power_law_is_recovered(noise: float) -> None:
     """c and b are the data's own; a belongs to N0, the geometric mean of the sizes."""
-    values = laws.values(laws.fit(laws.POWER, planted(saturating, noise)))
+    values = fits.values(fits.fit(laws.POWER, planted(saturating, noise)))
     middle = np.exp(np.log(WIDTHS).mean())
     for name, true in (("c", 800.0), ("b", 0.5), ("a", -3000 * middle**-0.5)):
         value = values[name]
@@ -55,7 +56,7 @@ def test_a_power_law_is_recovered(noise: float) -> None:
 
 @pytest.mark.parametrize("noise", [1.0, 20.0])
 def test_a_peak_is_recovered(noise: float) -> None:
-    values = laws.values(laws.fit(laws.PEAK, planted(peaked, noise)))
+    values = fits.values(fits.fit(laws.PEAK, planted(peaked, noise)))
     assert values["m"].value == pytest.approx(200, rel=0.05)
     assert values["k"].value == pytest.approx(40, rel=0.05)
     assert values["c"].value == pytest.approx(800, rel=0.01)
@@ -65,7 +66,7 @@ def test_intervals_of_an_exponent_cover() -> None:
     """Over 60 draws at least four fifths of the 95 % intervals hold it: eight seeds are few."""
     held = 0
     for draw in range(60):
-        value = laws.values(laws.fit(laws.POWER, planted(saturating, 10.0, draw=draw)))["b"]
+        value = fits.values(fits.fit(laws.POWER, planted(saturating, 10.0, draw=draw)))["b"]
         held += value.low <= 0.5 <= value.high
     assert held >= 48
 
@@ -75,7 +76,7 @@ def test_the_planted_law_predicts_the_largest_sizes(
     truth: Callable[[Floats, Floats], Floats], name: str
 ) -> None:
     points = planted(truth, 2.0)
-    choice = laws.choose(laws.CURVES, points, largest=2)
+    choice = fits.choose(laws.CURVES, points, largest=2)
     assert choice.preferred == name
     assert choice.shares[name] > 0.9
     assert sum(choice.shares.values()) == pytest.approx(1.0)
@@ -90,23 +91,23 @@ def test_a_joint_law_is_recovered() -> None:
     points = planted(
         lambda n, k: 900 - (300 * k**0.7 + 150) * (n * k / 1e6) ** -0.2, 4.0, size=size, kept=kept
     )
-    values = laws.values(laws.fit(laws.SPARSITY_FACTOR, points))
+    values = fits.values(fits.fit(laws.SPARSITY_FACTOR, points))
     assert values["e"].value == pytest.approx(0.7, rel=0.1)
     assert values["d"].value == pytest.approx(0.2, rel=0.1)
-    assert laws.choose(laws.JOINT, points, largest=2).preferred == "sparsity factor"
+    assert fits.choose(laws.JOINT, points, largest=2).preferred == "sparsity factor"
 
 
 def test_survivors_alone_explain_what_only_they_decide() -> None:
     size, kept = (a.ravel() for a in np.meshgrid(80 * WIDTHS**2, 1 - SPARSITIES))
     points = planted(lambda n, k: 900 - 300 * (n * k / 1e6) ** -0.2, 4.0, size=size, kept=kept)
-    assert laws.fit(laws.SURVIVING, points).cost < 0.1 * laws.fit(laws.TOTAL, points).cost
+    assert fits.fit(laws.SURVIVING, points).cost < 0.1 * fits.fit(laws.TOTAL, points).cost
 
 
 def test_the_optimum_of_the_surface_is_found() -> None:
     """Best where log2(1 − S) = −2 at every size: sparsity ¾."""
     size, kept = (a.ravel() for a in np.meshgrid(80 * WIDTHS**2, 1 - SPARSITIES))
     points = planted(lambda n, k: 500 + 20 * np.log2(n) - 30 * (np.log2(k) + 2) ** 2, 5.0, size, kept)
-    fit = laws.fit(laws.SURFACE, points)
+    fit = fits.fit(laws.SURFACE, points)
     best = answers.best_by_law(fit, size[3], np.linspace(0, 0.95, 96))
     assert best.sparsity == pytest.approx(0.75, abs=0.02)
     assert best.low <= 0.75 <= best.high
@@ -121,22 +122,22 @@ def test_a_censored_point_pulls_from_below_only() -> None:
     samples = known[:, None] + 0.01 * np.random.default_rng(0).normal(size=(6, 50))
     points = Points(size, np.ones(6), known, samples, censored)
     assert censored.sum() == 2 * 51
-    assert laws.values(laws.fit(laws.DATA_LOGARITHM, points))["k"].value == pytest.approx(-0.5, abs=0.01)
+    assert fits.values(fits.fit(laws.DATA_LOGARITHM, points))["k"].value == pytest.approx(-0.5, abs=0.01)
     blind = points._replace(censored=np.zeros_like(censored))
-    assert laws.values(laws.fit(laws.DATA_LOGARITHM, blind))["k"].value > -0.45
+    assert fits.values(fits.fit(laws.DATA_LOGARITHM, blind))["k"].value > -0.45
 
 
 @pytest.mark.parametrize("law", [laws.POWER, laws.PEAK])
 def test_the_solver_finds_what_a_library_finds(law: Law) -> None:
     """The same Huber loss by scipy's trust-region solver, started at our optimum."""
     points = planted(saturating, 40.0, draw=3)
-    fit = laws.fit(law, points)
-    error = laws.standard_errors(points)
+    fit = fits.fit(law, points)
+    error = fits.standard_errors(points)
 
     def residuals(theta: Floats) -> Floats:
         return (fit._replace(theta=theta).predict(points.size, points.kept) - points.score) / error
 
-    theirs = optimize.least_squares(residuals, fit.theta, loss="huber", f_scale=laws.HUBER)
+    theirs = optimize.least_squares(residuals, fit.theta, loss="huber", f_scale=fits.HUBER)
     assert theirs.cost == pytest.approx(fit.cost, rel=1e-4)
 
 
@@ -144,29 +145,29 @@ def test_an_outlier_pulls_no_more_than_linearly() -> None:
     clean = planted(saturating, 2.0)
     score = clean.score.copy()
     score[3] += 200
-    bent = laws.fit(laws.POWER, clean._replace(score=score, samples=clean.samples))
-    assert laws.values(bent)["c"].value == pytest.approx(800, rel=0.03)
+    bent = fits.fit(laws.POWER, clean._replace(score=score, samples=clean.samples))
+    assert fits.values(bent)["c"].value == pytest.approx(800, rel=0.03)
 
 
 def test_too_few_sizes_are_refused_with_the_reason() -> None:
     two = planted(saturating, 1.0, size=WIDTHS[:2])
     with pytest.raises(ValueError, match="power has 3 parameters, the data have 2 points"):
-        laws.fit(laws.POWER, two)
+        fits.fit(laws.POWER, two)
     three = planted(saturating, 1.0, size=WIDTHS[:3])
-    choice = laws.choose(laws.CURVES, three)
+    choice = fits.choose(laws.CURVES, three)
     assert set(choice.refused) == {"power", "peak"}
     assert set(choice.trials) == {"constant", "logarithm"}
     with pytest.raises(ValueError, match="the data have 0 points"):
-        laws.choose(laws.CURVES, planted(saturating, 1.0, size=WIDTHS[:1]))
+        fits.choose(laws.CURVES, planted(saturating, 1.0, size=WIDTHS[:1]))
 
 
 def test_what_data_do_not_identify_is_said() -> None:
     """A flat curve has no exponent, a straight one no peak."""
-    flat = laws.values(laws.fit(laws.POWER, planted(lambda n, k: 500 + 0 * n, 20.0)))
+    flat = fits.values(fits.fit(laws.POWER, planted(lambda n, k: 500 + 0 * n, 20.0)))
     assert flat["b"].problem == "not identified"
     line = planted(lambda n, k: 100 * np.log2(n), 1.0)
-    assert laws.values(laws.fit(laws.PEAK, line))["m"].problem == "not identified"
-    assert laws.values(laws.fit(laws.LOGARITHM, line))["k"].problem is None
+    assert fits.values(fits.fit(laws.PEAK, line))["m"].problem == "not identified"
+    assert fits.values(fits.fit(laws.LOGARITHM, line))["k"].problem is None
 
 
 def test_where_dense_stops_paying() -> None:

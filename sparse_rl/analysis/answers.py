@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sparse_rl.analysis import laws, scores, statistics
-from sparse_rl.analysis.laws import Fit, Points
+from sparse_rl.analysis import fits, laws, scores, statistics
+from sparse_rl.analysis.fits import Fit, Points
 from sparse_rl.analysis.scores import RETURN, Cell
 from sparse_rl.analysis.statistics import Estimate, Floats, interval
 
@@ -49,7 +49,7 @@ def stops_paying(curve: Points) -> Stop:
     Raises:
         ValueError: the points cannot carry the law with a peak.
     """
-    fit = laws.fit(laws.PEAK, curve)
+    fit = fits.fit(laws.PEAK, curve)
     at = list(laws.PEAK.parameters).index("m")
     bend = list(laws.PEAK.parameters).index("k")
     everything = np.vstack([fit.theta, fit.thetas])

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sparse_rl.analysis import scores, statistics
-from sparse_rl.analysis.laws import Choice, Points
+from sparse_rl.analysis.fits import Choice, Points
 from sparse_rl.analysis.scores import LAST_SHARE, RETURN
 
 METRICS: Mapping[str, str] = {
@@ -91,7 +91,14 @@ def seeds_note(final: pd.DataFrame) -> str:
 
 def _title(rows: pd.DataFrame) -> str:
     names = sorted(map(str, rows["env"].unique()))
-    return names[0] if len(names) == 1 else f"{len(names)} tasks, normalised"
+    return names[0] if len(names) == 1 else f"{len(names)} tasks"
+
+
+def label_of(rows: pd.DataFrame, metric: str) -> str:
+    """An axis label with its unit; the return of several tasks is a normalised score."""
+    if metric == RETURN and rows["env"].nunique() > 1:
+        return "score (normalised, per episode)"
+    return METRICS.get(metric, metric)
 
 
 def scaling_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
@@ -101,12 +108,12 @@ def scaling_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
         rows: one series' rows, at least one run done.
         label: its name; by default its task's.
     """
-    metrics = {metric: text for metric, text in METRICS.items() if metric in rows}
+    metrics = [metric for metric in METRICS if metric in rows]
     sizes = {size: text for size, text in SIZES.items() if rows[size].notna().any()}
     colours = palette(rows["sparsity"].unique())
     figure = Figure(figsize=(9.0, 3.0 * len(metrics)), layout="constrained")
     axes = figure.subplots(len(metrics), len(sizes), sharey="row", squeeze=False)
-    for (metric, ylabel), line in zip(metrics.items(), axes, strict=True):
+    for metric, line in zip(metrics, axes, strict=True):
         final = scores.final_values(rows, metric)
         table = scores.summary(final, metric, ["sparsity", "width"])
         survivors = final.groupby(["sparsity", "width"])["parameters_nonzero"].first()
@@ -114,7 +121,7 @@ def scaling_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
         for (size, xlabel), ax in zip(sizes.items(), line, strict=True):
             for sparsity, curve in table.groupby("sparsity"):
                 _band(ax, curve, size, metric, colours[sparsity], marker="o", markersize=4)
-            _style(ax, xlabel, ylabel)
+            _style(ax, xlabel, label_of(rows, metric))
             _size_axis(ax, size, table[size].tolist())
         if metric in LOGARITHMIC and (table[metric] > 0).all():
             line[0].set_yscale("log")
@@ -148,7 +155,7 @@ def learning_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
                 _learning_curve(ax, cell, colours[sparsity])
             for _, run in cell[~cell["status"].isin(["done"])].groupby("run_id"):
                 ax.plot(run["env_steps"], run[RETURN], ":", color=colours[sparsity], linewidth=1.2)
-        _style(ax, "env steps (frames)", METRICS[RETURN])
+        _style(ax, "env steps (frames)", label_of(rows, RETURN))
         ax.set_title(f"width {width}", fontsize=10)
         ax.tick_params(labelbottom=True)
         ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
@@ -161,12 +168,8 @@ def learning_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
 
 
 def _learning_curve(ax: Axes, cell: pd.DataFrame, color: Any) -> None:
-    curves = scores.learning_curves(cell)
-    estimate = statistics.bootstrap(statistics.scores({"": curves.values}), resamples=500)
-    table = pd.DataFrame(
-        {"x": curves.env_steps, "y": estimate.value, "low": estimate.low, "high": estimate.high}
-    )
-    _band(ax, table, "x", "y", color)
+    table = scores.sample_efficiency(cell)
+    _band(ax, table, "env_steps", RETURN, color)
 
 
 def heat_maps(rows: pd.DataFrame, label: str | None = None) -> Figure:
@@ -183,7 +186,7 @@ def heat_maps(rows: pd.DataFrame, label: str | None = None) -> Figure:
         grid = table.pivot(index="sparsity", columns="width", values=metric)
         sns.heatmap(
             grid, annot=True, fmt=".4g", cmap="viridis" if metric == RETURN else "viridis_r", ax=ax,
-            cbar_kws={"label": METRICS[metric]}, linewidths=0.5, annot_kws={"fontsize": 9},
+            cbar_kws={"label": label_of(rows, metric)}, linewidths=0.5, annot_kws={"fontsize": 9},
         )  # fmt: skip
         ax.set_xlabel(SIZES["width"])
         ax.set_ylabel("sparsity (share of weights removed)")
@@ -214,7 +217,7 @@ def health_against_score(
             "linewidth": 0,
         }
         ax.scatter(cell[health], cell[RETURN], **how)
-    _style(ax, METRICS.get(health, health), METRICS[RETURN])
+    _style(ax, label_of(rows, health), label_of(rows, RETURN))
     entries = [Line2D([], [], linestyle="", marker="", label="sparsity")]
     entries += [
         Line2D([], [], linestyle="", marker="o", color=c, label=f"{s:g}") for s, c in colours.items()

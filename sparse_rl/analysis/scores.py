@@ -1,5 +1,6 @@
 """From rows to scores: final values, values at a budget, learning curves, cells with intervals."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -159,6 +160,30 @@ def learning_curves(rows: pd.DataFrame, metric: str = RETURN) -> Curves:
         curve = run.set_index("env_steps")[metric].reindex(table.index)
         table[run_id] = curve.fillna(run[metric].iloc[0])
     return Curves(table.index.to_numpy(dtype=float), table.to_numpy())
+
+
+def sample_efficiency(rows: pd.DataFrame, metric: str = RETURN, resamples: int = 500) -> pd.DataFrame:
+    """Interquartile mean over runs, and tasks if several, at each evaluation that all have.
+
+    Args:
+        rows: of one cell; of several tasks with scores normalised.
+
+    Returns:
+        ``env_steps``, the value in column ``metric``, ``low`` and ``high``.
+    """
+    finished = rows[rows["status"] == "done"].groupby("env")["run_id"].nunique()
+    curves = {
+        str(env): learning_curves(task, metric)
+        for env, task in rows.groupby("env")
+        if finished.get(env, 0) > 0
+    }
+    steps = [curve.env_steps for curve in curves.values()]
+    shared = functools.reduce(np.intersect1d, steps)
+    by_task = {env: curve.values[np.isin(curve.env_steps, shared)] for env, curve in curves.items()}
+    estimate = statistics.bootstrap(statistics.scores(by_task), resamples=resamples)
+    return pd.DataFrame(
+        {"env_steps": shared, metric: estimate.value, "low": estimate.low, "high": estimate.high}
+    )
 
 
 def cell_scores(final: pd.DataFrame, metric: str, by: Sequence[str]) -> dict[Cell, Scores]:

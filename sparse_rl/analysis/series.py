@@ -1,9 +1,11 @@
 """What belongs on one curve, and the queries that find it again in the rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
+
+from sparse_rl.analysis import scores
 
 TOGETHER = ["env", "agent", "network", "variant"]
 """Runs that differ in one of these are never on one curve, dense ones included."""
@@ -62,3 +64,27 @@ def split(rows: pd.DataFrame) -> Iterator[Series]:
             alike = (group[PRUNED] == pd.Series(how)).all(axis=1)
             chosen = group[(group["sparsity"] == 0) | alike]
             yield Series(_name(shared | how, differ), shared, how, chosen)
+
+
+def pool(grids: Iterable[Series], ranges: scores.Ranges = scores.SCORE_RANGES) -> Iterator[Series]:
+    """Grids that differ in their task only, as one of normalised scores; none where a range is unknown.
+
+    Networks for several tasks have several sizes: in a pooled grid only the width is known.
+    """
+    alike: dict[str, list[Series]] = {}
+    for grid in grids:
+        how = {**grid.shared, **grid.pruned}
+        del how["env"]
+        alike.setdefault(str(how), []).append(grid)
+    for group in alike.values():
+        rows = pd.concat([grid.rows for grid in group], ignore_index=True)
+        tasks = sorted(map(str, rows["env"].unique()))
+        try:
+            scored = scores.normalised(rows, ranges=ranges)
+        except ValueError:
+            continue
+        if len(tasks) > 1:
+            shared = {name: value for name, value in group[0].shared.items() if name != "env"}
+            label = ", ".join([f"{len(tasks)} tasks", *(group[0].label.split(", ")[1:])])
+            unknown = {name: float("nan") for name in scores.SIZES}
+            yield Series(label, shared, group[0].pruned, scored.assign(**unknown))

@@ -5,7 +5,7 @@
 # are those of surviving weights; only block storage turns them into time.
 
 # %%
-from sparse_rl.analysis import answers, figures, findings, load, page, scores, series
+from sparse_rl.analysis import answers, figures, findings, load, page, scores, series, tables
 
 # %% tags=["parameters"]
 studies = ["results/demo"]
@@ -20,9 +20,9 @@ trained = [grid for grid in series.split(rows) if (grid.rows["status"] == "done"
 
 # %%
 page.together(
-    page.table(findings.frontier(grid), f"{grid.label}: best cell at each budget of training FLOPs")
+    page.table(tables.frontier(grid), f"{grid.label}: best cell at each budget of training FLOPs")
     + page.show(
-        figures.iso_flops(grid.rows, findings.budgets(grid), grid.label),
+        figures.iso_flops(grid.rows, tables.budgets(grid), grid.label),
         f"iso_flops_{page.slug(grid.label)}",
         f"Return at equal training FLOPs on {grid.label}",
         out,
@@ -56,7 +56,7 @@ page.together(
 # %%
 page.together(
     page.heading(grid.label)
-    + page.table(findings.data_table(grid), f"rows: {grid.query()}")
+    + page.table(tables.data_table(grid), f"rows: {grid.query()}")
     + page.words(findings.data_words(grid))
     for grid in trained
 )
@@ -72,5 +72,5 @@ page.together(
         "Share of runs above each normalised score",
         out,
     )
-    for final in findings.normalised_finals(rows)
+    for final in tables.normalised_finals(rows)
 )

@@ -5,7 +5,7 @@
 # nonlinearity over connected units; norms are global L2 over surviving weights.
 
 # %%
-from sparse_rl.analysis import figures, findings, load, page, scores, series
+from sparse_rl.analysis import figures, load, page, scores, series, tables
 
 # %% tags=["parameters"]
 studies = ["results/demo"]
@@ -14,7 +14,7 @@ out: str | None = None
 # %%
 rows = load(*studies)
 trained = [grid for grid in series.split(rows) if (grid.rows["status"] == "done").any()]
-measured = [metric for metric in findings.HEALTH if metric in rows and rows[metric].notna().any()]
+measured = [metric for metric in tables.HEALTH if metric in rows and rows[metric].notna().any()]
 
 # %% [markdown]
 # ## Width and sparsity
@@ -36,7 +36,7 @@ page.together(
 # %%
 page.together(
     page.heading(grid.label)
-    + page.table(findings.cell_table(grid, measured), "Interquartile mean over runs [95 % interval].")
+    + page.table(tables.cell_table(grid, measured), "Interquartile mean over runs [95 % interval].")
     for grid in trained
 )
 
@@ -50,7 +50,7 @@ page.together(
     page.words(
         f"{grid.label}: Spearman's rank correlation of {metric} with the return over "
         f"{scores.final_values(grid.rows, metric)['run_id'].nunique()} runs is "
-        f"{findings.spread(*map(float, findings.association(grid, metric)[:3]))}."
+        f"{tables.spread(*map(float, tables.association(grid, metric)[:3]))}."
         for metric in measured
     )
     for grid in trained

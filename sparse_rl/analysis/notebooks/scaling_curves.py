@@ -6,7 +6,18 @@
 # its training. A query finds the rows behind a number: `load(study).query("…")`.
 
 # %%
-from sparse_rl.analysis import figures, findings, laws, load, load_runs, page, scores, series
+from sparse_rl.analysis import (
+    figures,
+    findings,
+    fits,
+    laws,
+    load,
+    load_runs,
+    page,
+    scores,
+    series,
+    tables,
+)
 
 # %% tags=["parameters"]
 studies = ["results/demo"]
@@ -15,8 +26,9 @@ out: str | None = None
 # %%
 runs, rows = load_runs(*studies), load(*studies)
 grids = list(series.split(rows))
-absent = findings.missing(runs)
+absent = tables.missing(runs)
 trained = [grid for grid in grids if (grid.rows["status"] == "done").any()]
+trained += list(series.pool(trained))
 
 # %% [markdown]
 # ## What was found
@@ -66,7 +78,21 @@ page.together(
 # %%
 page.together(
     page.heading(grid.label)
-    + page.table(findings.cell_table(grid), "Interquartile mean over runs [95 % interval].")
+    + page.table(tables.cell_table(grid), "Interquartile mean over runs [95 % interval].")
+    for grid in trained
+)
+
+# %% [markdown]
+# ## Beside dense, and on a common scale
+#
+# Probability that a sparse run scores above a dense one of its width; scores normalised by their task's
+# range, where one is known.
+
+# %%
+page.together(
+    page.heading(grid.label)
+    + page.table(tables.improvement_table(grid), f"rows: {grid.query()}")
+    + page.together(page.table(table) for table in tables.aggregates(grid))
     for grid in trained
 )
 
@@ -81,18 +107,18 @@ page.together(
 # %%
 def law_section(grid: series.Series, sparsity: float) -> str:
     """Table and figure of the laws at one sparsity, or why there are none."""
-    points = findings.curve_points(grid, sparsity)
+    points = tables.curve_points(grid, sparsity)
     title = f"{grid.label}, sparsity {sparsity:g}"
     try:
-        choice = laws.choose(laws.CURVES, points)
+        choice = fits.choose(laws.CURVES, points)
     except ValueError as error:
         return page.words([f"{title}: {error}."])
-    label = figures.SIZES[findings.size_of(grid)]
+    label = figures.SIZES[tables.size_of(grid)]
     figure = figures.held_out(points, choice, label, figures.METRICS[scores.RETURN], title)
     rows_of = f"rows: {grid.query(sparsity=sparsity)}"
     name = f"laws_{page.slug(grid.label)}_{sparsity:g}"
     caption = f"Laws of {title}, fitted to the smaller sizes"
-    return page.table(findings.law_table(choice, points), f"{title}; {rows_of}") + page.show(
+    return page.table(tables.law_table(choice, points), f"{title}; {rows_of}") + page.show(
         figure, name, caption, out
     )
 
@@ -115,15 +141,18 @@ page.together(law_section(grid, sparsity) for grid in trained for sparsity in en
 # %%
 def joint_section(grid: series.Series) -> str:
     """Table of the joint laws, or why there are none."""
-    points = findings.joint_points(grid)
+    points = tables.joint_points(grid)
     try:
-        choice = laws.choose(laws.JOINT, points)
+        choice = fits.choose(laws.JOINT, points)
     except ValueError as error:
         return page.words([f"{grid.label}: {error}."])
     return page.table(
-        findings.law_table(choice, points).drop(columns=["predicted", "measured"]),
+        tables.law_table(choice, points).drop(columns=["predicted", "measured"]),
         f"{grid.label}; rows: {grid.query()}",
     ) + page.words([findings.law_words(choice, points, "All sparsities")])
 
 
-page.together(joint_section(grid) for grid in trained)
+page.together(
+    joint_section(grid) + page.table(tables.optimum_table(grid), f"{grid.label}: the best sparsity")
+    for grid in trained
+)
