@@ -14,6 +14,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222 }
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 img { max-width: 100%; height: auto }
 table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; font-size: .85rem }
+p code { font-size: .75rem; overflow-wrap: anywhere }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
 th { text-align: right } td code { font-size: .75rem }
 figure { margin: 1.5rem 0 } figcaption { color: #555 } code { background: #f4f4f4; padding: 0 .2rem }
@@ -49,14 +50,16 @@ def show(figure: Figure, name: str, caption: str, out: str | Path | None = None)
     )
 
 
-def table(frame: pd.DataFrame, note: str = "") -> Html:
-    """A table; queries in a column ``rows`` are code."""
+def table(frame: pd.DataFrame, note: str = "", rows: str = "") -> Html:
+    """A table under a note and the query of its rows; queries in a column ``rows`` are code too."""
     texts = [name for name in frame if frame[name].dtype == object]
     text = frame.to_html(
         index=False, border=0, na_rep="", escape=False, float_format=lambda x: f"{x:.4g}",
         formatters={name: _code if name == "rows" else _escaped for name in texts},
     )  # fmt: skip
-    return Html((f"<p>{html.escape(note)}</p>" if note else "") + text)
+    about = [html.escape(note), f"<code>{html.escape(rows)}</code>" if rows else ""]
+    words = "<br>".join(part for part in about if part)
+    return Html((f"<p>{words}</p>" if words else "") + text)
 
 
 def _code(query: object) -> str:

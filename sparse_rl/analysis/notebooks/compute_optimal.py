@@ -40,7 +40,8 @@ page.together(
 page.together(
     page.table(
         answers.compare(scores.final_values(grid.rows, scores.RETURN), at),
-        f"{grid.label}: at equal {words}; rows: {grid.query()}",
+        f"{grid.label}: at equal {words}",
+        grid.query(),
     )
     for grid in trained
     if (grid.rows["sparsity"] == 0).any() and grid.pruned
@@ -56,7 +57,7 @@ page.together(
 # %%
 page.together(
     page.heading(grid.label)
-    + page.table(tables.data_table(grid), f"rows: {grid.query()}")
+    + page.table(tables.data_table(grid), rows=grid.query())
     + page.words(findings.data_words(grid))
     for grid in trained
 )

@@ -91,7 +91,7 @@ page.together(
 # %%
 page.together(
     page.heading(grid.label)
-    + page.table(tables.improvement_table(grid), f"rows: {grid.query()}")
+    + page.table(tables.improvement_table(grid), rows=grid.query())
     + page.together(page.table(table) for table in tables.aggregates(grid))
     for grid in trained
 )
@@ -115,12 +115,11 @@ def law_section(grid: series.Series, sparsity: float) -> str:
         return page.words([f"{title}: {error}."])
     label = figures.SIZES[tables.size_of(grid)]
     figure = figures.held_out(points, choice, label, figures.METRICS[scores.RETURN], title)
-    rows_of = f"rows: {grid.query(sparsity=sparsity)}"
     name = f"laws_{page.slug(grid.label)}_{sparsity:g}"
     caption = f"Laws of {title}, fitted to the smaller sizes"
-    return page.table(tables.law_table(choice, points), f"{title}; {rows_of}") + page.show(
-        figure, name, caption, out
-    )
+    return page.table(
+        tables.law_table(choice, points), title, grid.query(sparsity=sparsity)
+    ) + page.show(figure, name, caption, out)
 
 
 def ended(grid: series.Series) -> list[float]:
@@ -148,7 +147,8 @@ def joint_section(grid: series.Series) -> str:
         return page.words([f"{grid.label}: {error}."])
     return page.table(
         tables.law_table(choice, points).drop(columns=["predicted", "measured"]),
-        f"{grid.label}; rows: {grid.query()}",
+        grid.label,
+        grid.query(),
     ) + page.words([findings.law_words(choice, points, "All sparsities")])
 
 
