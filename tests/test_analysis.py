@@ -205,7 +205,7 @@ def test_learning_curves_show_runs_that_did_not_end_as_what_they_are(study: Path
     assert [ax.get_title() for ax in figure.axes] == ["width 8", "width 16"]
     styles = [line.get_linestyle() for line in figure.axes[1].get_lines()]
     assert styles.count(":") == 1
-    assert "dotted: 1 runs that did not end done" in figure.get_suptitle()
+    assert "dotted: 1 run that did not end done" in figure.get_suptitle()
 
 
 def test_the_note_counts_seeds_and_diverged_runs(study: Path) -> None:
@@ -252,8 +252,13 @@ def test_words_say_what_the_runs_cannot(study: Path) -> None:
     text = " ".join(findings.words(only(load(study))))
     assert "peak has 3 parameters, the data have 2 points" in text
     assert "At equal width, where both reach furthest: sparsity 0.5 differs from dense by +0 [" in text
-    dense = only(load(study).query("sparsity == 0.5"))
-    assert "no run has sparsity 0" in " ".join(findings.words(dense))
+    lone = only(load(study).query("sparsity == 0.5 and seed == 0 and width == 8"))
+    text = " ".join(findings.words(lone))
+    assert "only sparsity 0.5 was measured" in text
+    assert "no run has sparsity 0" in text
+    assert "1 size cannot be fitted and 1 held out" in text
+    (correlation,) = findings.association_words(lone, ["grad_norm/critic"])
+    assert correlation.endswith("needs three runs, there are 1.")
 
 
 def test_words_of_a_trained_study_are_its_numbers() -> None:
@@ -272,7 +277,7 @@ def test_tasks_of_known_range_are_pooled(study: Path) -> None:
         for width in (8, 16):
             write(study, width, 0.0, 0, env=env, run_id=f"{env}{width}")
     (pooled,) = series.pool(series.split(load(study)))  # the range of probe/x is not known
-    assert pooled.label == "2 tasks"
+    assert pooled.label == "2 tasks, normalised"
     final = final_values(pooled.rows, RETURN).set_index("run_id")[RETURN]
     assert final.to_dict() == {
         "dog-run8": 0.008,

@@ -79,7 +79,7 @@ def _band(ax: Axes, table: pd.DataFrame, x: str, y: str, color: Any, **how: Any)
 def _seeds(final: pd.DataFrame) -> str:
     counts = final.groupby(["env", "width", "sparsity"])["run_id"].nunique()
     low, high = counts.min(), counts.max()
-    return f"{low} seeds" if low == high else f"{low} to {high} seeds"
+    return statistics.counted(low, "seed") if low == high else f"{low} to {high} seeds"
 
 
 def seeds_note(final: pd.DataFrame) -> str:
@@ -162,7 +162,7 @@ def learning_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
     _legend(figure, colours, "sparsity")
     partial = rows.loc[rows["status"] != "done", "run_id"].nunique()
     note = seeds_note(scores.final_values(rows, RETURN)) if (rows["status"] == "done").any() else ""
-    dotted = f"\ndotted: {partial} runs that did not end done" if partial else ""
+    dotted = f"\ndotted: {statistics.counted(partial, 'run')} that did not end done" if partial else ""
     figure.suptitle(f"{label or _title(rows)}\n{note}{dotted}", fontsize=10)
     return figure
 
@@ -176,7 +176,7 @@ def heat_maps(rows: pd.DataFrame, label: str | None = None) -> Figure:
     """Return and dormant ratio by width and sparsity: interquartile means over seeds."""
     metrics = [metric for metric in (RETURN, "dormant_ratio/critic") if metric in rows]
     cells = rows[["width", "sparsity"]].nunique()
-    height = 1.6 + 0.55 * float(cells["sparsity"])
+    height = max(1.6 + 0.55 * float(cells["sparsity"]), 3.0)  # a label needs its room
     figure = Figure(figsize=(4.6 * len(metrics), height), layout="constrained")
     axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     for metric, ax in zip(metrics, axes, strict=True):

@@ -62,6 +62,8 @@ def _dense_words(series: Series) -> str:
 
 def _best_words(series: Series) -> str:
     final = scores.final_values(series.rows, RETURN)
+    if final["sparsity"].nunique() == 1:
+        raise ValueError(f"only sparsity {final['sparsity'].iloc[0]:g} was measured")
     words = []
     for width, of_width in final.groupby("width"):
         cells = scores.cell_estimates(of_width, RETURN, ["sparsity"])
@@ -90,11 +92,22 @@ def _health_words(series: Series, metric: str = "dormant_ratio/critic") -> str:
     words = [
         f"{tables.spread(r[metric], r['low'], r['high'])} at {r['sparsity']:g}"
         for _, r in table.iterrows()
-        for _, r in table.iterrows()
     ]
     return (
         f"At width {widest['width'].iloc[0]} the critic's dormant ratio by sparsity is {_list(words)}."
     )
+
+
+def association_words(series: Series, measured: Sequence[str]) -> Iterator[str]:
+    """Rank correlations of health with the return; two runs have none."""
+    runs = scores.final_values(series.rows, RETURN)["run_id"].nunique()
+    for metric in measured:
+        of = f"{series.label}: Spearman's rank correlation of {metric} with the return"
+        if runs < 3:
+            yield f"{of} needs three runs, there are {runs}."
+        else:
+            low_high = tables.spread(*map(float, tables.association(series, metric)[:3]))
+            yield f"{of} over {runs} runs is {low_high}."
 
 
 def words(series: Series) -> Iterator[str]:

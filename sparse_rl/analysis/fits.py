@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_rl.analysis.laws import Law
-from sparse_rl.analysis.statistics import Floats, interval
+from sparse_rl.analysis.statistics import Floats, counted, interval
 
 HUBER = 1.345
 """Residuals beyond so many standard errors pull linearly (95 % efficient for normal errors)."""
@@ -140,10 +140,12 @@ def unsupported(law: Law, points: Points) -> str | None:
     """Why these points cannot carry this law; ``None`` if they can."""
     distinct = len(set(zip(points.size, points.kept, strict=True)))
     if distinct < len(law.parameters):
-        return f"{law.name} has {len(law.parameters)} parameters, the data have {distinct} points"
+        needed = counted(len(law.parameters), "parameter")
+        return f"{law.name} has {needed}, the data have {counted(distinct, 'point')}"
     exact = int((~points.censored[:, 0]).sum())
     if exact < len(law.parameters):
-        return f"{law.name} has {len(law.parameters)} parameters, only {exact} points are not censored"
+        needed = counted(len(law.parameters), "parameter")
+        return f"{law.name} has {needed}, of the points {exact} are not censored"
     return None
 
 
@@ -234,7 +236,10 @@ def hold_out(law: Law, points: Points, largest: int = 1) -> Trial:
     Raises:
         ValueError: what is left cannot carry the law.
     """
-    held = np.isin(points.size, np.unique(points.size)[-largest:])
+    sizes = np.unique(points.size)
+    if len(sizes) <= largest:
+        raise ValueError(f"{counted(len(sizes), 'size')} cannot be fitted and {largest} held out")
+    held = np.isin(points.size, sizes[-largest:])
     fitted, rest = fit(law, subset(points, ~held)), subset(points, held)
     predicted = fitted.predict(rest.size, rest.kept)
     samples = fitted.predict_samples(rest.size, rest.kept)
@@ -279,7 +284,7 @@ def choose(laws: Sequence[Law], points: Points, largest: int = 1) -> Choice:
         except ValueError as error:
             refused[law.name] = str(error)
     if not trials:
-        raise ValueError("; ".join(refused.values()))
+        raise ValueError("; ".join(dict.fromkeys(refused.values())))
     winners = np.stack([trial.errors for trial in trials.values()]).argmin(0)
     shares = {name: float(np.mean(winners == i)) for i, name in enumerate(trials)}
     return Choice(trials, refused, shares)

@@ -75,9 +75,10 @@ def words(sentences: Iterable[str]) -> Html:
     return Html("<ul>" + "".join(f"<li>{html.escape(s)}</li>" for s in sentences) + "</ul>")
 
 
-def heading(text: str, level: int = 3) -> Html:
-    """A heading."""
-    return Html(f"<h{level}>{html.escape(text)}</h{level}>")
+def heading(text: str, rows: str = "") -> Html:
+    """A heading, and the query of the rows below it."""
+    query = f"<p><code>{html.escape(rows)}</code></p>" if rows else ""
+    return Html(f"<h3>{html.escape(text)}</h3>{query}")
 
 
 def together(parts: Iterable[str]) -> Html:

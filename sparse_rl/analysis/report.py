@@ -11,6 +11,7 @@ from typing import Any
 from sparse_rl.analysis.load import load, load_runs
 from sparse_rl.analysis.page import STYLE
 from sparse_rl.analysis.scores import RETURN
+from sparse_rl.analysis.statistics import counted
 
 NOTEBOOKS = ("scaling_curves", "network_health", "compute_optimal")
 TIMEOUT_SECONDS = 1800
@@ -103,7 +104,8 @@ def write_report(
             sections.append((name, execute(notebook(name, parameters), Path(folder))))
     title = ", ".join(Path(study).resolve().name for study in studies)
     tasks, agents = (", ".join(sorted(map(str, runs[key].unique()))) for key in ("env", "agent"))
-    about = f"{len(runs)} runs on {tasks}; agent {agents}; {runs['seed'].nunique()} seeds."
+    many = counted(len(runs), "run"), counted(runs["seed"].nunique(), "seed")
+    about = f"{many[0]} on {tasks}; agent {agents}; {many[1]}."
     links = "".join(f'<a href="#{name}">{name.replace("_", " ")}</a>' for name, _ in sections)
     body = "".join(f'<section id="{name}">{text}</section>' for name, text in sections)
     page = target / "report.html"

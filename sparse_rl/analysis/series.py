@@ -85,6 +85,6 @@ def pool(grids: Iterable[Series], ranges: scores.Ranges = scores.SCORE_RANGES) -
             continue
         if len(tasks) > 1:
             shared = {name: value for name, value in group[0].shared.items() if name != "env"}
-            label = ", ".join([f"{len(tasks)} tasks", *(group[0].label.split(", ")[1:])])
+            label = ", ".join([f"{len(tasks)} tasks, normalised", *(group[0].label.split(", ")[1:])])
             unknown = {name: float("nan") for name in scores.SIZES}
             yield Series(label, shared, group[0].pruned, scored.assign(**unknown))

@@ -20,6 +20,11 @@ TRIMMED = 0.25
 """Share of runs that the interquartile mean leaves out at either end."""
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 class Scores(NamedTuple):
     """Scores of the same runs, each of one task."""
 

@@ -5,7 +5,7 @@
 # nonlinearity over connected units; norms are global L2 over surviving weights.
 
 # %%
-from sparse_rl.analysis import figures, load, page, scores, series, tables
+from sparse_rl.analysis import figures, findings, load, page, series, tables
 
 # %% tags=["parameters"]
 studies = ["results/demo"]
@@ -46,15 +46,7 @@ page.together(
 # An association over runs is no cause: width and sparsity move both.
 
 # %%
-page.together(
-    page.words(
-        f"{grid.label}: Spearman's rank correlation of {metric} with the return over "
-        f"{scores.final_values(grid.rows, metric)['run_id'].nunique()} runs is "
-        f"{tables.spread(*map(float, tables.association(grid, metric)[:3]))}."
-        for metric in measured
-    )
-    for grid in trained
-)
+page.together(page.words(findings.association_words(grid, measured)) for grid in trained)
 
 # %%
 page.together(

@@ -35,7 +35,7 @@ trained += list(series.pool(trained))
 
 # %%
 page.together(
-    page.heading(grid.label) + page.words(findings.words(grid))
+    page.heading(grid.label, grid.query()) + page.words(findings.words(grid))
     for grid in trained
 )  # fmt: skip
 
