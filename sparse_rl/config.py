@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sparse_rl.pruning import Distribution, Pattern, Storage, StorageChoice, choose_storage
 
@@ -39,6 +39,13 @@ def _share(**default: Any) -> Any:
     return _limited("0 <= value < 1", lambda v: 0 <= v < 1, **default)
 
 
+def _check_multiple(key: str, value: int, of: str, unit: int) -> None:
+    if value % unit:
+        below, above = value // unit * unit, (value // unit + 1) * unit
+        near = f"{below} or {above}" if below else f"{above}"
+        raise ConfigError(f"{key}={value} must be a multiple of {of} (= {unit}); the nearest are {near}")
+
+
 @dataclass(frozen=True)
 class SacConfig:
     """SAC. The defaults are SimBa's published settings (SAC on DM Control)."""
@@ -61,6 +68,17 @@ class SacConfig:
     discount: float | None = _share(default=None)
     initial_temperature: float = _positive(default=0.01)
     target_entropy_per_action: float = -0.5
+
+    ROUND: ClassVar[str] = "agent.num_envs × env.action_repeat"
+    """What makes a round of interacting and learning, in words: log points fall between rounds."""
+
+    @property
+    def interactions_per_round(self) -> int:
+        return 1
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+        _check_multiple("agent.replay_size", self.replay_size, "agent.num_envs", self.num_envs)
 
     def actor_width(self, width: int) -> int:
         """Hidden size of the actor beside a critic of the given width."""
@@ -132,14 +150,14 @@ class RunConfig:
         return self.agent.num_envs * self.env.action_repeat
 
     @property
+    def frames_per_round(self) -> int:
+        """Env steps of a round of interacting and learning."""
+        return self.frames_per_interaction * self.agent.interactions_per_round
+
+    @property
     def interactions(self) -> int:
         """Interactions in the whole run."""
         return self.env_steps // self.frames_per_interaction
-
-    @property
-    def random_interactions(self) -> int:
-        """Interactions with random actions and no update; at most a tenth of a short run."""
-        return min(self.agent.random_interactions, self.interactions // 10)
 
     @property
     def actor_sparsity(self) -> float:
@@ -165,6 +183,16 @@ class RunConfig:
         text = json.dumps(self, default=vars, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
+
+
+Settings = TypeVar("Settings")
+
+
+def agent_settings(config: RunConfig, kind: type[Settings]) -> Settings:
+    """The settings of a run's agent, known to be of this kind."""
+    if not isinstance(config.agent, kind):
+        raise TypeError(f"{config.agent.name} has no {kind.__name__}")
+    return config.agent
 
 
 SWEEP_KEYS = (
@@ -253,25 +281,11 @@ def schema_keys(cls: type = RunConfig, where: str = "") -> list[str]:
 
 
 def _check_multiples(config: RunConfig) -> None:
-    """Log points must fall on whole interactions, and the run must end on one."""
-    unit = config.frames_per_interaction
-    rules = (
-        ("log_every", config.log_every, "agent.num_envs × env.action_repeat", unit),
-        ("eval_every", config.eval_every, "log_every", config.log_every),
-        ("env_steps", config.env_steps, "log_every", config.log_every),
-    )
-    for key, value, of, step in rules:
-        if value % step:
-            below, above = value // step * step, (value // step + 1) * step
-            near = f"{below} or {above}" if below else f"{above}"
-            raise ConfigError(
-                f"{key}={value} must be a multiple of {of} (= {step}); the nearest are {near}"
-            )
-    if config.agent.replay_size % config.agent.num_envs:
-        raise ConfigError(
-            f"agent.replay_size={config.agent.replay_size} must be a multiple of "
-            f"agent.num_envs (= {config.agent.num_envs})"
-        )
+    """Log points must fall between rounds, and the run must end on one."""
+    _check_multiple("log_every", config.log_every, config.agent.ROUND, config.frames_per_round)
+    _check_multiple("eval_every", config.eval_every, "log_every", config.log_every)
+    _check_multiple("env_steps", config.env_steps, "log_every", config.log_every)
+    config.agent.check()
 
 
 def _default_eval_every(data: dict[str, Any], wanted: int) -> None:

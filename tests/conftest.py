@@ -14,7 +14,9 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest  # noqa: E402
 
+from sparse_rl.agents import OffPolicyLoop, RunInputs  # noqa: E402
 from sparse_rl.config import RunConfig, run_config  # noqa: E402
+from sparse_rl.experiment import prepare_pack  # noqa: E402
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -22,6 +24,13 @@ MakeConfig = Callable[..., RunConfig]
 def static_parts(agent: Any) -> Any:
     """SAC's networks and constants, from the closure of its functions."""
     return agent.act.__closure__[0].cell_contents
+
+
+def off_policy(config: RunConfig) -> tuple[OffPolicyLoop, RunInputs]:
+    """A run's loop and inputs."""
+    loop, (run,) = prepare_pack([config])
+    assert isinstance(loop, OffPolicyLoop)
+    return loop, run.inputs
 
 
 @pytest.fixture

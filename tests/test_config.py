@@ -50,7 +50,6 @@ def test_what_is_not_given_follows_from_the_presets() -> None:
     config = run_config(composed(seed=4, log_every=None, env_steps="???"))
     assert (config.width, config.sparsity, config.mask_seed) == (512, 0.0, 4)
     assert (config.env_steps, config.log_every, config.eval_every) == (5000, 5000, 5000)
-    assert config.random_interactions == 500  # the published 5000, at most a tenth of the run
 
 
 def test_the_sweeps_own_settings_are_not_part_of_a_run() -> None:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MakeConfig
+from conftest import MakeConfig, off_policy
 
 from sparse_rl import experiment, results
 from sparse_rl.config import RunConfig
@@ -162,9 +162,8 @@ def test_one_host_transfer_per_log_point(
 
 def test_no_two_draws_of_an_interaction_share_a_key(make_config: MakeConfig) -> None:
     """Keys and the children that their users make of them, for two interactions in a row."""
-    config = make_config()
-    loop, (run,) = prepare_pack([config])
-    state = jax.jit(loop.init)(run.inputs)
+    loop, inputs = off_policy(make_config())
+    state = jax.jit(loop.init)(inputs)
     found = []
     for interaction in (0, 1):
         keys = loop.keys(state, interaction)
@@ -305,8 +304,8 @@ def test_flops_by_hand(make_config: MakeConfig) -> None:
 def test_compiled_flops_agree_with_the_cost_model(make_config: MakeConfig) -> None:
     """XLA's own count of the update's products, dense: within 15 % at a width where they dominate."""
     config = make_config(width=128, agent={"batch_size": 256})
-    loop, (run,) = prepare_pack([config])
-    cost, state = run.costs, jax.eval_shape(loop.init, run.inputs)
+    loop, inputs = off_policy(config)
+    cost, state = prepare_pack([config]).runs[0].costs, jax.eval_shape(loop.init, inputs)
     key = jax.eval_shape(lambda: jax.random.key(0))
     compiled = jax.jit(loop._update).lower(state, key).compile()
     analysis = compiled.cost_analysis()

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig, static_parts
+from conftest import MakeConfig, off_policy, static_parts
 
 from sparse_rl.agents import OffPolicyLoop, RunState
 from sparse_rl.agents.normaliser import normalise
-from sparse_rl.experiment import compile_programs, prepare_pack
+from sparse_rl.experiment import compile_programs
 
 GAMMA = 0.9
 
@@ -38,9 +38,9 @@ def learn(make_config: MakeConfig, probe: str, **changes: Any) -> tuple[OffPolic
         eval_every=1500,
         **changes,
     )
-    loop, (run,) = prepare_pack([config])
-    programs = compile_programs(loop, [run.inputs], "map")
-    state, _ = programs.chunk(np.int32(0), programs.init(run.inputs))
+    loop, inputs = off_policy(config)
+    programs = compile_programs(loop, [inputs], "map")
+    state, _ = programs.chunk(np.int32(0), programs.init(inputs))
     return loop, state, programs.evaluate(np.int32(1500), state)
 
 

@@ -1,17 +1,28 @@
-"""What an off-policy agent is: a handful of pure functions over one state pytree."""
+"""What an agent is, a handful of pure functions over one state pytree, and what drives it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jax import Array
 
 from sparse_rl.agents.replay import Transition
+from sparse_rl.checkpoints import Arrays
+from sparse_rl.config import RunConfig
+from sparse_rl.envs import Env
 
 Metrics = dict[str, Array]
 
-WEIGHT_TRAFFIC = {False: 8, True: 11}
-"""Reads and writes of each weight per optimiser step, without the passes through the network: AdamW
-reads parameter, gradient and two moments and writes them; a target reads both and writes one."""
+ADAM_TRAFFIC = 8
+"""Reads and writes of each weight per optimiser step, without the passes through the network: parameter,
+gradient and two moments are each written and read."""
+TARGET_TRAFFIC = 3
+"""The same of a moving average of the weights: both are read and one is written."""
+
+
+class Streams:
+    """Names of the run key's children: every random draw of a run comes from one of these."""
+
+    AGENT, ENV, INTERACTION, EVALUATION, PROBE = range(5)
 
 
 class RunInputs(NamedTuple):
@@ -48,5 +59,68 @@ class OffPolicyAgent(NamedTuple):
     passes: Mapping[str, int]
     """network → products with its weights that an update makes: forward passes, gradients with respect
     to weights, and gradients with respect to inputs, one each."""
-    with_target: frozenset[str]
-    """Networks that keep a moving average of themselves."""
+    traffic: Mapping[str, int]
+    """network → reads and writes of each of its weights that an update makes beside the products."""
+
+
+class Learner(Protocol):
+    """What every agent tells, whatever drives it; :class:`OffPolicyAgent` says what each means."""
+
+    @property
+    def parameters(self) -> Callable[[Any], Mapping[str, Any]]: ...
+    @property
+    def supports(self) -> Callable[[Any], Mapping[str, Any]]: ...
+    @property
+    def passes(self) -> Mapping[str, int]: ...
+    @property
+    def traffic(self) -> Mapping[str, int]: ...
+
+
+class Workload(NamedTuple):
+    """What a run does, counted: what its costs follow from."""
+
+    updates: int
+    """Optimiser steps in the whole run."""
+    batch_size: int
+    """Samples of an optimiser step."""
+    samples_at_once: int
+    """Samples of the largest batch that a network is applied to."""
+    replay: Any
+    """Shapes of the replay buffer."""
+    rollout: Any
+    """Shapes of what is collected between updates and then let go."""
+
+
+class Loop(Protocol):
+    """An agent in its environment. The methods are pure; a run's state has its agent's as ``agent``."""
+
+    @property
+    def config(self) -> RunConfig: ...
+    @property
+    def env(self) -> Env: ...
+    @property
+    def agent(self) -> Learner: ...
+
+    def init(self, inputs: RunInputs) -> Any:
+        """The state before the first interaction."""
+
+    def chunk(self, first: Array, state: Any) -> tuple[Any, Metrics]:
+        """Interact and learn from interaction ``first`` to the next log point: state and row."""
+
+    def evaluate(self, interactions: Array, state: Any) -> Metrics:
+        """Whole episodes with the deterministic policy, in fresh environments."""
+
+    def to_disk(self, state: Any) -> Arrays:
+        """Everything the run needs to go on, named, on the host."""
+
+    def from_disk(self, arrays: Arrays, inputs: RunInputs) -> Any:
+        """The state that :meth:`to_disk` wrote; raises ``CheckpointError`` if it is of another run."""
+
+    def trained(self, state: Any) -> Arrays:
+        """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
+
+    def workload(self, state: Any) -> Workload:
+        """Counted from the state's shapes."""
+
+    def describe(self) -> str:
+        """How it interacts and learns, for the plan."""

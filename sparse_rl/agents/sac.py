@@ -13,9 +13,15 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs
+from sparse_rl.agents.contract import (
+    ADAM_TRAFFIC,
+    TARGET_TRAFFIC,
+    Metrics,
+    OffPolicyAgent,
+    RunInputs,
+)
 from sparse_rl.agents.replay import Transition
-from sparse_rl.config import DiagnosticsConfig, PruningConfig, RunConfig, SacConfig
+from sparse_rl.config import DiagnosticsConfig, PruningConfig, RunConfig, SacConfig, agent_settings
 from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.envs import Env
 from sparse_rl.networks import Critic, GaussianActor
@@ -241,7 +247,7 @@ def _diagnose(sac: Sac, state: SacState, batch: Transition, settings: Diagnostic
 
 def make(config: RunConfig, env: Env) -> OffPolicyAgent:
     """Build SAC for one environment; ``config.width`` is the critic's, the actor's follows from it."""
-    agent = config.agent
+    agent = agent_settings(config, SacConfig)
     discount = agent.discount
     if discount is None:
         discount = gamma_heuristic(env.episode_length / config.env.action_repeat)
@@ -277,5 +283,5 @@ def make(config: RunConfig, env: Env) -> OffPolicyAgent:
         # actor: its loss (3) and the next action (1); critic: its loss (3), the target's value (1),
         # and under the actor's loss forward and back to the action (2)
         passes={"actor": 4, "critic": 6},
-        with_target=frozenset({"critic"}),
+        traffic={"actor": ADAM_TRAFFIC, "critic": ADAM_TRAFFIC + TARGET_TRAFFIC},
     )
