@@ -85,6 +85,69 @@ class SacConfig:
         return max(1, round(self.actor_width_ratio * width))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyConfig:
+    """What on-policy agents have in common: networks, rollouts, advantages, and how a loss is made."""
+
+    network: Literal["simba", "mlp", "minatar"] = "mlp"
+    width: int = _at_least(1, default=64)
+    actor_width_ratio: float = _positive(default=1.0)
+    actor_blocks: int = _at_least(1, default=1)
+    critic_blocks: int = _at_least(1, default=2)
+    num_envs: int = _at_least(1)
+    num_steps: int = _at_least(1)
+    discount: float = _share(default=0.99)
+    gae_lambda: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1)
+    learning_rate: float = _positive()
+    learning_rate_schedule: Literal["constant", "linear"] = "linear"
+    max_grad_norm: float = _positive()
+    entropy_coefficient: float = _at_least(0, default=0.01)
+    value_coefficient: float = _at_least(0, default=0.5)
+    normalise_observations: bool = False
+    normalise_rewards: bool = False
+    reward_clip: float | None = _positive(default=None)
+
+    ROUND: ClassVar[str] = "agent.num_envs × agent.num_steps × env.action_repeat"
+
+    @property
+    def interactions_per_round(self) -> int:
+        return self.num_steps
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+
+    def actor_width(self, width: int) -> int:
+        """Hidden size of the actor beside a critic of the given width."""
+        return max(1, round(self.actor_width_ratio * width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoConfig(OnPolicyConfig):
+    """PPO. The defaults suit classic control."""
+
+    name: Literal["ppo"] = "ppo"
+    num_envs: int = _at_least(1, default=8)
+    num_steps: int = _at_least(1, default=128)
+    gae_lambda: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.95)
+    learning_rate: float = _positive(default=2.5e-4)
+    max_grad_norm: float = _positive(default=0.5)
+    epochs: int = _at_least(1, default=4)
+    minibatches: int = _at_least(1, default=4)
+    clip_ratio: float = _positive(default=0.2)
+    value_clip: float | None = _positive(default=None)
+    normalise_advantages: bool = True
+    target_kl: float | None = _positive(default=None)
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+        samples, words = self.num_envs * self.num_steps, "agent.num_envs × agent.num_steps"
+        _check_multiple(words, samples, "agent.minibatches", self.minibatches)
+
+
+AgentConfig = SacConfig | PpoConfig
+AGENT_CONFIGS: dict[str, type[AgentConfig]] = {"sac": SacConfig, "ppo": PpoConfig}
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """An environment and the budgets that go with it, in env steps (frames)."""
@@ -132,7 +195,7 @@ class DiagnosticsConfig:
 class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
-    agent: SacConfig
+    agent: AgentConfig
     env: EnvConfig
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
@@ -273,10 +336,11 @@ def _build(cls: type, data: Mapping[str, Any], where: str) -> Any:
 def schema_keys(cls: type = RunConfig, where: str = "") -> list[str]:
     """Every dotted key of the schema."""
     keys = []
-    for name, hint in get_type_hints(cls).items():
+    for name, (hint, _) in _fields(cls).items():
         keys.append(where + name)
-        if dataclasses.is_dataclass(hint):
-            keys += schema_keys(hint, f"{where}{name}.")  # type: ignore[arg-type]
+        for schema in get_args(hint) or (hint,):
+            if dataclasses.is_dataclass(schema):
+                keys += schema_keys(schema, f"{where}{name}.")  # type: ignore[arg-type]
     return keys
 
 
@@ -286,6 +350,14 @@ def _check_multiples(config: RunConfig) -> None:
     _check_multiple("eval_every", config.eval_every, "log_every", config.log_every)
     _check_multiple("env_steps", config.env_steps, "log_every", config.log_every)
     config.agent.check()
+
+
+def _build_agent(data: Mapping[str, Any]) -> AgentConfig:
+    """The settings of the agent that ``data`` names; SAC's if it names none."""
+    name = data.get("name", SacConfig.name)
+    if name not in AGENT_CONFIGS:
+        raise ConfigError(f"agent.name={name!r} is not allowed; give one of {', '.join(AGENT_CONFIGS)}")
+    return _build(AGENT_CONFIGS[name], data, "agent")
 
 
 def _default_eval_every(data: dict[str, Any], wanted: int) -> None:
@@ -312,7 +384,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     for key in ("width", "sparsity", "seed", "mask_seed", "env_steps", "log_every", "eval_every"):
         if data.get(key) in (None, "???"):
             data.pop(key, None)
-    agent = _build(SacConfig, data.get("agent") or {}, "agent")
+    agent = _build_agent(data.get("agent") or {})
     env = _build(EnvConfig, data.get("env") or {}, "env")
     data |= {"agent": agent, "env": env}
     data.setdefault("width", agent.width)

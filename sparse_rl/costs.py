@@ -14,6 +14,7 @@ from sparse_rl.agents import Loop, RunInputs, make_loop
 from sparse_rl.agents.contract import Workload
 from sparse_rl.config import ConfigError, RunConfig
 from sparse_rl.envs import Env
+from sparse_rl.networks import applications
 from sparse_rl.pruning import (
     BlockError,
     ParameterCounts,
@@ -133,9 +134,9 @@ def _memory_bytes(config: RunConfig, state: int, work: Workload) -> int:
 def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any]) -> Costs:
     """Count what a run costs. ``networks`` are the dense ones.
 
-    A forward pass reads every surviving weight once (2 FLOPs per weight and sample); the gradient
-    with respect to the weights costs as much, and so does the one with respect to the inputs. The
-    agent's ``passes`` say how many of these an update makes per network.
+    A forward pass reads every surviving weight once (2 FLOPs per weight and sample, in a convolution per
+    position too); the gradient with respect to the weights costs as much, and so does the one with
+    respect to the inputs. The agent's ``passes`` say how many of these an update makes per network.
     """
     work = loop.workload(state)
     storage = loop.config.storage.storage
@@ -143,13 +144,14 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
     parameters, sparse, dense, traffic = {}, 0, 0, 0
     for name, network in networks.items():
         total = parameter_counts({}, network).total
-        sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
-        budget = inputs.budgets[name]
-        removed = sum(sizes[path] - survivors(kept) for path, kept in budget.items())
-        parameters[name] = ParameterCounts(total, total - removed)
+        shapes = prunable_shapes(network)
+        sizes = {path: math.prod(shape) for path, shape in shapes.items()}
+        uses = {path: applications(shape, loop.env.picture) for path, shape in shapes.items()}
+        kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
+        parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
         passes = loop.agent.passes[name]
-        sparse += 2 * (sum(sizes.values()) - removed) * passes * work.batch_size
-        dense += 2 * sum(sizes.values()) * passes * work.batch_size
+        sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes * work.batch_size
+        dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes * work.batch_size
         multiplied = _nbytes(stored[name]) if storage == "block" else _nbytes(network)
         updated = _nbytes(stored[name]) * loop.agent.traffic[name]
         traffic += multiplied * passes + updated

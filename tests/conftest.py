@@ -14,9 +14,20 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest  # noqa: E402
 
-from sparse_rl.agents import OffPolicyLoop, RunInputs  # noqa: E402
+from sparse_rl.agents import OffPolicyLoop, OnPolicyLoop, RunInputs  # noqa: E402
 from sparse_rl.config import RunConfig, run_config  # noqa: E402
 from sparse_rl.experiment import prepare_pack  # noqa: E402
+
+SMALL: dict[str, dict[str, Any]] = {
+    "sac": {
+        "learning_rate": 1e-3,
+        "batch_size": 32,
+        "updates_per_interaction": 1,
+        "random_interactions": 20,
+    },
+    "ppo": {"learning_rate": 1e-3, "num_envs": 5, "num_steps": 10, "minibatches": 2, "epochs": 3},
+}
+"""Settings of runs of seconds, by agent."""
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -33,17 +44,19 @@ def off_policy(config: RunConfig) -> tuple[OffPolicyLoop, RunInputs]:
     return loop, run.inputs
 
 
+def on_policy(config: RunConfig) -> tuple[OnPolicyLoop, RunInputs]:
+    """A run's loop and inputs."""
+    loop, (run,) = prepare_pack([config])
+    assert isinstance(loop, OnPolicyLoop)
+    return loop, run.inputs
+
+
 @pytest.fixture
 def make_config() -> MakeConfig:
     """A run of seconds: ``make_config(width=…, agent={…}, env={…}, …)`` over small defaults."""
 
     def make(**changes: Any) -> RunConfig:
-        agent = {
-            "learning_rate": 1e-3,
-            "batch_size": 32,
-            "updates_per_interaction": 1,
-            "random_interactions": 20,
-        }
+        agent = SMALL.get(changes.get("agent", {}).get("name", "sac"), {})
         env = {"source": "gymnax", "task": "Pendulum-v1", "eval_episodes": 3}
         data = {
             "agent": agent | changes.pop("agent", {}),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from conftest import MakeConfig
 
-from sparse_rl.config import ConfigError, run_config, schema_keys
+from sparse_rl.config import ConfigError, SacConfig, agent_settings, run_config, schema_keys
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_actor_and_critic_sparsity_follow_the_sparsity_unless_told_apart() -> No
 
 def test_published_defaults() -> None:
     """SYSTEMS: SimBa's SAC on DM Control."""
-    agent = run_config(composed()).agent
+    agent = agent_settings(run_config(composed()), SacConfig)
     assert (agent.actor_width(512), agent.actor_blocks, agent.critic_blocks) == (128, 1, 2)
     assert (agent.learning_rate, agent.weight_decay, agent.batch_size) == (1e-4, 1e-2, 256)
     assert (agent.replay_size, agent.random_interactions) == (1_000_000, 5000)

@@ -63,6 +63,77 @@ class OffPolicyAgent(NamedTuple):
     """network → reads and writes of each of its weights that an update makes beside the products."""
 
 
+class View(NamedTuple):
+    """What n actors see."""
+
+    observation: Array
+    """float32 ``[n, observation_size]``."""
+    critic_observation: Array | None = None
+    """float32 ``[n, …]``: what the critic sees beside or instead of that; ``None``: the same."""
+    legal: Array | None = None
+    """bool ``[n, action_size]``: actions that are allowed; ``None``: all of them."""
+
+    def for_critic(self) -> Array:
+        return self.observation if self.critic_observation is None else self.critic_observation
+
+
+class Experience(NamedTuple):
+    """What n actors did and what came of it: the samples of a rollout, in any order."""
+
+    view: View
+    """As the networks saw it when they acted."""
+    action: Array
+    """float32 ``[n, action_size]`` or int32 ``[n]``."""
+    log_prob: Array
+    """float32 ``[n]``: of the action, when it was drawn."""
+    value: Array
+    """float32 ``[n]``: V(s) before the update."""
+    advantage: Array
+    """float32 ``[n]``."""
+    value_target: Array
+    """float32 ``[n]``: advantage + value."""
+
+
+class Learned(NamedTuple):
+    """What an update on one rollout brought."""
+
+    metrics: Metrics
+    """Sums over the optimiser steps that were made."""
+    updates: Array
+    """int32: optimiser steps that were made."""
+
+
+class OnPolicyAgent(NamedTuple):
+    """The functions that the on-policy loop drives. Observations arrive normalised.
+
+    Those that a rollout calls at every step take the state first, so that the weights are made ready
+    for use once.
+    """
+
+    init: Callable[[Array, RunInputs], Any]
+    """``(key, inputs) → state``: parameters (pruned), their supports, optimiser."""
+    act: Callable[[Any], Callable[[View, Array], tuple[Array, Array]]]
+    """``state → (view, key) → (n actions, log_prob [n])``: drawn from the policy."""
+    act_greedily: Callable[[Any], Callable[[View], Array]]
+    """``state → view → n actions``: the most likely ones, for evaluation."""
+    value: Callable[[Any], Callable[[View], Array]]
+    """``state → view → [n]``."""
+    update: Callable[[Any, Experience, Array, Array], tuple[Any, Learned]]
+    """``(state, experience, progress, key) → (state, what was learned)``; progress is the share of the
+    run that is over, float32 in [0, 1)."""
+    updates_per_rollout: int
+    """Optimiser steps of an update, if none is left out."""
+    batch_size: int
+    """Samples of an optimiser step."""
+    diagnose: Callable[[Any, View], Metrics]
+    """``(state, probe batch) → health``."""
+    parameters: Callable[[Any], Mapping[str, Any]]
+    supports: Callable[[Any], Mapping[str, Any]]
+    passes: Mapping[str, int]
+    traffic: Mapping[str, int]
+    """As of :class:`OffPolicyAgent`."""
+
+
 class Learner(Protocol):
     """What every agent tells, whatever drives it; :class:`OffPolicyAgent` says what each means."""
 
