@@ -12,6 +12,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from sparse_rl.agents import OffPolicyLoop, OnPolicyLoop, RunInputs  # noqa: E402
@@ -49,6 +51,18 @@ def on_policy(config: RunConfig) -> tuple[OnPolicyLoop, RunInputs]:
     loop, (run,) = prepare_pack([config])
     assert isinstance(loop, OnPolicyLoop)
     return loop, run.inputs
+
+
+def places(masks: Any, tree: Any) -> np.ndarray:
+    """All values of ``tree`` at pruned places."""
+    out = [
+        np.asarray(leaf)[~np.asarray(mask)]
+        for mask, leaf in zip(
+            jax.tree.leaves(masks, is_leaf=lambda m: m is None), jax.tree.leaves(tree), strict=True
+        )
+        if mask is not None
+    ]
+    return np.concatenate(out)
 
 
 @pytest.fixture

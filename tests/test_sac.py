@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig, off_policy, static_parts
+from conftest import MakeConfig, off_policy, places, static_parts
 
 from sparse_rl.agents.replay import Transition
 from sparse_rl.agents.sac import gamma_heuristic, sample_action, td_target
@@ -105,18 +105,6 @@ def test_first_update_by_hand(make_config: MakeConfig) -> None:
     # the target moves by τ towards the new critic
     expected = jax.tree.map(lambda c, t: 0.995 * t + 0.005 * c, after.critic, before.target)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.target, expected)
-
-
-def places(masks: Any, tree: Any) -> np.ndarray:
-    """All values of ``tree`` at pruned places."""
-    out = [
-        np.asarray(leaf)[~np.asarray(mask)]
-        for mask, leaf in zip(
-            jax.tree.leaves(masks, is_leaf=lambda m: m is None), jax.tree.leaves(tree), strict=True
-        )
-        if mask is not None
-    ]
-    return np.concatenate(out)
 
 
 def stored_copies(state: Any, network: str) -> dict[str, Any]:
