@@ -144,8 +144,23 @@ class PpoConfig(OnPolicyConfig):
         _check_multiple(words, samples, "agent.minibatches", self.minibatches)
 
 
-AgentConfig = SacConfig | PpoConfig
-AGENT_CONFIGS: dict[str, type[AgentConfig]] = {"sac": SacConfig, "ppo": PpoConfig}
+@dataclass(frozen=True, kw_only=True)
+class PaacConfig(OnPolicyConfig):
+    """PAAC, the parallel advantage actor-critic. The defaults are the published settings."""
+
+    name: Literal["paac"] = "paac"
+    num_envs: int = _at_least(1, default=32)
+    num_steps: int = _at_least(1, default=5)
+    gae_lambda: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=1.0)
+    learning_rate_per_env: float = _positive(default=0.0007)
+    max_grad_norm: float = _positive(default=40.0)
+    reward_clip: float | None = _positive(default=1.0)
+    rmsprop_decay: float = _share(default=0.99)
+    rmsprop_epsilon: float = _positive(default=0.1)
+
+
+AgentConfig = SacConfig | PpoConfig | PaacConfig
+AGENT_CONFIGS: dict[str, type[AgentConfig]] = {"sac": SacConfig, "ppo": PpoConfig, "paac": PaacConfig}
 
 
 @dataclass(frozen=True)
@@ -357,6 +372,11 @@ def _build_agent(data: Mapping[str, Any]) -> AgentConfig:
     name = data.get("name", SacConfig.name)
     if name not in AGENT_CONFIGS:
         raise ConfigError(f"agent.name={name!r} is not allowed; give one of {', '.join(AGENT_CONFIGS)}")
+    if name == PaacConfig.name and data.get("learning_rate") is None:
+        per_env = data.get("learning_rate_per_env", PaacConfig.learning_rate_per_env)
+        num_envs = data.get("num_envs", PaacConfig.num_envs)
+        if _fits(per_env, float) and _fits(num_envs, int):  # else it is about to be refused
+            data = {**data, "learning_rate": per_env * num_envs}
     return _build(AGENT_CONFIGS[name], data, "agent")
 
 

@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "random_interactions": 20,
     },
     "ppo": {"learning_rate": 1e-3, "num_envs": 5, "num_steps": 10, "minibatches": 2, "epochs": 3},
+    "paac": {"num_envs": 10, "num_steps": 5},
 }
 """Settings of runs of seconds, by agent."""
 

@@ -81,7 +81,7 @@ def test_rewards_are_scaled_by_the_deviation_of_discounted_returns() -> None:
     np.testing.assert_allclose(norm.deviation(scale.statistics), [np.std(seen)], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["ppo"])
+@pytest.mark.parametrize("name", ["ppo", "paac"])
 def test_the_policy_is_compared_with_itself_on_the_inputs_on_which_it_acted(
     make_config: MakeConfig, name: str
 ) -> None:
@@ -150,7 +150,7 @@ def test_errors_name_the_key_and_what_is_allowed(
 
 
 def test_an_unknown_agent_lists_the_known_ones(make_config: MakeConfig) -> None:
-    with pytest.raises(ConfigError, match=r"agent.name='dreamer' is not allowed; give one of sac, ppo"):
+    with pytest.raises(ConfigError, match=r"agent.name='dreamer' .* one of sac, ppo, paac"):
         make_config(agent={"name": "dreamer"})
 
 

@@ -89,6 +89,7 @@ def test_truncation_bootstraps(make_config: MakeConfig) -> None:
 
 ON_POLICY: dict[str, dict[str, Any]] = {
     "ppo": {"num_envs": 8, "num_steps": 16, "minibatches": 4, "epochs": 4, "learning_rate": 1e-2},
+    "paac": {"num_envs": 8, "num_steps": 4, "learning_rate": 0.1},
 }
 on_policy_agents = pytest.mark.parametrize("name", list(ON_POLICY))
 

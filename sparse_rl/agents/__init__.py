@@ -1,6 +1,6 @@
 """Agents: one file per algorithm, and the loops that drive them."""
 
-from sparse_rl.agents import ppo, sac
+from sparse_rl.agents import paac, ppo, sac
 from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, RunInputs
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
 from sparse_rl.agents.on_policy import OnPolicyLoop, OnPolicyState
@@ -8,7 +8,7 @@ from sparse_rl.config import ConfigError, RunConfig
 from sparse_rl.envs import Env
 
 OFF_POLICY = {"sac": sac.make}
-ON_POLICY = {"ppo": ppo.make}
+ON_POLICY = {"ppo": ppo.make, "paac": paac.make}
 
 __all__ = [
     "OFF_POLICY",

@@ -15,8 +15,10 @@ Metrics = dict[str, Array]
 ADAM_TRAFFIC = 8
 """Reads and writes of each weight per optimiser step, without the passes through the network: parameter,
 gradient and two moments are each written and read."""
+RMSPROP_TRAFFIC = 6
+"""The same with one moment."""
 TARGET_TRAFFIC = 3
-"""The same of a moving average of the weights: both are read and one is written."""
+"""More for a moving average of the weights: both are read and one is written."""
 
 
 class Streams:
