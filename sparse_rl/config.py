@@ -157,6 +157,7 @@ class PaacConfig(OnPolicyConfig):
     reward_clip: float | None = _positive(default=1.0)
     rmsprop_decay: float = _share(default=0.99)
     rmsprop_epsilon: float = _positive(default=0.1)
+    loss_scale: float = _positive(default=1.0)
 
 
 AgentConfig = SacConfig | PpoConfig | PaacConfig

@@ -144,9 +144,8 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
     parameters, sparse, dense, traffic = {}, 0, 0, 0
     for name, network in networks.items():
         total = parameter_counts({}, network).total
-        shapes = prunable_shapes(network)
-        sizes = {path: math.prod(shape) for path, shape in shapes.items()}
-        uses = {path: applications(shape, loop.env.picture) for path, shape in shapes.items()}
+        sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
+        uses = {path: applications(path, loop.env.picture) for path in sizes}
         kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
         parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
         passes = loop.agent.passes[name]

@@ -38,7 +38,7 @@ def _loss(
     entropy = jnp.mean(now.entropy)
     settings = paac.config
     loss = actor_loss + settings.value_coefficient * critic_loss - settings.entropy_coefficient * entropy
-    return loss, {
+    return settings.loss_scale * loss, {
         "loss/actor": actor_loss,
         "loss/critic": critic_loss,
         "entropy": entropy,
