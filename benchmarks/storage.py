@@ -65,6 +65,7 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
     """A compiled loop of updates, its state, and the run's costs."""
     import jax
 
+    from sparse_rl.agents import OffPolicyLoop
     from sparse_rl.config import run_config
     from sparse_rl.experiment import compiler_options, prepare_pack
 
@@ -83,6 +84,7 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
         }
     )
     loop, (run,) = prepare_pack([config])
+    assert isinstance(loop, OffPolicyLoop)
 
     def fill(i: Any, state: Any) -> Any:
         return loop.interact(state, i, loop.keys(state, i))[0]

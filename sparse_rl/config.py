@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sparse_rl.pruning import Distribution, Pattern, Storage, StorageChoice, choose_storage
 
@@ -39,6 +39,13 @@ def _share(**default: Any) -> Any:
     return _limited("0 <= value < 1", lambda v: 0 <= v < 1, **default)
 
 
+def _check_multiple(key: str, value: int, of: str, unit: int) -> None:
+    if value % unit:
+        below, above = value // unit * unit, (value // unit + 1) * unit
+        near = f"{below} or {above}" if below else f"{above}"
+        raise ConfigError(f"{key}={value} must be a multiple of {of} (= {unit}); the nearest are {near}")
+
+
 @dataclass(frozen=True)
 class SacConfig:
     """SAC. The defaults are SimBa's published settings (SAC on DM Control)."""
@@ -62,9 +69,99 @@ class SacConfig:
     initial_temperature: float = _positive(default=0.01)
     target_entropy_per_action: float = -0.5
 
+    ROUND: ClassVar[str] = "agent.num_envs × env.action_repeat"
+    """What makes a round of interacting and learning, in words: log points fall between rounds."""
+
+    @property
+    def interactions_per_round(self) -> int:
+        return 1
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+        _check_multiple("agent.replay_size", self.replay_size, "agent.num_envs", self.num_envs)
+
     def actor_width(self, width: int) -> int:
         """Hidden size of the actor beside a critic of the given width."""
         return max(1, round(self.actor_width_ratio * width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyConfig:
+    """What on-policy agents have in common: networks, rollouts, advantages, and how a loss is made."""
+
+    network: Literal["simba", "mlp", "minatar"] = "mlp"
+    width: int = _at_least(1, default=64)
+    actor_width_ratio: float = _positive(default=1.0)
+    actor_blocks: int = _at_least(1, default=1)
+    critic_blocks: int = _at_least(1, default=2)
+    num_envs: int = _at_least(1)
+    num_steps: int = _at_least(1)
+    discount: float = _share(default=0.99)
+    gae_lambda: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1)
+    learning_rate: float = _positive()
+    learning_rate_schedule: Literal["constant", "linear"] = "linear"
+    max_grad_norm: float = _positive()
+    entropy_coefficient: float = _at_least(0, default=0.01)
+    value_coefficient: float = _at_least(0, default=0.5)
+    normalise_observations: bool = False
+    normalise_rewards: bool = False
+    reward_clip: float | None = _positive(default=None)
+
+    ROUND: ClassVar[str] = "agent.num_envs × agent.num_steps × env.action_repeat"
+
+    @property
+    def interactions_per_round(self) -> int:
+        return self.num_steps
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+
+    def actor_width(self, width: int) -> int:
+        """Hidden size of the actor beside a critic of the given width."""
+        return max(1, round(self.actor_width_ratio * width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoConfig(OnPolicyConfig):
+    """PPO. The defaults suit classic control."""
+
+    name: Literal["ppo"] = "ppo"
+    num_envs: int = _at_least(1, default=8)
+    num_steps: int = _at_least(1, default=128)
+    gae_lambda: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.95)
+    learning_rate: float = _positive(default=2.5e-4)
+    max_grad_norm: float = _positive(default=0.5)
+    epochs: int = _at_least(1, default=4)
+    minibatches: int = _at_least(1, default=4)
+    clip_ratio: float = _positive(default=0.2)
+    value_clip: float | None = _positive(default=None)
+    normalise_advantages: bool = True
+    target_kl: float | None = _positive(default=None)
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+        samples, words = self.num_envs * self.num_steps, "agent.num_envs × agent.num_steps"
+        _check_multiple(words, samples, "agent.minibatches", self.minibatches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaacConfig(OnPolicyConfig):
+    """PAAC, the parallel advantage actor-critic. The defaults are the published settings."""
+
+    name: Literal["paac"] = "paac"
+    num_envs: int = _at_least(1, default=32)
+    num_steps: int = _at_least(1, default=5)
+    gae_lambda: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=1.0)
+    learning_rate_per_env: float = _positive(default=0.0007)
+    max_grad_norm: float = _positive(default=40.0)
+    reward_clip: float | None = _positive(default=1.0)
+    rmsprop_decay: float = _share(default=0.99)
+    rmsprop_epsilon: float = _positive(default=0.1)
+    loss_scale: float = _positive(default=1.0)
+
+
+AgentConfig = SacConfig | PpoConfig | PaacConfig
+AGENT_CONFIGS: dict[str, type[AgentConfig]] = {"sac": SacConfig, "ppo": PpoConfig, "paac": PaacConfig}
 
 
 @dataclass(frozen=True)
@@ -114,7 +211,7 @@ class DiagnosticsConfig:
 class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
-    agent: SacConfig
+    agent: AgentConfig
     env: EnvConfig
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
@@ -132,14 +229,14 @@ class RunConfig:
         return self.agent.num_envs * self.env.action_repeat
 
     @property
+    def frames_per_round(self) -> int:
+        """Env steps of a round of interacting and learning."""
+        return self.frames_per_interaction * self.agent.interactions_per_round
+
+    @property
     def interactions(self) -> int:
         """Interactions in the whole run."""
         return self.env_steps // self.frames_per_interaction
-
-    @property
-    def random_interactions(self) -> int:
-        """Interactions with random actions and no update; at most a tenth of a short run."""
-        return min(self.agent.random_interactions, self.interactions // 10)
 
     @property
     def actor_sparsity(self) -> float:
@@ -165,6 +262,16 @@ class RunConfig:
         text = json.dumps(self, default=vars, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
+
+
+Settings = TypeVar("Settings")
+
+
+def agent_settings(config: RunConfig, kind: type[Settings]) -> Settings:
+    """The settings of a run's agent, known to be of this kind."""
+    if not isinstance(config.agent, kind):
+        raise TypeError(f"{config.agent.name} has no {kind.__name__}")
+    return config.agent
 
 
 SWEEP_KEYS = (
@@ -245,33 +352,34 @@ def _build(cls: type, data: Mapping[str, Any], where: str) -> Any:
 def schema_keys(cls: type = RunConfig, where: str = "") -> list[str]:
     """Every dotted key of the schema."""
     keys = []
-    for name, hint in get_type_hints(cls).items():
+    for name, (hint, _) in _fields(cls).items():
         keys.append(where + name)
-        if dataclasses.is_dataclass(hint):
-            keys += schema_keys(hint, f"{where}{name}.")  # type: ignore[arg-type]
+        for schema in get_args(hint) or (hint,):
+            if dataclasses.is_dataclass(schema):
+                keys += schema_keys(schema, f"{where}{name}.")  # type: ignore[arg-type]
     return keys
 
 
 def _check_multiples(config: RunConfig) -> None:
-    """Log points must fall on whole interactions, and the run must end on one."""
-    unit = config.frames_per_interaction
-    rules = (
-        ("log_every", config.log_every, "agent.num_envs × env.action_repeat", unit),
-        ("eval_every", config.eval_every, "log_every", config.log_every),
-        ("env_steps", config.env_steps, "log_every", config.log_every),
-    )
-    for key, value, of, step in rules:
-        if value % step:
-            below, above = value // step * step, (value // step + 1) * step
-            near = f"{below} or {above}" if below else f"{above}"
-            raise ConfigError(
-                f"{key}={value} must be a multiple of {of} (= {step}); the nearest are {near}"
-            )
-    if config.agent.replay_size % config.agent.num_envs:
-        raise ConfigError(
-            f"agent.replay_size={config.agent.replay_size} must be a multiple of "
-            f"agent.num_envs (= {config.agent.num_envs})"
-        )
+    """Log points must fall between rounds, and the run must end on one."""
+    _check_multiple("log_every", config.log_every, config.agent.ROUND, config.frames_per_round)
+    _check_multiple("eval_every", config.eval_every, "log_every", config.log_every)
+    _check_multiple("env_steps", config.env_steps, "log_every", config.log_every)
+
+
+def _build_agent(data: Mapping[str, Any]) -> AgentConfig:
+    """The settings of the agent that ``data`` names; SAC's if it names none."""
+    name = data.get("name", SacConfig.name)
+    if name not in AGENT_CONFIGS:
+        raise ConfigError(f"agent.name={name!r} is not allowed; give one of {', '.join(AGENT_CONFIGS)}")
+    if name == PaacConfig.name and data.get("learning_rate") is None:
+        per_env = data.get("learning_rate_per_env", PaacConfig.learning_rate_per_env)
+        num_envs = data.get("num_envs", PaacConfig.num_envs)
+        if _fits(per_env, float) and _fits(num_envs, int):  # else it is about to be refused
+            data = {**data, "learning_rate": per_env * num_envs}
+    agent: AgentConfig = _build(AGENT_CONFIGS[name], data, "agent")
+    agent.check()
+    return agent
 
 
 def _default_eval_every(data: dict[str, Any], wanted: int) -> None:
@@ -298,7 +406,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     for key in ("width", "sparsity", "seed", "mask_seed", "env_steps", "log_every", "eval_every"):
         if data.get(key) in (None, "???"):
             data.pop(key, None)
-    agent = _build(SacConfig, data.get("agent") or {}, "agent")
+    agent = _build_agent(data.get("agent") or {})
     env = _build(EnvConfig, data.get("env") or {}, "env")
     data |= {"agent": agent, "env": env}
     data.setdefault("width", agent.width)

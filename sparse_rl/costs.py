@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_rl.agents import OffPolicyLoop, RunInputs, RunState, make_loop
-from sparse_rl.agents.contract import WEIGHT_TRAFFIC
+from sparse_rl.agents import Loop, RunInputs, make_loop
+from sparse_rl.agents.contract import Workload
 from sparse_rl.config import ConfigError, RunConfig
 from sparse_rl.envs import Env
+from sparse_rl.networks import applications
 from sparse_rl.pruning import (
     BlockError,
     ParameterCounts,
@@ -63,7 +64,7 @@ def _nbytes(tree: Any) -> int:
     return sum(leaf_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def _dense_networks(loop: OffPolicyLoop) -> Mapping[str, Any]:
+def _dense_networks(loop: Loop) -> Mapping[str, Any]:
     """Shapes of the networks' parameters, nothing removed."""
     unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), {"actor": {}, "critic": {}})
     return loop.agent.parameters(jax.eval_shape(loop.init, unpruned).agent)
@@ -122,58 +123,50 @@ def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env) -> Run
     )
 
 
-def total_updates(loop: OffPolicyLoop) -> int:
-    """Updates of the whole run: ⌊learning interactions × updates per interaction⌋."""
-    config = loop.config
-    numerator, denominator = loop.updates_ratio()
-    return (config.interactions - config.random_interactions) * numerator // denominator
-
-
-def _memory_bytes(config: RunConfig, state: int, replay: int) -> int:
+def _memory_bytes(config: RunConfig, state: int, work: Workload) -> int:
     """State and replay (updated in place), gradients of a quarter of the state, and three float32 arrays
-    ``[probe samples + batch, 4 · width]``: the widest activations, and what is made of them."""
-    samples = config.diagnostics.samples(config.width) + config.agent.batch_size
-    return replay + state + state // 4 + 3 * 4 * samples * 4 * config.width
+    ``[probe samples + largest batch, 4 · width]``: the widest activations, and what is made of them."""
+    samples = config.diagnostics.samples(config.width) + work.samples_at_once
+    experience = _nbytes(work.replay) + _nbytes(work.rollout)
+    return experience + state + state // 4 + 3 * 4 * samples * 4 * config.width
 
 
-def _costs(
-    loop: OffPolicyLoop, inputs: RunInputs, state: RunState, networks: Mapping[str, Any]
-) -> Costs:
+def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any]) -> Costs:
     """Count what a run costs. ``networks`` are the dense ones.
 
-    A forward pass reads every surviving weight once (2 FLOPs per weight and sample); the gradient
-    with respect to the weights costs as much, and so does the one with respect to the inputs. The
-    agent's ``passes`` say how many of these an update makes per network.
+    A forward pass reads every surviving weight once (2 FLOPs per weight and sample, in a convolution per
+    position too); the gradient with respect to the weights costs as much, and so does the one with
+    respect to the inputs. The agent's ``passes`` say how many of these an update makes per network.
     """
-    batch_size = loop.config.agent.batch_size
+    work = loop.workload(state)
     storage = loop.config.storage.storage
     stored = loop.agent.parameters(state.agent)
     parameters, sparse, dense, traffic = {}, 0, 0, 0
     for name, network in networks.items():
         total = parameter_counts({}, network).total
         sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
-        budget = inputs.budgets[name]
-        removed = sum(sizes[path] - survivors(kept) for path, kept in budget.items())
-        parameters[name] = ParameterCounts(total, total - removed)
+        uses = {path: applications(path, loop.env.picture) for path in sizes}
+        kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
+        parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
         passes = loop.agent.passes[name]
-        sparse += 2 * (sum(sizes.values()) - removed) * passes * batch_size
-        dense += 2 * sum(sizes.values()) * passes * batch_size
+        sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes * work.batch_size
+        dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes * work.batch_size
         multiplied = _nbytes(stored[name]) if storage == "block" else _nbytes(network)
-        updated = _nbytes(stored[name]) * WEIGHT_TRAFFIC[name in loop.agent.with_target]
+        updated = _nbytes(stored[name]) * loop.agent.traffic[name]
         traffic += multiplied * passes + updated
     return Costs(
         parameters=parameters,
-        updates=total_updates(loop),
+        updates=work.updates,
         flops_per_update=sparse,
         flops_per_update_dense=dense,
         bytes_per_update=traffic,
         state_bytes=_nbytes(state.agent),
-        replay_bytes=_nbytes(state.replay),
-        memory_bytes=_memory_bytes(loop.config, _nbytes(state.agent), _nbytes(state.replay)),
+        replay_bytes=_nbytes(work.replay),
+        memory_bytes=_memory_bytes(loop.config, _nbytes(state.agent), work),
     )
 
 
-def count(configs: Sequence[RunConfig], loop: OffPolicyLoop) -> list[tuple[RunInputs, Costs]]:
+def count(configs: Sequence[RunConfig], loop: Loop) -> list[tuple[RunInputs, Costs]]:
     """Inputs and costs of a pack's runs. Shapes are the pack's: they are traced once, not per run."""
     networks = _dense_networks(loop)
     inputs = [_run_inputs(config, networks, loop.env) for config in configs]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sparse_rl import envs
-from sparse_rl.agents import OffPolicyLoop, RunInputs, make_loop
+from sparse_rl.agents import Loop, RunInputs, make_loop
 from sparse_rl.config import RunConfig
 from sparse_rl.costs import count
 from sparse_rl.results import Status
@@ -26,7 +26,7 @@ width 256); below it, one run per core is up to twice as fast."""
 class PreparedPack(NamedTuple):
     """Runs that share a compiled program, and the loop that it is compiled from."""
 
-    loop: OffPolicyLoop
+    loop: Loop
     runs: list[Run]
 
 
@@ -58,7 +58,7 @@ def prepare_pack(configs: Sequence[RunConfig]) -> PreparedPack:
     return PreparedPack(loop, [Run(config, inputs, costs) for config, (inputs, costs) in counted])
 
 
-def compile_programs(loop: OffPolicyLoop, inputs: Sequence[RunInputs], layout: Layout) -> Programs:
+def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) -> Programs:
     """Compile a pack's three programs, side by side.
 
     With ``map`` the programs hold one run, so they serve packs of any size; with ``vmap`` all.

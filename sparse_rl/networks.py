@@ -15,11 +15,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-Kind = Literal["simba", "mlp"]
+Kind = Literal["simba", "mlp", "minatar"]
+Picture = tuple[int, int, int]
+"""Height, width and channels of an observation that is laid out as a vector."""
 
 ROWS_AT_ONCE = 64
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 MLP_LAYERS = 2
+CONV_SIZE = 3
 ACTIVATION = "_activation"
 """Suffix of a sown activation: a name that flax does not already use for the dense layer."""
 
@@ -100,25 +103,106 @@ class MlpTrunk(nn.Module):
         return x
 
 
-def _trunk(kind: Kind, width: int, blocks: int, feature_major: bool) -> nn.Module:
+def conv_channels(width: int) -> int:
+    """Channels of the convolution beside a dense layer of this width: 16 beside 128, as published."""
+    return max(1, width // 8)
+
+
+def conv_positions(picture: Picture) -> int:
+    """Places of the picture at which the convolution's kernel is applied."""
+    return (picture[0] - CONV_SIZE + 1) * (picture[1] - CONV_SIZE + 1)
+
+
+def applications(path: str, picture: Picture | None) -> int:
+    """How often the kernel at this path is applied to one sample: a convolution's once per position."""
+    return conv_positions(picture) if picture and "/conv/" in path else 1
+
+
+def patches(x: Array) -> Array:
+    """Every 3×3 patch of float32 ``[n, height, width, channels]``: ``[n, positions, 9 · channels]``."""
+    rows, columns = (size - CONV_SIZE + 1 for size in x.shape[1:3])
+    corners = [(i, j) for i in range(CONV_SIZE) for j in range(CONV_SIZE)]
+    shifted = [x[:, i : i + rows, j : j + columns] for i, j in corners]
+    return jnp.concatenate(shifted, axis=-1).reshape(x.shape[0], rows * columns, -1)
+
+
+class MinAtarTrunk(nn.Module):
+    """MinAtar's network (Young and Tian 2019, arXiv 1903.03176, app. B): one convolution of 3×3, W/8
+    channels, one dense layer of width W; ReLU, orthogonal(√2). Maps float32 ``[n, d]`` to ``[n, W]``.
+
+    The convolution is a dense layer on patches: the same function, ten times as fast inside XLA's loops
+    on a CPU, and a matrix, so that it can be stored in any way.
+    """
+
+    width: int
+    picture: Picture
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
+        x = patches(x.reshape(-1, *self.picture))
+        x = nn.relu(nn.Dense(conv_channels(self.width), kernel_init=init, name="conv")(x))
+        # A unit of a convolution is a channel: each position is a sample of it.
+        self.sow("activations", "conv" + ACTIVATION, x.reshape(-1, x.shape[-1]))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(self.width, kernel_init=init, name="dense")(x))
+        self.sow("activations", "dense" + ACTIVATION, x)
+        self.sow("features", "trunk", x)
+        return x
+
+
+def _trunk(
+    kind: Kind, width: int, blocks: int, feature_major: bool, picture: Picture | None = None
+) -> nn.Module:
     if kind == "simba":
         return SimbaTrunk(width, blocks, feature_major, name="trunk")
-    return MlpTrunk(width, feature_major, name="trunk")
+    if kind == "mlp":
+        return MlpTrunk(width, feature_major, name="trunk")
+    if picture is None:
+        raise ValueError("network=minatar reads pictures; this environment shows none")
+    return MinAtarTrunk(width, picture, name="trunk")
 
 
 class Critic(nn.Module):
-    """Q(s, a): float32 ``[n, o]``, ``[n, a]`` → ``[n]``."""
+    """Q(s, a), or V(s) without an action: float32 ``[n, o]`` and maybe ``[n, a]`` → ``[n]``."""
 
     kind: Kind
     width: int
     blocks: int
     feature_major: bool = False
+    picture: Picture | None = None
 
     @nn.compact
-    def __call__(self, observation: Array, action: Array) -> Array:
-        x = jnp.concatenate([observation, action], axis=-1)
-        x = _trunk(self.kind, self.width, self.blocks, self.feature_major)(x)
+    def __call__(self, *inputs: Array) -> Array:
+        x = jnp.concatenate(inputs, axis=-1)
+        x = _trunk(self.kind, self.width, self.blocks, self.feature_major, self.picture)(x)
         return nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="value")(x)[..., 0]
+
+
+class Policy(nn.Module):
+    """Logits of discrete actions, or mean and log standard deviation of a Gaussian.
+
+    Maps float32 ``[n, o]`` to ``[n, a]``, for a Gaussian to that and ``[a]``: its deviation does not
+    depend on the observation. The head starts small, orthogonal(0.01), so that the first policy hardly
+    prefers an action (Andrychowicz et al. 2021, arXiv 2006.05990, §3.2).
+    """
+
+    kind: Kind
+    width: int
+    blocks: int
+    action_size: int
+    gaussian: bool
+    feature_major: bool = False
+    picture: Picture | None = None
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array | tuple[Array, Array]:
+        trunk = _trunk(self.kind, self.width, self.blocks, self.feature_major, self.picture)
+        init = nn.initializers.orthogonal(0.01)
+        if not self.gaussian:
+            return nn.Dense(self.action_size, kernel_init=init, name="logits")(trunk(observation))
+        mean = nn.Dense(self.action_size, kernel_init=init, name="mean")(trunk(observation))
+        return mean, self.param("log_std", nn.initializers.zeros, (self.action_size,))
 
 
 class GaussianActor(nn.Module):
@@ -142,11 +226,23 @@ class GaussianActor(nn.Module):
         return mean, LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (1.0 + jnp.tanh(raw))
 
 
-def trunk_parameters(kind: Kind, width: int, blocks: int, inputs: int) -> int:
-    """Parameters of a trunk that reads ``inputs`` numbers: 8BW² + W(d + 7B + 3), or W² + W(d + 2)."""
+def trunk_parameters(
+    kind: Kind, width: int, blocks: int, inputs: int, picture: Picture | None = None
+) -> int:
+    """Parameters of a trunk that reads ``inputs`` numbers.
+
+    SimBa: 8BW² + W(d + 7B + 3); MLP: W² + W(d + 2); MinAtar, C channels in, F = W/8 out, P positions:
+    F(9C + 1) + W(PF + 1).
+    """
     if kind == "simba":
         return 8 * blocks * width**2 + width * (inputs + 7 * blocks + 3)
-    return (MLP_LAYERS - 1) * width**2 + width * (inputs + MLP_LAYERS)
+    if kind == "mlp":
+        return (MLP_LAYERS - 1) * width**2 + width * (inputs + MLP_LAYERS)
+    if picture is None:
+        raise ValueError("network=minatar reads pictures")
+    channels = conv_channels(width)
+    conv = channels * (CONV_SIZE**2 * picture[2] + 1)
+    return conv + width * (conv_positions(picture) * channels + 1)
 
 
 def critic_parameters(kind: Kind, width: int, blocks: int, observation: int, action: int) -> int:
@@ -157,3 +253,24 @@ def critic_parameters(kind: Kind, width: int, blocks: int, observation: int, act
 def actor_parameters(kind: Kind, width: int, blocks: int, observation: int, action: int) -> int:
     """Parameters of a :class:`GaussianActor`; SimBa: 8BW² + W(o + 7B + 3 + 2a) + 2a."""
     return trunk_parameters(kind, width, blocks, observation) + 2 * action * (width + 1)
+
+
+def value_parameters(
+    kind: Kind, width: int, blocks: int, observation: int, picture: Picture | None = None
+) -> int:
+    """Parameters of a :class:`Critic` that reads no action."""
+    return trunk_parameters(kind, width, blocks, observation, picture) + width + 1
+
+
+def policy_parameters(
+    kind: Kind,
+    width: int,
+    blocks: int,
+    observation: int,
+    action: int,
+    gaussian: bool,
+    picture: Picture | None = None,
+) -> int:
+    """Parameters of a :class:`Policy`: its trunk's, a(W + 1), and a more for a Gaussian."""
+    trunk = trunk_parameters(kind, width, blocks, observation, picture)
+    return trunk + action * (width + 1 + gaussian)

@@ -66,6 +66,7 @@ def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
         "distribution": config.pruning.distribution,
         "storage": config.storage.storage,
         "learning_rate": config.agent.learning_rate,
+        "num_envs": config.agent.num_envs,
         "seed": config.seed,
         "mask_seed": config.mask_seed,
         "parameters_total": costs.parameters_total,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparse_rl import checkpoints, results
-from sparse_rl.agents import OffPolicyLoop, RunInputs
+from sparse_rl.agents import Loop, RunInputs
 from sparse_rl.checkpoints import CheckpointError
 from sparse_rl.config import RunConfig
 from sparse_rl.costs import Costs
@@ -108,7 +108,7 @@ def _rows_until(run_dir: Path, config: RunConfig, env_steps: int) -> list[dict[s
 
 
 def find_start(
-    loop: OffPolicyLoop, runs: Sequence[Run], study_dir: Path, say: Callable[[str, str], None]
+    loop: Loop, runs: Sequence[Run], study_dir: Path, say: Callable[[str, str], None]
 ) -> Start:
     """The newest point from which all of the runs can go on.
 
@@ -144,7 +144,7 @@ def divergence(row: Mapping[str, float]) -> str | None:
 class Lockstep:
     """Runs that take their chunks together: a single one (``map``) or a whole pack (``vmap``)."""
 
-    loop: OffPolicyLoop
+    loop: Loop
     programs: Programs
     runs: Sequence[Run]
     study_dir: Path

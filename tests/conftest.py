@@ -12,9 +12,25 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from sparse_rl.agents import OffPolicyLoop, OnPolicyLoop, RunInputs  # noqa: E402
 from sparse_rl.config import RunConfig, run_config  # noqa: E402
+from sparse_rl.experiment import prepare_pack  # noqa: E402
+
+SMALL: dict[str, dict[str, Any]] = {
+    "sac": {
+        "learning_rate": 1e-3,
+        "batch_size": 32,
+        "updates_per_interaction": 1,
+        "random_interactions": 20,
+    },
+    "ppo": {"learning_rate": 1e-3, "num_envs": 5, "num_steps": 10, "minibatches": 2, "epochs": 3},
+    "paac": {"num_envs": 10, "num_steps": 5},
+}
+"""Settings of runs of seconds, by agent."""
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -24,17 +40,38 @@ def static_parts(agent: Any) -> Any:
     return agent.act.__closure__[0].cell_contents
 
 
+def off_policy(config: RunConfig) -> tuple[OffPolicyLoop, RunInputs]:
+    """A run's loop and inputs."""
+    loop, (run,) = prepare_pack([config])
+    assert isinstance(loop, OffPolicyLoop)
+    return loop, run.inputs
+
+
+def on_policy(config: RunConfig) -> tuple[OnPolicyLoop, RunInputs]:
+    """A run's loop and inputs."""
+    loop, (run,) = prepare_pack([config])
+    assert isinstance(loop, OnPolicyLoop)
+    return loop, run.inputs
+
+
+def places(masks: Any, tree: Any) -> np.ndarray:
+    """All values of ``tree`` at pruned places."""
+    out = [
+        np.asarray(leaf)[~np.asarray(mask)]
+        for mask, leaf in zip(
+            jax.tree.leaves(masks, is_leaf=lambda m: m is None), jax.tree.leaves(tree), strict=True
+        )
+        if mask is not None
+    ]
+    return np.concatenate(out)
+
+
 @pytest.fixture
 def make_config() -> MakeConfig:
     """A run of seconds: ``make_config(width=…, agent={…}, env={…}, …)`` over small defaults."""
 
     def make(**changes: Any) -> RunConfig:
-        agent = {
-            "learning_rate": 1e-3,
-            "batch_size": 32,
-            "updates_per_interaction": 1,
-            "random_interactions": 20,
-        }
+        agent = SMALL.get(changes.get("agent", {}).get("name", "sac"), {})
         env = {"source": "gymnax", "task": "Pendulum-v1", "eval_episodes": 3}
         data = {
             "agent": agent | changes.pop("agent", {}),

@@ -25,6 +25,8 @@ from sparse_rl.experiment import prepare_pack, train_pack
 from sparse_rl.training import Layout, Policy, Progress
 
 EVERY = Policy(every=100)
+SAC = {"replay_size": 300, "num_envs": 2, "actor_width_ratio": 1.0}
+PPO = {"name": "ppo", "normalise_observations": True, "normalise_rewards": True, "target_kl": 0.01}
 
 
 def outcome(study: Path, config: RunConfig) -> tuple[bytes, bytes]:
@@ -49,14 +51,25 @@ def train(
 
 
 @pytest.mark.parametrize(
-    ("layout", "pattern", "storage"),
-    [("map", "unstructured", "masked"), ("map", "block", "block"), ("vmap", "unstructured", "compact")],
+    ("agent", "layout", "pattern", "storage"),
+    [
+        (SAC, "map", "unstructured", "masked"),
+        (SAC, "map", "block", "block"),
+        (SAC, "vmap", "unstructured", "compact"),
+        (PPO, "map", "unstructured", "compact"),
+        (PPO, "vmap", "block", "block"),
+        ({"name": "paac"}, "map", "unstructured", "masked"),
+    ],
 )
 def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(
-    make_config: MakeConfig, tmp_path: Path, layout: Layout, pattern: str, storage: str
+    make_config: MakeConfig,
+    tmp_path: Path,
+    agent: dict[str, Any],
+    layout: Layout,
+    pattern: str,
+    storage: str,
 ) -> None:
     """Two interruptions; the replay wraps around, episodes end between checkpoints."""
-    agent = {"replay_size": 300, "num_envs": 2, "actor_width_ratio": 1.0}
     pruning = {"pattern": pattern, "storage": storage}
     pack = [
         make_config(seed=s, sparsity=0.5, env_steps=600, agent=agent, pruning=pruning) for s in (0, 1)

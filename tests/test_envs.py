@@ -80,6 +80,56 @@ def test_a_whole_pendulum_episode_is_truncated_at_200_frames() -> None:
     np.testing.assert_array_equal(ends, [199, 399])
 
 
+@pytest.mark.parametrize(
+    ("task", "size", "actions", "length", "picture"),
+    [
+        ("CartPole-v1", 4, 2, 500, None),
+        ("Acrobot-v1", 6, 3, 500, None),
+        ("Breakout-MinAtar", 400, 3, 1000, (10, 10, 4)),
+        ("SpaceInvaders-MinAtar", 600, 4, 1000, (10, 10, 6)),
+        ("Asterix-MinAtar", 400, 5, 1000, (10, 10, 4)),
+        ("Freeway-MinAtar", 700, 3, 2500, (10, 10, 7)),
+    ],
+)
+def test_discrete_tasks_of_gymnax_step_in_batches(
+    task: str, size: int, actions: int, length: int, picture: tuple[int, int, int] | None
+) -> None:
+    env = envs.make("gymnax", task)
+    assert env.discrete
+    assert (env.observation_size, env.action_size, env.episode_length) == (size, actions, length)
+    assert env.picture == picture
+
+    def run(state: vector.VectorState, key: jax.Array) -> tuple[vector.VectorState, jax.Array]:
+        action = jax.random.randint(key, (4,), 0, actions)
+        state, seen = vector.step(env, key, state, action, 1)
+        return state, seen.next_observation
+
+    start = vector.reset(env, KEY, 4)
+    assert start.observation.shape == (4, size)
+    end, seen = jax.jit(lambda s: jax.lax.scan(run, s, jax.random.split(KEY, 20)))(start)
+    assert seen.dtype == jnp.float32
+    assert np.isfinite(seen).all()
+    assert (end.elapsed <= 20).all()
+
+
+def test_pictures_are_laid_out_row_by_row() -> None:
+    env = envs.make("gymnax", "Breakout-MinAtar")
+    source, params = gymnax.make("Breakout-MinAtar")
+    theirs, _ = source.reset_env(KEY, params)
+    _, observation = env.reset(KEY)
+    assert env.picture is not None
+    np.testing.assert_array_equal(observation.reshape(env.picture), theirs)
+
+
+def test_a_time_limit_is_no_termination_in_minatar() -> None:
+    """Freeway never terminates: 2500 frames, then a truncation."""
+    env = envs.make("gymnax", "Freeway-MinAtar")
+    state = vector.reset(env, KEY, 1)._replace(elapsed=jnp.array([2499]))
+    _, seen = vector.step(env, KEY, state, jnp.zeros(1, jnp.int32), 1)
+    assert seen.truncated.all()
+    assert not seen.terminated.any()
+
+
 def test_playground_runs_cartpole_swing_up() -> None:
     pytest.importorskip("mujoco_playground", reason="extra mjx is not installed")
     env = envs.make("playground", "CartpoleSwingup")

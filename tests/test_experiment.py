@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MakeConfig
+from conftest import MakeConfig, off_policy
 
 from sparse_rl import experiment, results
 from sparse_rl.config import RunConfig
@@ -46,11 +46,19 @@ def count_compilations() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
+every_agent = pytest.mark.parametrize("name", ["sac", "ppo", "paac"])
+
+
+@every_agent
 def test_a_pack_compiles_three_programs_whatever_its_size(
-    make_config: MakeConfig, tmp_path: Path
+    make_config: MakeConfig, tmp_path: Path, name: str
 ) -> None:
+    def config(seed: int, sparsity: float, learning_rate: float) -> RunConfig:
+        agent = {"name": name, "learning_rate": learning_rate}
+        return make_config(seed=seed, mask_seed=10 + seed, sparsity=sparsity, agent=agent, width=12)
+
     pack = [
-        make_config(seed=seed, mask_seed=10 + seed, sparsity=s, agent={"learning_rate": lr}, width=12)
+        config(seed, s, lr)
         for seed, s, lr in ((0, 0.5, 1e-3), (1, 0.9, 1e-3), (2, 0.8, 3e-4), (3, 0.25, 1e-4))
     ]
     with count_compilations() as compiled:
@@ -89,10 +97,12 @@ def test_grid_becomes_packs_by_program(make_config: MakeConfig) -> None:
     )
 
 
+@every_agent
 def test_a_runs_numbers_are_the_same_alone_and_in_a_pack(
-    make_config: MakeConfig, tmp_path: Path
+    make_config: MakeConfig, tmp_path: Path, name: str
 ) -> None:
-    pack = [make_config(seed=seed, sparsity=s) for seed in (0, 1) for s in (0.5, 0.9)]
+    agent = {"name": name}
+    pack = [make_config(seed=seed, sparsity=s, agent=agent) for seed in (0, 1) for s in (0.5, 0.9)]
     train_pack(prepare_pack(pack), tmp_path / "together")
     train_pack(prepare_pack([pack[2]]), tmp_path / "alone")
     together, alone = rows(tmp_path / "together", pack[2]), rows(tmp_path / "alone", pack[2])
@@ -101,11 +111,15 @@ def test_a_runs_numbers_are_the_same_alone_and_in_a_pack(
     assert all(not other["param_norm/critic"].equals(alone["param_norm/critic"]) for other in others)
 
 
+@every_agent
 def test_batched_as_on_an_accelerator_gives_the_same_numbers(
-    make_config: MakeConfig, tmp_path: Path
+    make_config: MakeConfig, tmp_path: Path, name: str
 ) -> None:
     """vmap's products round differently, and training amplifies that: compare the first rows."""
-    pack = [make_config(seed=seed, sparsity=s, env_steps=100) for seed, s in ((0, 0.5), (1, 0.9))]
+    pack = [
+        make_config(seed=seed, sparsity=s, env_steps=100, agent={"name": name})
+        for seed, s in ((0, 0.5), (1, 0.9))
+    ]
     train_pack(prepare_pack(pack), tmp_path / "map", layout="map")
     statuses = train_pack(prepare_pack(pack), tmp_path / "vmap", layout="vmap")
     assert set(statuses.values()) == {"done"}
@@ -129,6 +143,31 @@ def test_rows_carry_the_promised_columns(make_config: MakeConfig, tmp_path: Path
         assert sum(str(c).startswith(f"dormant_ratio/{network}/") for c in frame) == layers
     assert (frame["episode_length_mean"] == 200).all()
     assert (frame["return_mean"] < 0).all()
+
+
+@pytest.mark.parametrize("name", ["ppo", "paac"])
+def test_rows_of_on_policy_agents_carry_the_promised_columns(
+    make_config: MakeConfig, tmp_path: Path, name: str
+) -> None:
+    config = make_config(sparsity=0.5, agent={"name": name})
+    train_pack(prepare_pack([config]), tmp_path)
+    frame = results.read_metrics(tmp_path / config.run_id)
+    record = results.read_run(tmp_path / config.run_id)
+    assert record is not None
+    assert (record["agent"], record["num_envs"]) == (name, config.agent.num_envs)
+    assert record["learning_rate"] == pytest.approx({"ppo": 1e-3, "paac": 0.007}[name])
+    updates = {"ppo": 2 * 6, "paac": 2}[name]
+    assert list(frame["updates"]) == [updates, 2 * updates]
+    assert prepare_pack([config]).runs[0].costs.updates == 2 * updates
+    for network in ("actor", "critic"):
+        for metric in ("dormant_ratio", "disconnected_ratio"):
+            assert frame[f"{metric}/{network}"].between(0, 1).all()
+        for metric in ("grad_norm", "param_norm", "feature_norm", "srank", "loss"):
+            assert np.isfinite(frame[f"{metric}/{network}"]).all()
+    columns = ["entropy", "value_mean", "explained_variance"]
+    columns += ["approx_kl", "clip_fraction"] if name == "ppo" else []
+    assert np.isfinite(frame[columns]).all(axis=None)
+    assert (frame["explained_variance"] <= 1).all()
 
 
 def test_the_record_tells_what_the_run_was(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -162,9 +201,8 @@ def test_one_host_transfer_per_log_point(
 
 def test_no_two_draws_of_an_interaction_share_a_key(make_config: MakeConfig) -> None:
     """Keys and the children that their users make of them, for two interactions in a row."""
-    config = make_config()
-    loop, (run,) = prepare_pack([config])
-    state = jax.jit(loop.init)(run.inputs)
+    loop, inputs = off_policy(make_config())
+    state = jax.jit(loop.init)(inputs)
     found = []
     for interaction in (0, 1):
         keys = loop.keys(state, interaction)
@@ -305,8 +343,8 @@ def test_flops_by_hand(make_config: MakeConfig) -> None:
 def test_compiled_flops_agree_with_the_cost_model(make_config: MakeConfig) -> None:
     """XLA's own count of the update's products, dense: within 15 % at a width where they dominate."""
     config = make_config(width=128, agent={"batch_size": 256})
-    loop, (run,) = prepare_pack([config])
-    cost, state = run.costs, jax.eval_shape(loop.init, run.inputs)
+    loop, inputs = off_policy(config)
+    cost, state = prepare_pack([config]).runs[0].costs, jax.eval_shape(loop.init, inputs)
     key = jax.eval_shape(lambda: jax.random.key(0))
     compiled = jax.jit(loop._update).lower(state, key).compile()
     analysis = compiled.cost_analysis()

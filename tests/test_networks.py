@@ -9,8 +9,13 @@ from sparse_rl.networks import (
     Critic,
     GaussianActor,
     Kind,
+    Policy,
     actor_parameters,
+    conv_channels,
     critic_parameters,
+    patches,
+    policy_parameters,
+    value_parameters,
 )
 from sparse_rl.pruning import parameter_counts
 
@@ -85,3 +90,49 @@ def test_log_std_stays_in_its_range() -> None:
     params["log_std"]["bias"] = jnp.array([1e3, -1e3])
     _, log_std = actor.apply({"params": params}, jnp.zeros((1, 3)))
     np.testing.assert_allclose(log_std, [[2.0, -10.0]])
+
+
+@pytest.mark.parametrize("gaussian", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "picture"),
+    [("simba", None), ("mlp", None), ("minatar", (10, 10, 4)), ("minatar", (6, 5, 2))],
+)
+@pytest.mark.parametrize("width", [4, 40])
+def test_closed_forms_of_policies_and_values(
+    kind: Kind, picture: tuple[int, int, int] | None, width: int, gaussian: bool
+) -> None:
+    size = 7 if picture is None else int(np.prod(picture))
+    observation = jnp.zeros((1, size))
+    policy = Policy(kind, width, 2, 3, gaussian, picture=picture).init(KEY, observation)["params"]
+    value = Critic(kind, width, 2, picture=picture).init(KEY, observation)["params"]
+    assert parameter_counts({}, policy).total == policy_parameters(
+        kind, width, 2, size, 3, gaussian, picture
+    )
+    assert parameter_counts({}, value).total == value_parameters(kind, width, 2, size, picture)
+
+
+def test_minatars_network_is_the_published_one_at_width_128() -> None:
+    """Young and Tian 2019: 16 channels of 3×3, then 128 units; four channels are read."""
+    assert conv_channels(128) == 16
+    trunk = value_parameters("minatar", 128, 1, 400, (10, 10, 4)) - 129
+    assert trunk == 576 + 16 + 64 * 16 * 128 + 128
+
+
+def test_a_policy_starts_without_a_preference_and_can_learn_one() -> None:
+    """The head is orthogonal(0.01), not a constant: rows differ, and logits are near 0."""
+    network = Policy("mlp", 32, 1, 3, False)
+    x = jax.random.normal(KEY, (50, 4))
+    params = network.init(KEY, x)["params"]
+    logits = network.apply({"params": params}, x)
+    assert np.abs(logits).max() < 0.1
+    kernel = np.asarray(params["logits"]["kernel"])
+    np.testing.assert_allclose(kernel.T @ kernel, 1e-4 * np.eye(3), atol=1e-8)
+
+
+def test_a_dense_layer_on_patches_is_the_convolution() -> None:
+    x = jax.random.normal(KEY, (5, 10, 9, 4))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 4, 6))
+    layout = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
+    found = patches(x) @ kernel.reshape(-1, 6)
+    np.testing.assert_allclose(found.reshape(5, 8, 7, 6), expected, rtol=1e-4, atol=1e-4)

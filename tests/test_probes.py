@@ -1,4 +1,4 @@
-"""Probe environments: what SAC learns is known exactly."""
+"""Probe environments: what an agent learns is known exactly."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig, static_parts
+from conftest import MakeConfig, off_policy, on_policy, static_parts
 
-from sparse_rl.agents import OffPolicyLoop, RunState
+from sparse_rl.agents import OffPolicyLoop, OnPolicyLoop, OnPolicyState, RunState
+from sparse_rl.agents.contract import View
 from sparse_rl.agents.normaliser import normalise
-from sparse_rl.experiment import compile_programs, prepare_pack
+from sparse_rl.experiment import compile_programs
 
 GAMMA = 0.9
 
@@ -38,9 +39,9 @@ def learn(make_config: MakeConfig, probe: str, **changes: Any) -> tuple[OffPolic
         eval_every=1500,
         **changes,
     )
-    loop, (run,) = prepare_pack([config])
-    programs = compile_programs(loop, [run.inputs], "map")
-    state, _ = programs.chunk(np.int32(0), programs.init(run.inputs))
+    loop, inputs = off_policy(config)
+    programs = compile_programs(loop, [inputs], "map")
+    state, _ = programs.chunk(np.int32(0), programs.init(inputs))
     return loop, state, programs.evaluate(np.int32(1500), state)
 
 
@@ -84,3 +85,102 @@ def test_truncation_bootstraps(make_config: MakeConfig) -> None:
     loop, state, score = learn(make_config, "truncation")
     assert value(loop, state, 0.0, 0.0) == pytest.approx(10.0, abs=1.5)
     assert jax.tree.map(float, score)["episode_length_mean"] == 5.0
+
+
+ON_POLICY: dict[str, dict[str, Any]] = {
+    "ppo": {"num_envs": 8, "num_steps": 16, "minibatches": 4, "epochs": 4, "learning_rate": 1e-2},
+    "paac": {"num_envs": 8, "num_steps": 4, "learning_rate": 0.1},
+}
+on_policy_agents = pytest.mark.parametrize("name", list(ON_POLICY))
+
+
+def learn_on_policy(
+    make_config: MakeConfig, name: str, probe: str, **changes: Any
+) -> tuple[OnPolicyLoop, OnPolicyState, Any, Any]:
+    """Train on a probe without an entropy bonus, so that values are returns."""
+    agent = {"name": name, "discount": GAMMA, "entropy_coefficient": 0.0, **ON_POLICY[name]}
+    steps = 128 * 150
+    config = make_config(
+        env={"source": "probe", "task": probe, "eval_episodes": 20},
+        agent=agent | changes.pop("agent", {}),
+        width=32,
+        env_steps=steps,
+        log_every=steps,
+        eval_every=steps,
+        **changes,
+    )
+    loop, inputs = on_policy(config)
+    programs = compile_programs(loop, [inputs], "map")
+    state, row = programs.chunk(np.int32(0), programs.init(inputs))
+    return loop, state, row, programs.evaluate(np.int32(steps), state)
+
+
+def state_value(loop: OnPolicyLoop, state: OnPolicyState, observation: float) -> float:
+    return float(loop.agent.value(state.agent)(View(jnp.array([[observation]])))[0])
+
+
+@on_policy_agents
+def test_on_policy_constant_reward_is_the_value(make_config: MakeConfig, name: str) -> None:
+    loop, state, _, _ = learn_on_policy(make_config, name, "constant")
+    assert state_value(loop, state, 0.0) == pytest.approx(1.0, abs=0.1)
+
+
+@on_policy_agents
+def test_on_policy_value_follows_the_observation(make_config: MakeConfig, name: str) -> None:
+    loop, state, row, _ = learn_on_policy(make_config, name, "observation")
+    assert state_value(loop, state, 1.0) == pytest.approx(1.0, abs=0.15)
+    assert state_value(loop, state, -1.0) == pytest.approx(-1.0, abs=0.15)
+    assert float(row["explained_variance"]) > 0.8
+
+
+@on_policy_agents
+def test_on_policy_reward_is_discounted_once_per_step(make_config: MakeConfig, name: str) -> None:
+    loop, state, _, _ = learn_on_policy(make_config, name, "discount")
+    assert state_value(loop, state, 1.0) == pytest.approx(1.0, abs=0.1)
+    assert state_value(loop, state, 0.0) == pytest.approx(GAMMA, abs=0.1)
+
+
+@on_policy_agents
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+def test_on_policy_the_best_action_is_found(make_config: MakeConfig, name: str, sparsity: float) -> None:
+    _, _, _, score = learn_on_policy(make_config, name, "action", sparsity=sparsity)
+    assert float(score["return_mean"]) > -0.02  # best 0; doing nothing −0.25
+
+
+@on_policy_agents
+def test_on_policy_the_action_follows_the_observation(make_config: MakeConfig, name: str) -> None:
+    _, _, _, score = learn_on_policy(make_config, name, "policy")
+    assert float(score["return_mean"]) > -0.05  # best 0; a constant at best −0.25
+
+
+@on_policy_agents
+def test_on_policy_truncation_bootstraps(make_config: MakeConfig, name: str) -> None:
+    loop, state, _, score = learn_on_policy(make_config, name, "truncation")
+    assert state_value(loop, state, 0.0) == pytest.approx(10.0, abs=1.0)
+    assert float(score["episode_length_mean"]) == 5.0
+
+
+@on_policy_agents
+@pytest.mark.parametrize(("probe", "best"), [("choice", 1.0), ("discrete_policy", 1.0), ("legal", 1.0)])
+def test_on_policy_the_best_choice_is_found(
+    make_config: MakeConfig, name: str, probe: str, best: float
+) -> None:
+    """``legal``: the action that would bring 2 is not allowed, and is never taken."""
+    _, _, row, score = learn_on_policy(make_config, name, probe)
+    assert float(score["return_mean"]) == best
+    assert float(row["train_return_mean"]) <= best
+
+
+@on_policy_agents
+def test_on_policy_evaluation_reports_the_environments_own_rewards(
+    make_config: MakeConfig, name: str
+) -> None:
+    agent = {"normalise_rewards": True, "reward_clip": 0.01, "normalise_observations": True}
+    loop, state, row, score = learn_on_policy(make_config, name, "truncation", agent=agent)
+    assert float(score["return_mean"]) == float(row["train_return_mean"]) == 5.0
+    # rewards that were cut to 0.01 are worth 0.1 for ever
+    seen = loop._see(state, View(jnp.zeros((1, 1))))
+    assert float(loop.agent.value(state.agent)(seen)[0]) == pytest.approx(0.1, abs=0.05)
+    before = jax.tree.map(np.asarray, (state.normaliser, state.reward_scale))
+    loop.evaluate(jnp.int32(0), state)
+    jax.tree.map(np.testing.assert_array_equal, before, (state.normaliser, state.reward_scale))

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig, static_parts
+from conftest import MakeConfig, off_policy, places, static_parts
 
 from sparse_rl.agents.replay import Transition
 from sparse_rl.agents.sac import gamma_heuristic, sample_action, td_target
 from sparse_rl.config import RunConfig
 from sparse_rl.diagnostics import global_norm
-from sparse_rl.experiment import prepare_pack
 from sparse_rl.pruning import store, support_masks, surviving_counts
 from sparse_rl.pruning.storage import Masked
 from sparse_rl.pruning.tree import path_name
@@ -22,8 +21,8 @@ KEY = jax.random.key(0)
 
 def start(config: RunConfig) -> tuple[Any, Any]:
     """The agent's functions and its state before the first update."""
-    loop, (run,) = prepare_pack([config])
-    return loop.agent, jax.jit(loop.agent.init)(KEY, run.inputs)
+    loop, inputs = off_policy(config)
+    return loop.agent, jax.jit(loop.agent.init)(KEY, inputs)
 
 
 def batch_of(n: int, seed: int = 1) -> Transition:
@@ -42,6 +41,13 @@ def batch_of(n: int, seed: int = 1) -> Transition:
 )
 def test_gamma_heuristic(interactions: int, gamma: float) -> None:
     assert gamma_heuristic(interactions) == pytest.approx(gamma)
+
+
+def test_random_interactions_are_at_most_a_tenth_of_a_run(make_config: MakeConfig) -> None:
+    for env_steps, expected in ((200, 20), (5000, 500), (100_000, 5000)):
+        config = make_config(env_steps=env_steps, agent={"random_interactions": 5000})
+        loop, _ = off_policy(config)
+        assert f"the first {expected:,} interactions random" in loop.describe()
 
 
 def test_log_density_of_the_squashed_gaussian() -> None:
@@ -99,18 +105,6 @@ def test_first_update_by_hand(make_config: MakeConfig) -> None:
     # the target moves by τ towards the new critic
     expected = jax.tree.map(lambda c, t: 0.995 * t + 0.005 * c, after.critic, before.target)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.target, expected)
-
-
-def places(masks: Any, tree: Any) -> np.ndarray:
-    """All values of ``tree`` at pruned places."""
-    out = [
-        np.asarray(leaf)[~np.asarray(mask)]
-        for mask, leaf in zip(
-            jax.tree.leaves(masks, is_leaf=lambda m: m is None), jax.tree.leaves(tree), strict=True
-        )
-        if mask is not None
-    ]
-    return np.concatenate(out)
 
 
 def stored_copies(state: Any, network: str) -> dict[str, Any]:
@@ -186,8 +180,8 @@ def test_critic_is_pruned_whether_or_not_the_actor_is(make_config: MakeConfig) -
 def test_mask_seed_and_seed_are_told_apart(make_config: MakeConfig) -> None:
     def drawn(key_seed: int, mask_seed: int) -> tuple[Any, Any]:
         config = make_config(sparsity=0.5, mask_seed=mask_seed)
-        loop, (run,) = prepare_pack([config])
-        state = jax.jit(loop.agent.init)(jax.random.key(key_seed), run.inputs)
+        loop, inputs = off_policy(config)
+        state = jax.jit(loop.agent.init)(jax.random.key(key_seed), inputs)
         return support_masks(state.supports), state.actor["mean"]["kernel"]
 
     (masks, weights), (same_masks, other_weights) = drawn(0, 5), drawn(1, 5)

@@ -91,6 +91,18 @@ def test_plan_prints_costs_and_trains_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_path: Path) -> None:
+    for agents, tasks in (
+        ("ppo,paac", "cartpole,acrobot"),
+        ("ppo_minatar,paac_minatar", "breakout,space_invaders,asterix,freeway"),
+    ):
+        environments = ",".join(f"gymnax/{task}" for task in tasks.split(","))
+        arguments = ("study=single", f"agent={agents}", f"env={environments}", "plan=true")
+        plan = command("sweep", *arguments, cwd=tmp_path)
+        assert plan.returncode == 0, plan.stderr
+        assert "rollouts of 32 × 5 interactions, 1 updates on 160 samples after each" in plan.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -103,6 +115,8 @@ def test_plan_prints_costs_and_trains_nothing(tmp_path: Path) -> None:
         (("logging=tensorbord",), "choose one of none, wandb"),
         (("name=a,b",), "name holds for the whole sweep; give one of a, b"),
         (("env.task=Pong",), "Pendulum-v1"),
+        (("env=gymnax/cartpole",), "agent=sac needs continuous actions"),
+        (("agent=ppo", "agent.minibatches=3"), "must be a multiple of agent.minibatches (= 3)"),
     ],
 )
 def test_bad_input_stops_before_anything_starts(

@@ -1,17 +1,30 @@
-"""What an off-policy agent is: a handful of pure functions over one state pytree."""
+"""What an agent is, a handful of pure functions over one state pytree, and what drives it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jax import Array
 
 from sparse_rl.agents.replay import Transition
+from sparse_rl.checkpoints import Arrays
+from sparse_rl.config import RunConfig
+from sparse_rl.envs import Env
 
 Metrics = dict[str, Array]
 
-WEIGHT_TRAFFIC = {False: 8, True: 11}
-"""Reads and writes of each weight per optimiser step, without the passes through the network: AdamW
-reads parameter, gradient and two moments and writes them; a target reads both and writes one."""
+ADAM_TRAFFIC = 8
+"""Reads and writes of each weight per optimiser step, without the passes through the network: parameter,
+gradient and two moments are each written and read."""
+RMSPROP_TRAFFIC = 6
+"""The same with one moment."""
+TARGET_TRAFFIC = 3
+"""More for a moving average of the weights: both are read and one is written."""
+
+
+class Streams:
+    """Names of the run key's children: every random draw of a run comes from one of these."""
+
+    AGENT, ENV, INTERACTION, EVALUATION, PROBE = range(5)
 
 
 class RunInputs(NamedTuple):
@@ -48,5 +61,139 @@ class OffPolicyAgent(NamedTuple):
     passes: Mapping[str, int]
     """network → products with its weights that an update makes: forward passes, gradients with respect
     to weights, and gradients with respect to inputs, one each."""
-    with_target: frozenset[str]
-    """Networks that keep a moving average of themselves."""
+    traffic: Mapping[str, int]
+    """network → reads and writes of each of its weights that an update makes beside the products."""
+
+
+class View(NamedTuple):
+    """What n actors see."""
+
+    observation: Array
+    """float32 ``[n, observation_size]``."""
+    critic_observation: Array | None = None
+    """float32 ``[n, …]``: what the critic sees beside or instead of that; ``None``: the same."""
+    legal: Array | None = None
+    """bool ``[n, action_size]``: actions that are allowed; ``None``: all of them."""
+
+    def for_critic(self) -> Array:
+        return self.observation if self.critic_observation is None else self.critic_observation
+
+
+class Experience(NamedTuple):
+    """What n actors did and what came of it: the samples of a rollout, in any order."""
+
+    view: View
+    """As the networks saw it when they acted."""
+    action: Array
+    """float32 ``[n, action_size]`` or int32 ``[n]``."""
+    log_prob: Array
+    """float32 ``[n]``: of the action, when it was drawn."""
+    value: Array
+    """float32 ``[n]``: V(s) before the update."""
+    advantage: Array
+    """float32 ``[n]``."""
+    value_target: Array
+    """float32 ``[n]``: advantage + value."""
+
+
+class Learned(NamedTuple):
+    """What an update on one rollout brought."""
+
+    metrics: Metrics
+    """Sums over the optimiser steps that were made."""
+    updates: Array
+    """int32: optimiser steps that were made."""
+
+
+class OnPolicyAgent(NamedTuple):
+    """The functions that the on-policy loop drives. Observations arrive normalised.
+
+    Those that a rollout calls at every step take the state first, so that the weights are made ready
+    for use once.
+    """
+
+    init: Callable[[Array, RunInputs], Any]
+    """``(key, inputs) → state``: parameters (pruned), their supports, optimiser."""
+    act: Callable[[Any], Callable[[View, Array], tuple[Array, Array]]]
+    """``state → (view, key) → (n actions, log_prob [n])``: drawn from the policy."""
+    act_greedily: Callable[[Any], Callable[[View], Array]]
+    """``state → view → n actions``: the most likely ones, for evaluation."""
+    value: Callable[[Any], Callable[[View], Array]]
+    """``state → view → [n]``."""
+    update: Callable[[Any, Experience, Array, Array], tuple[Any, Learned]]
+    """``(state, experience, progress, key) → (state, what was learned)``; progress is the share of the
+    run that is over, float32 in [0, 1)."""
+    updates_per_rollout: int
+    """Optimiser steps of an update, if none is left out."""
+    batch_size: int
+    """Samples of an optimiser step."""
+    diagnose: Callable[[Any, View], Metrics]
+    """``(state, probe batch) → health``."""
+    parameters: Callable[[Any], Mapping[str, Any]]
+    supports: Callable[[Any], Mapping[str, Any]]
+    passes: Mapping[str, int]
+    traffic: Mapping[str, int]
+    """As of :class:`OffPolicyAgent`."""
+
+
+class Learner(Protocol):
+    """What every agent tells, whatever drives it; :class:`OffPolicyAgent` says what each means."""
+
+    @property
+    def parameters(self) -> Callable[[Any], Mapping[str, Any]]: ...
+    @property
+    def supports(self) -> Callable[[Any], Mapping[str, Any]]: ...
+    @property
+    def passes(self) -> Mapping[str, int]: ...
+    @property
+    def traffic(self) -> Mapping[str, int]: ...
+
+
+class Workload(NamedTuple):
+    """What a run does, counted: what its costs follow from."""
+
+    updates: int
+    """Optimiser steps in the whole run."""
+    batch_size: int
+    """Samples of an optimiser step."""
+    samples_at_once: int
+    """Samples of the largest batch that a network is applied to."""
+    replay: Any
+    """Shapes of the replay buffer."""
+    rollout: Any
+    """Shapes of what is collected between updates and then let go."""
+
+
+class Loop(Protocol):
+    """An agent in its environment. The methods are pure; a run's state has its agent's as ``agent``."""
+
+    @property
+    def config(self) -> RunConfig: ...
+    @property
+    def env(self) -> Env: ...
+    @property
+    def agent(self) -> Learner: ...
+
+    def init(self, inputs: RunInputs) -> Any:
+        """The state before the first interaction."""
+
+    def chunk(self, first: Array, state: Any) -> tuple[Any, Metrics]:
+        """Interact and learn from interaction ``first`` to the next log point: state and row."""
+
+    def evaluate(self, interactions: Array, state: Any) -> Metrics:
+        """Whole episodes with the deterministic policy, in fresh environments."""
+
+    def to_disk(self, state: Any) -> Arrays:
+        """Everything the run needs to go on, named, on the host."""
+
+    def from_disk(self, arrays: Arrays, inputs: RunInputs) -> Any:
+        """The state that :meth:`to_disk` wrote; raises ``CheckpointError`` if it is of another run."""
+
+    def trained(self, state: Any) -> Arrays:
+        """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
+
+    def workload(self, state: Any) -> Workload:
+        """Counted from the state's shapes."""
+
+    def describe(self) -> str:
+        """How it interacts and learns, for the plan."""

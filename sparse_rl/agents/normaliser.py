@@ -59,8 +59,13 @@ def update(state: Normaliser, observations: Array) -> Normaliser:
     )
 
 
-def normalise(state: Normaliser, observations: Array) -> Array:
-    """``(x − mean) / sqrt(variance + 1e-8)``; the identity until two observations were seen."""
+def deviation(state: Normaliser) -> Array:
+    """Standard deviation, float32 ``[observation_size]``; 1 until two observations were seen."""
     variance = state.squares.high / jnp.maximum(state.seen, 1).astype(jnp.float32)
     variance = jnp.where(state.seen > 1, variance, 1.0)
-    return ((observations - state.mean.high) - state.mean.low) / jnp.sqrt(variance + 1e-8)
+    return jnp.sqrt(variance + 1e-8)
+
+
+def normalise(state: Normaliser, observations: Array) -> Array:
+    """``(x − mean) / sqrt(variance + 1e-8)``; the identity until two observations were seen."""
+    return ((observations - state.mean.high) - state.mean.low) / deviation(state)

@@ -12,10 +12,11 @@ from jax import Array
 
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents import replay as replay_buffer
-from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs
+from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs, Streams, Workload
+from sparse_rl.agents.evaluation import evaluate, evaluation_key
 from sparse_rl.agents.replay import Replay, Transition
 from sparse_rl.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
-from sparse_rl.config import RunConfig
+from sparse_rl.config import RunConfig, SacConfig, agent_settings
 from sparse_rl.envs import Env, vector
 
 
@@ -28,12 +29,6 @@ class RunState(NamedTuple):
     envs: vector.VectorState
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
-
-
-class Streams:
-    """Names of the run key's children: every random draw of a run comes from one of these."""
-
-    AGENT, ENV, INTERACTION, EVALUATION, PROBE = range(5)
 
 
 class InteractionKeys(NamedTuple):
@@ -60,12 +55,22 @@ class OffPolicyLoop(NamedTuple):
     env: Env
     agent: OffPolicyAgent
 
+    @property
+    def settings(self) -> SacConfig:
+        """The agent's settings."""
+        return agent_settings(self.config, SacConfig)
+
+    @property
+    def random_interactions(self) -> int:
+        """Interactions with random actions and no update; at most a tenth of a short run."""
+        return min(self.settings.random_interactions, self.config.interactions // 10)
+
     def init(self, inputs: RunInputs) -> RunState:
         """The state before the first interaction."""
         key = jax.random.key(inputs.seed)
-        num_envs = self.config.agent.num_envs
+        num_envs = self.settings.num_envs
         envs = vector.reset(self.env, jax.random.fold_in(key, Streams.ENV), num_envs)
-        capacity = min(self.config.agent.replay_size, self.config.interactions * num_envs)
+        capacity = min(self.settings.replay_size, self.config.interactions * num_envs)
         return RunState(
             agent=self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
             normaliser=norm.update(norm.init(self.env.observation_size), envs.observation),
@@ -76,7 +81,7 @@ class OffPolicyLoop(NamedTuple):
 
     def to_disk(self, state: RunState) -> Arrays:
         """Everything the run needs to go on, named, on the host."""
-        replay = replay_buffer.to_disk(state.replay, self.config.agent.num_envs)
+        replay = replay_buffer.to_disk(state.replay, self.settings.num_envs)
         rest = to_arrays({**state._asdict(), "replay": None})
         return rest | {f"replay/{name}": array for name, array in replay.items()}
 
@@ -92,7 +97,7 @@ class OffPolicyLoop(NamedTuple):
             name.removeprefix("replay/"): x for name, x in arrays.items() if name.startswith("replay/")
         }
         try:
-            replay = replay_buffer.from_disk(held, like.replay, self.config.agent.num_envs)
+            replay = replay_buffer.from_disk(held, like.replay, self.settings.num_envs)
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"replay: {error}") from error
         return RunState(**{**rest, "replay": replay})
@@ -109,13 +114,13 @@ class OffPolicyLoop(NamedTuple):
 
     def updates_ratio(self) -> tuple[int, int]:
         """Updates per interaction as a fraction."""
-        ratio = Fraction(self.config.agent.updates_per_interaction).limit_denominator(1000)
+        ratio = Fraction(self.settings.updates_per_interaction).limit_denominator(1000)
         return ratio.numerator, ratio.denominator
 
     def updates_due(self, interaction: Any) -> Any:
         """Updates that follow an interaction, so that k interactions bring ⌊k · ratio⌋ in all."""
         numerator, denominator = self.updates_ratio()
-        since = interaction - self.config.random_interactions
+        since = interaction - self.random_interactions
         phase = since % denominator
         due = ((phase + 1) * numerator) // denominator - (phase * numerator) // denominator
         return jnp.where(since >= 0, due, 0)
@@ -136,7 +141,7 @@ class OffPolicyLoop(NamedTuple):
         observation = state.envs.observation
         shape = (observation.shape[0], self.env.action_size)
         action = jax.lax.cond(
-            interaction < self.config.random_interactions,
+            interaction < self.random_interactions,
             lambda: jax.random.uniform(keys.act, shape, minval=-1.0, maxval=1.0),
             lambda: self.agent.act(state.agent, norm.normalise(state.normaliser, observation), keys.act),
         )
@@ -159,7 +164,7 @@ class OffPolicyLoop(NamedTuple):
 
     def _update(self, state: RunState, key: Array) -> tuple[RunState, Metrics]:
         key_batch, key_update = jax.random.split(key)
-        batch = self._batch(state, key_batch, self.config.agent.batch_size)
+        batch = self._batch(state, key_batch, self.settings.batch_size)
         agent, metrics = self.agent.update(state.agent, batch, key_update)
         return state._replace(agent=agent), metrics
 
@@ -208,26 +213,23 @@ class OffPolicyLoop(NamedTuple):
 
     def evaluate(self, interactions: Array, state: RunState) -> Metrics:
         """Whole episodes with the deterministic policy, in fresh environments."""
-        episodes, repeat = self.config.env.eval_episodes, self.config.env.action_repeat
-        key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.EVALUATION), interactions)
-        key_reset, key_steps = jax.random.split(key)
-        envs = vector.reset(self.env, key_reset, episodes)
 
-        def interact(carry: Any, key: Array) -> tuple[Any, None]:
-            envs, alive, returns, lengths = carry
+        def act(envs: vector.VectorState) -> Array:
             observation = norm.normalise(state.normaliser, envs.observation)
-            action = self.agent.act_greedily(state.agent, observation)
-            envs, seen = vector.step(self.env, key, envs, action, repeat)
-            returns = jnp.where(alive, seen.episode_return, returns)
-            lengths = jnp.where(alive, seen.elapsed, lengths)
-            return (envs, alive & ~(seen.terminated | seen.truncated), returns, lengths), None
+            return self.agent.act_greedily(state.agent, observation)
 
-        start = (envs, jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
-        steps = -(-self.env.episode_length // repeat)
-        keys = jax.random.split(key_steps, steps)
-        (_, _, returns, lengths), _ = jax.lax.scan(interact, start, keys)
-        return {
-            "return_mean": jnp.mean(returns),
-            "return_std": jnp.std(returns),
-            "episode_length_mean": jnp.mean(lengths.astype(jnp.float32)),
-        }
+        return evaluate(self.config, self.env, act, evaluation_key(state.key, interactions))
+
+    def workload(self, state: RunState) -> Workload:
+        """⌊learning interactions × updates per interaction⌋ updates, one batch each."""
+        numerator, denominator = self.updates_ratio()
+        learning = self.config.interactions - self.random_interactions
+        batch_size = self.settings.batch_size
+        updates = learning * numerator // denominator
+        return Workload(updates, batch_size, batch_size, replay=state.replay, rollout=())
+
+    def describe(self) -> str:
+        """How many interactions are random."""
+        random, preset = self.random_interactions, self.settings.random_interactions
+        shortened = f" (preset {preset:,}; at most a tenth of a run)" if random < preset else ""
+        return f"the first {random:,} interactions random{shortened}"

@@ -13,18 +13,20 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs
+from sparse_rl.agents.contract import (
+    ADAM_TRAFFIC,
+    TARGET_TRAFFIC,
+    Metrics,
+    OffPolicyAgent,
+    RunInputs,
+)
+from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, feature_major, health
 from sparse_rl.agents.replay import Transition
-from sparse_rl.config import DiagnosticsConfig, PruningConfig, RunConfig, SacConfig
-from sparse_rl.diagnostics import global_norm, network_health
+from sparse_rl.config import DiagnosticsConfig, RunConfig, SacConfig, agent_settings
+from sparse_rl.diagnostics import global_norm
 from sparse_rl.envs import Env
 from sparse_rl.networks import Critic, GaussianActor
-from sparse_rl.pruning import Storage, apply, apply_weights, draw_supports, store, weights
-
-Params = Any
-
-MASK_STREAM = 0x6D61736B
-"""Keeps mask draws apart from training draws when ``mask_seed`` equals ``seed``."""
+from sparse_rl.pruning import apply, apply_weights, weights
 
 
 class SacState(NamedTuple):
@@ -93,20 +95,8 @@ def _adamw(sac: Sac, learning_rate: Array) -> optax.GradientTransformation:
     return optax.adamw(learning_rate, weight_decay=sac.config.weight_decay)
 
 
-def _descend(
-    optimiser: optax.GradientTransformation, grads: Params, state: optax.OptState, params: Params
-) -> tuple[Params, optax.OptState]:
-    updates, state = optimiser.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
-
-
 def _init(
-    sac: Sac,
-    pruning: PruningConfig,
-    storage: Storage,
-    sizes: tuple[int, int],
-    key: Array,
-    inputs: RunInputs,
+    sac: Sac, config: RunConfig, sizes: tuple[int, int], key: Array, inputs: RunInputs
 ) -> SacState:
     """Initialise, then prune: the weights depend on the seed alone, the masks on the mask seed."""
     observation, action = jnp.zeros((1, sizes[0])), jnp.zeros((1, sizes[1]))
@@ -116,20 +106,7 @@ def _init(
         str(i): sac.critic.init(jax.random.fold_in(key_critic, i), observation, action)["params"]
         for i in range(2 if sac.config.clipped_double_q else 1)
     }
-    networks: dict[str, Any] = {"actor": actor, "critic": critic}
-    mask_key = jax.random.fold_in(jax.random.key(inputs.mask_seed), MASK_STREAM)
-    supports = {
-        name: draw_supports(
-            jax.random.fold_in(mask_key, i),
-            networks[name],
-            inputs.budgets[name],
-            pattern=pruning.pattern,
-            storage=storage,
-            min_fan_in=pruning.min_fan_in,
-        )
-        for i, name in enumerate(networks)
-    }
-    pruned = store(supports, networks)
+    pruned, supports = draw_pruned(config, {"actor": actor, "critic": critic}, inputs)
     log_temperature = jnp.log(jnp.float32(sac.config.initial_temperature))
     adamw = _adamw(sac, inputs.learning_rate)
     optimisers = {name: adamw.init(pruned[name]) for name in pruned}
@@ -190,11 +167,11 @@ def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[S
         sac, state.actor, made, state, batch.observation, key_actor
     )
     actor_norm = global_norm(grads)
-    actor, optimisers["actor"] = _descend(adamw, grads, optimisers["actor"], state.actor)
+    actor, optimisers["actor"] = descend(adamw, grads, optimisers["actor"], state.actor)
     state = state._replace(actor=actor)
 
     temperature_grad = jax.grad(_temperature_loss)(state.log_temperature, entropy, sac.target_entropy)
-    log_temperature, optimisers["temperature"] = _descend(
+    log_temperature, optimisers["temperature"] = descend(
         optax.adam(state.learning_rate),
         temperature_grad,
         optimisers["temperature"],
@@ -208,7 +185,7 @@ def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[S
     )
     (grads,) = to_stored(grads)
     critic_norm = global_norm(grads)
-    critic, optimisers["critic"] = _descend(adamw, grads, optimisers["critic"], state.critic)
+    critic, optimisers["critic"] = descend(adamw, grads, optimisers["critic"], state.critic)
 
     averaged = optax.incremental_update(critic, state.target, sac.config.target_rate)
     metrics = {
@@ -225,31 +202,24 @@ def _update(sac: Sac, state: SacState, batch: Transition, key: Array) -> tuple[S
 
 def _diagnose(sac: Sac, state: SacState, batch: Transition, settings: DiagnosticsConfig) -> Metrics:
     """Health of the actor and the critics on a probe batch."""
-    pair = (batch.observation, batch.action)
-    support = state.supports["actor"]
-    actor = network_health(sac.actor, {"": state.actor}, {"": support}, pair[:1], settings)
     critics, supports = state.critic, state.supports["critic"]
     if len(critics) == 1:
         critics, supports = {"": critics["0"]}, {"": supports["0"]}
-    critic = network_health(sac.critic, critics, supports, pair, settings)
-    return {
-        f"{metric}/{name}{rest}": value
-        for name, health in (("actor", actor), ("critic", critic))
-        for (metric, rest), value in health.items()
-    }
+    seen, taken = batch.observation, batch.action
+    actor = Probed(sac.actor, {"": state.actor}, {"": state.supports["actor"]}, (seen,))
+    return health(
+        {"actor": actor, "critic": Probed(sac.critic, critics, supports, (seen, taken))}, settings
+    )
 
 
 def make(config: RunConfig, env: Env) -> OffPolicyAgent:
     """Build SAC for one environment; ``config.width`` is the critic's, the actor's follows from it."""
-    agent = config.agent
+    agent = agent_settings(config, SacConfig)
     discount = agent.discount
     if discount is None:
         discount = gamma_heuristic(env.episode_length / config.env.action_repeat)
     actor_width = agent.actor_width(config.width)
-    storage = config.storage.storage
-    by_blocks = {
-        name: storage == "block" and sparsity > 0 for name, sparsity in config.sparsities.items()
-    }
+    by_blocks = feature_major(config)
     kind = agent.network
     sac = Sac(
         agent,
@@ -267,7 +237,7 @@ def make(config: RunConfig, env: Env) -> OffPolicyAgent:
         return jnp.tanh(_policy(sac, state.actor, state, observation)[0])
 
     return OffPolicyAgent(
-        init=lambda key, inputs: _init(sac, config.pruning, storage, sizes, key, inputs),
+        init=lambda key, inputs: _init(sac, config, sizes, key, inputs),
         act=act,
         act_greedily=act_greedily,
         update=lambda state, batch, key: _update(sac, state, batch, key),
@@ -277,5 +247,5 @@ def make(config: RunConfig, env: Env) -> OffPolicyAgent:
         # actor: its loss (3) and the next action (1); critic: its loss (3), the target's value (1),
         # and under the actor's loss forward and back to the action (2)
         passes={"actor": 4, "critic": 6},
-        with_target=frozenset({"critic"}),
+        traffic={"actor": ADAM_TRAFFIC, "critic": ADAM_TRAFFIC + TARGET_TRAFFIC},
     )

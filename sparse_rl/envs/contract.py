@@ -20,7 +20,10 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Env:
-    """One environment with continuous actions in ``[-1, 1]``, as pure functions that ``vmap``.
+    """One environment as pure functions that ``vmap``.
+
+    An action is float32 ``[action_size]`` in ``[-1, 1]``, or, where actions are ``discrete``, an int32
+    scalar in ``[0, action_size)``. An observation is one vector, whatever it was made from.
 
     Time limits are not the environment's business: ``episode_length`` says after how many frames an
     episode is truncated, and :mod:`sparse_rl.envs.vector` does it.
@@ -34,4 +37,10 @@ class Env:
     reset: Callable[[Array], tuple[Any, Array]]
     """``key → (state, float32 [observation_size])``."""
     step: Callable[[Array, Any, Array], tuple[Any, Step]]
-    """``(key, state, float32 [action_size] in [-1, 1]) → (state, Step)``: one frame."""
+    """``(key, state, action) → (state, Step)``: one frame."""
+    discrete: bool = False
+    """Whether an action is a choice among ``action_size``."""
+    legal_actions: Callable[[Any], Array] | None = None
+    """``state → bool [action_size]``: the choices that are allowed now; ``None``: always all of them."""
+    picture: tuple[int, int, int] | None = None
+    """Height, width and channels, where the observation is a picture laid out as a vector."""

@@ -1,4 +1,8 @@
-"""gymnax's classic control (Lange 2022), through the library."""
+"""gymnax's classic control and MinAtar (Lange 2022; Young and Tian 2019), through the library."""
+
+import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +10,23 @@ from jax import Array
 
 from sparse_rl.envs.contract import Env, Step
 
-TASKS = ("Pendulum-v1", "MountainCarContinuous-v0")
+CONTINUOUS = ("Pendulum-v1", "MountainCarContinuous-v0")
+DISCRETE = ("CartPole-v1", "Acrobot-v1")
+# Not Seaquest: its compiled step is twenty times slower than the others'.
+MINATAR = ("Breakout-MinAtar", "SpaceInvaders-MinAtar", "Asterix-MinAtar", "Freeway-MinAtar")
+TASKS = CONTINUOUS + DISCRETE + MINATAR
+
+
+def _continuous(source: Any, params: Any) -> tuple[int, Callable[[Array], Array]]:
+    """Size of an action, and its rescaling from ``[-1, 1]`` to the task's own range."""
+    actions = source.action_space(params)
+    low = jnp.broadcast_to(jnp.asarray(actions.low, jnp.float32), actions.shape)
+    high = jnp.broadcast_to(jnp.asarray(actions.high, jnp.float32), actions.shape)
+    return actions.shape[0], lambda action: low + (action + 1.0) * 0.5 * (high - low)
 
 
 def make(task: str) -> Env:
-    """Build a gymnax task with continuous actions, rescaled to ``[-1, 1]``.
+    """Build a gymnax task; continuous actions are rescaled to ``[-1, 1]``, pictures laid out as vectors.
 
     Raises:
         ValueError: ``task`` is not one of :data:`TASKS`.
@@ -20,28 +36,30 @@ def make(task: str) -> Env:
     if task not in TASKS:
         raise ValueError(f"gymnax task {task!r} is unknown; choose one of {', '.join(TASKS)}")
     source, params = gymnax.make(task)
-    actions = source.action_space(params)
-    low = jnp.broadcast_to(jnp.asarray(actions.low, jnp.float32), actions.shape)
-    high = jnp.broadcast_to(jnp.asarray(actions.high, jnp.float32), actions.shape)
+    discrete = task not in CONTINUOUS
+    if discrete:
+        action_size, to_task = int(source.action_space(params).n), lambda action: action
+    else:
+        action_size, to_task = _continuous(source, params)
 
     def reset(key: Array) -> tuple[object, Array]:
         observation, state = source.reset_env(key, params)
-        return state, jnp.asarray(observation, jnp.float32)
+        return state, jnp.asarray(observation, jnp.float32).reshape(-1)
 
     def step(key: Array, state: object, action: Array) -> tuple[object, Step]:
-        scaled = low + (action + 1.0) * 0.5 * (high - low)
-        observation, state, reward, _, _ = source.step_env(key, state, scaled, params)
+        observation, state, reward, _, _ = source.step_env(key, state, to_task(action), params)
         terminated = jnp.asarray(source.is_terminated(state, params), bool)
-        return state, Step(
-            jnp.asarray(observation, jnp.float32), jnp.asarray(reward, jnp.float32), terminated
-        )
+        observation = jnp.asarray(observation, jnp.float32).reshape(-1)
+        return state, Step(observation, jnp.asarray(reward, jnp.float32), terminated)
 
-    observation_shape = jax.eval_shape(reset, jax.random.key(0))[1].shape
+    shape = jax.eval_shape(lambda key: source.reset_env(key, params)[0], jax.random.key(0)).shape
     return Env(
         name=f"gymnax/{task}",
-        observation_size=observation_shape[0],
-        action_size=actions.shape[0],
+        observation_size=math.prod(shape),
+        action_size=action_size,
         episode_length=int(params.max_steps_in_episode),
         reset=reset,
         step=step,
+        discrete=discrete,
+        picture=shape if len(shape) == 3 else None,
     )

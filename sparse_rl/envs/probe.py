@@ -28,6 +28,8 @@ def _probe(
     reward: Callable[[ProbeState, Array], Array],
     *,
     terminates: bool = True,
+    choices: int | None = None,
+    legal: Callable[[ProbeState], Array] | None = None,
 ) -> Env:
     def reset(key: Array) -> tuple[ProbeState, Array]:
         sign = jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
@@ -36,7 +38,7 @@ def _probe(
 
     def step(key: Array, state: ProbeState, action: Array) -> tuple[ProbeState, Step]:
         del key
-        value = jnp.asarray(reward(state, action[0]), jnp.float32)
+        value = jnp.asarray(reward(state, action if choices else action[0]), jnp.float32)
         state = state._replace(time=state.time + 1)
         ended = (state.time >= length) & terminates
         return state, Step(shows(state)[None], value, ended)
@@ -44,10 +46,12 @@ def _probe(
     return Env(
         name=f"probe/{task}",
         observation_size=1,
-        action_size=1,
+        action_size=choices or 1,
         episode_length=length,
         reset=reset,
         step=step,
+        discrete=choices is not None,
+        legal_actions=legal,
     )
 
 
@@ -77,6 +81,21 @@ PROBES: dict[str, Callable[[], Env]] = {
     # never terminates, truncated after five steps, reward 1: the value is 1/(1 − γ), not 5
     "truncation": lambda: _probe(
         "truncation", 5, _nothing, lambda s, a: jnp.float32(1.0), terminates=False
+    ),
+    # one step, three choices, reward 1 for the last: the best action is 2
+    "choice": lambda: _probe("choice", 1, _nothing, lambda s, a: (a == 2) * 1.0, choices=3),
+    # one step, two choices, reward 1 for the one shown: the best action is the observation's sign
+    "discrete_policy": lambda: _probe(
+        "discrete_policy", 1, _sign, lambda s, a: (a == (s.sign > 0)) * 1.0, choices=2
+    ),
+    # one step, three choices, reward 0, 1 and 2, the last of them not allowed: the best action is 1
+    "legal": lambda: _probe(
+        "legal",
+        1,
+        _nothing,
+        lambda s, a: jnp.asarray(a, jnp.float32),
+        choices=3,
+        legal=lambda s: jnp.array([True, True, False]),
     ),
 }
 

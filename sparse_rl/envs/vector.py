@@ -77,7 +77,7 @@ def step(
         env: the environment.
         key: for the environments' own randomness and for resets.
         state: N environments.
-        action: float32 ``[N, action_size]`` in ``[-1, 1]``.
+        action: float32 ``[N, action_size]`` in ``[-1, 1]``, or int32 ``[N]``.
         action_repeat: frames per interaction.
     """
     num_envs = state.elapsed.shape[0]

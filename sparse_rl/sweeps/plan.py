@@ -54,16 +54,14 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def _setting(pack: list[Run]) -> str:
+def _setting(pack: PreparedPack) -> str:
     """What the runs of a pack have in common, whatever their width."""
-    first, layout = pack[0].config, default_layout()
-    random, preset = first.random_interactions, first.agent.random_interactions
+    first, layout = pack.runs[0].config, default_layout()
     return (
         f"{first.agent.name} ({first.agent.network}) on {first.env.name}, "
-        f"{first.env_steps:,} env steps a run, the first {random:,} interactions random"
-        + (f" (preset {preset:,}; at most a tenth of a run)" if random < preset else "")
-        + f"\n{first.pruning.pattern} masks, {first.pruning.distribution} layers; "
-        f"layout {layout}, {workers(pack, layout)} run(s) side by side"
+        f"{first.env_steps:,} env steps a run, {pack.loop.describe()}"
+        f"\n{first.pruning.pattern} masks, {first.pruning.distribution} layers; "
+        f"layout {layout}, {workers(pack.runs, layout)} run(s) side by side"
     )
 
 
@@ -71,21 +69,20 @@ def print_plan(
     out: Console, packs: Sequence[PreparedPack], finished: Mapping[str, str], study_dir: Path
 ) -> None:
     """Print the costs of what is to be trained. ``finished``: run_id → status of the other runs."""
-    planned = [pack.runs for pack in packs]
-    waiting = sum(len(pack) for pack in planned)
+    waiting = sum(len(pack.runs) for pack in packs)
     if finished:
         total = waiting + len(finished)
         out.print(f"{len(finished):,} of {total:,} runs are finished and will be skipped")
     if not waiting:
         return
-    out.print(f"{waiting:,} runs in {len(planned)} packs (one compiled program each) → {study_dir}")
-    for setting, group in itertools.groupby(planned, key=_setting):
+    out.print(f"{waiting:,} runs in {len(packs)} packs (one compiled program each) → {study_dir}")
+    for setting, group in itertools.groupby(packs, key=_setting):
         out.print(f"\n{setting}")
         table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
         storages: set[StorageChoice] = set()
         for pack in group:
-            storages.update(run.config.storage for run in pack)
-            for row in _rows(pack):
+            storages.update(run.config.storage for run in pack.runs)
+            for row in _rows(pack.runs):
                 table.add_row(*row)
         out.print(table)
         for storage, reason in sorted(storages):

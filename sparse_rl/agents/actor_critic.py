@@ -1,0 +1,182 @@
+"""What on-policy agents share: an actor and a critic, each with its width, and one optimiser."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from sparse_rl.agents.actions import Actions, actions_of, mask_illegal
+from sparse_rl.agents.contract import Experience, Learned, Metrics, OnPolicyAgent, RunInputs, View
+from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
+from sparse_rl.config import OnPolicyConfig, RunConfig, agent_settings
+from sparse_rl.diagnostics import global_norm
+from sparse_rl.envs import Env
+from sparse_rl.networks import Critic, Policy
+from sparse_rl.pruning import apply, apply_weights, weights
+
+MakeOptimiser = Callable[[Any], optax.GradientTransformation]
+"""Learning rate (may be traced) → optimiser of both networks."""
+
+
+class ActorCritic(NamedTuple):
+    """The static parts."""
+
+    actor: Policy
+    critic: Critic
+    actions: Actions
+    observation_size: int
+
+
+class ActorCriticState(NamedTuple):
+    """Everything an on-policy agent carries from update to update."""
+
+    networks: dict[str, Params]
+    """``actor`` and ``critic``."""
+    optimiser: optax.OptState
+    """Of both."""
+    supports: dict[str, Any]
+    """network → supports of its parameters."""
+    learning_rate: Array
+
+
+class Outputs(NamedTuple):
+    """What the networks say about n samples."""
+
+    log_prob: Array
+    """float32 ``[n]``: of the actions that were taken."""
+    entropy: Array
+    """float32 ``[n]``."""
+    value: Array
+    """float32 ``[n]``."""
+
+
+def build(config: RunConfig, env: Env) -> ActorCritic:
+    """Networks for one environment; ``config.width`` is the critic's, the actor's follows from it."""
+    settings = agent_settings(config, OnPolicyConfig)
+    by_blocks, kind = feature_major(config), settings.network
+    width = settings.actor_width(config.width)
+    sizes = (env.action_size, not env.discrete, by_blocks["actor"], env.picture)
+    return ActorCritic(
+        Policy(kind, width, settings.actor_blocks, *sizes),
+        Critic(kind, config.width, settings.critic_blocks, by_blocks["critic"], env.picture),
+        actions_of(env),
+        env.observation_size,
+    )
+
+
+def _init(
+    parts: ActorCritic, config: RunConfig, optimiser: MakeOptimiser, key: Array, inputs: RunInputs
+) -> ActorCriticState:
+    """Initialise, then prune: the weights depend on the seed alone, the masks on the mask seed."""
+    observation = jnp.zeros((1, parts.observation_size))
+    key_actor, key_critic = jax.random.split(key)
+    dense = {
+        "actor": parts.actor.init(key_actor, observation)["params"],
+        "critic": parts.critic.init(key_critic, observation)["params"],
+    }
+    networks, supports = draw_pruned(config, dense, inputs)
+    learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
+    return ActorCriticState(networks, optimiser(learning_rate).init(networks), supports, learning_rate)
+
+
+def evaluate_actions(
+    parts: ActorCritic, networks: dict[str, Params], supports: dict[str, Any], experience: Experience
+) -> Outputs:
+    """Density of the actions that were taken, entropy of the policy, and values; differentiable."""
+    view = experience.view
+    made = apply(parts.actor, networks["actor"], supports["actor"], view.observation)
+    policy = mask_illegal(made, view.legal)
+    return Outputs(
+        parts.actions.log_prob(policy, experience.action),
+        parts.actions.entropy(policy),
+        apply(parts.critic, networks["critic"], supports["critic"], view.for_critic()),
+    )
+
+
+def scheduled(settings: OnPolicyConfig, learning_rate: Array, progress: Array) -> Array:
+    """The learning rate when this share of the run is over: constant, or falling linearly to 0."""
+    if settings.learning_rate_schedule == "constant":
+        return learning_rate
+    return learning_rate * (1.0 - progress)
+
+
+def grad_norms(grads: dict[str, Params]) -> Metrics:
+    """Per network, before clipping."""
+    return {f"grad_norm/{name}": global_norm(tree) for name, tree in grads.items()}
+
+
+def _policy_of(parts: ActorCritic, state: ActorCriticState) -> Callable[[View], Any]:
+    """``view → policy``, the weights made ready once."""
+    supports = state.supports["actor"]
+    made = weights(supports, state.networks["actor"])
+    return lambda view: mask_illegal(
+        apply_weights(parts.actor, made, supports, view.observation), view.legal
+    )
+
+
+def _act(parts: ActorCritic, state: ActorCriticState) -> Callable[[View, Array], tuple[Array, Array]]:
+    policy_of, actions = _policy_of(parts, state), parts.actions
+
+    def act(view: View, key: Array) -> tuple[Array, Array]:
+        policy = policy_of(view)
+        action = actions.sample(policy, key)
+        return action, actions.log_prob(policy, action)
+
+    return act
+
+
+def _act_greedily(parts: ActorCritic, state: ActorCriticState) -> Callable[[View], Array]:
+    policy_of = _policy_of(parts, state)
+    return lambda view: parts.actions.mode(policy_of(view))
+
+
+def _value(parts: ActorCritic, state: ActorCriticState) -> Callable[[View], Array]:
+    supports = state.supports["critic"]
+    made = weights(supports, state.networks["critic"])
+    return lambda view: apply_weights(parts.critic, made, supports, view.for_critic())
+
+
+def _diagnose(parts: ActorCritic, config: RunConfig, state: ActorCriticState, view: View) -> Metrics:
+    """Health of both networks on a probe batch."""
+    seen = {"actor": view.observation, "critic": view.for_critic()}
+    probed = {
+        name: Probed(
+            getattr(parts, name), {"": state.networks[name]}, {"": state.supports[name]}, (seen[name],)
+        )
+        for name in seen
+    }
+    return health(probed, config.diagnostics)
+
+
+def agent(
+    parts: ActorCritic,
+    config: RunConfig,
+    optimiser: MakeOptimiser,
+    update: Callable[[ActorCriticState, Experience, Array, Array], tuple[ActorCriticState, Learned]],
+    *,
+    updates_per_rollout: int,
+    batch_size: int,
+    traffic: int,
+) -> OnPolicyAgent:
+    """An on-policy agent: the shared functions around its own ``optimiser`` and ``update``.
+
+    Args:
+        traffic: reads and writes of each weight per optimiser step.
+    """
+    return OnPolicyAgent(
+        init=lambda key, inputs: _init(parts, config, optimiser, key, inputs),
+        act=lambda state: _act(parts, state),
+        act_greedily=lambda state: _act_greedily(parts, state),
+        value=lambda state: _value(parts, state),
+        update=update,
+        updates_per_rollout=updates_per_rollout,
+        batch_size=batch_size,
+        diagnose=lambda state, view: _diagnose(parts, config, state, view),
+        parameters=lambda state: state.networks,
+        supports=lambda state: state.supports,
+        passes={"actor": 3, "critic": 3},
+        traffic={"actor": traffic, "critic": traffic},
+    )

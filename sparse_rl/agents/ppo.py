@@ -1,0 +1,140 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), with clipping.
+
+Details as in Andrychowicz et al. 2021 (arXiv 2006.05990) and Huang et al. 2022 ("The 37 implementation
+details"): separate networks, advantages normalised per minibatch, gradients clipped by their global
+norm, Adam with ε = 1e-5.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from sparse_rl.agents import actor_critic
+from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluate_actions
+from sparse_rl.agents.contract import ADAM_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
+from sparse_rl.agents.pruned import Params, descend
+from sparse_rl.config import PpoConfig, RunConfig, agent_settings
+from sparse_rl.envs import Env
+
+ADAM_EPSILON = 1e-5
+KL_MARGIN = 1.5
+"""An update ends early above this multiple of ``target_kl``, as in Spinning Up."""
+
+
+class Ppo(NamedTuple):
+    """PPO's static parts."""
+
+    config: PpoConfig
+    parts: ActorCritic
+
+
+def clipped_objective(ratio: Array, advantage: Array, clip_ratio: float) -> Array:
+    """L^CLIP, to be maximised: E[min(r A, clip(r, 1 − ε, 1 + ε) A)] (eq. 7); float32 ``[n]`` each."""
+    clipped = jnp.clip(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio)
+    return jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
+
+
+def value_loss(value: Array, old: Array, target: Array, value_clip: float | None) -> Array:
+    """½ E[(V − V_target)²] (eq. 9), or the larger of that and of the same with V no further from the old
+    value than ``value_clip``; float32 ``[n]`` each."""
+    error = jnp.square(value - target)
+    if value_clip is not None:
+        near = old + jnp.clip(value - old, -value_clip, value_clip)
+        error = jnp.maximum(error, jnp.square(near - target))
+    return 0.5 * jnp.mean(error)
+
+
+def approximate_kl(log_ratio: Array) -> Array:
+    """KL(old ‖ new) from samples of the old policy: E[(r − 1) − log r] (Schulman 2020)."""
+    return jnp.mean(jnp.expm1(log_ratio) - log_ratio)
+
+
+def _loss(
+    ppo: Ppo, networks: dict[str, Params], supports: dict[str, Any], batch: Experience
+) -> tuple[Array, Metrics]:
+    """−L^CLIP + c₁ L^VF − c₂ S (eq. 9)."""
+    settings, advantage = ppo.config, batch.advantage
+    if settings.normalise_advantages:
+        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+    now = evaluate_actions(ppo.parts, networks, supports, batch)
+    log_ratio = now.log_prob - batch.log_prob
+    ratio = jnp.exp(log_ratio)
+    actor_loss = -clipped_objective(ratio, advantage, settings.clip_ratio)
+    critic_loss = value_loss(now.value, batch.value, batch.value_target, settings.value_clip)
+    entropy = jnp.mean(now.entropy)
+    loss = actor_loss + settings.value_coefficient * critic_loss - settings.entropy_coefficient * entropy
+    return loss, {
+        "loss/actor": actor_loss,
+        "loss/critic": critic_loss,
+        "entropy": entropy,
+        "value_mean": jnp.mean(now.value),
+        "approx_kl": approximate_kl(log_ratio),
+        "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > settings.clip_ratio, dtype=jnp.float32),
+    }
+
+
+def _optimiser(ppo: Ppo, learning_rate: Any) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(ppo.config.max_grad_norm),
+        optax.adam(learning_rate, eps=ADAM_EPSILON),
+    )
+
+
+def _step(
+    ppo: Ppo, state: ActorCriticState, batch: Experience, learning_rate: Array, stopped: Array
+) -> tuple[ActorCriticState, Learned, Array]:
+    """One optimiser step on a minibatch, or none once the policy has moved too far."""
+    (_, metrics), grads = jax.value_and_grad(_loss, argnums=1, has_aux=True)(
+        ppo, state.networks, state.supports, batch
+    )
+    networks, optimiser = descend(_optimiser(ppo, learning_rate), grads, state.optimiser, state.networks)
+    after = state._replace(networks=networks, optimiser=optimiser)
+    learned = Learned(metrics | actor_critic.grad_norms(grads), jnp.int32(1))
+    if ppo.config.target_kl is None:
+        return after, learned, stopped
+    stopped |= metrics["approx_kl"] > KL_MARGIN * ppo.config.target_kl
+    # Under vmap both sides of a branch are taken, so what must not happen is undone.
+    kept = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), state, after)
+    made = jax.tree.map(lambda x: jnp.where(stopped, jnp.zeros_like(x), x), learned)
+    return kept, made, stopped
+
+
+def _update(
+    ppo: Ppo, state: ActorCriticState, experience: Experience, progress: Array, key: Array
+) -> tuple[ActorCriticState, Learned]:
+    """Some epochs over the rollout, each in minibatches of its own order (Algorithm 1)."""
+    learning_rate = actor_critic.scheduled(ppo.config, state.learning_rate, progress)
+    samples = experience.advantage.shape[0]
+
+    def minibatch(carry: tuple[ActorCriticState, Array], chosen: Array) -> Any:
+        state, stopped = carry
+        batch = jax.tree.map(lambda x: x[chosen], experience)
+        state, learned, stopped = _step(ppo, state, batch, learning_rate, stopped)
+        return (state, stopped), learned
+
+    def order(key: Array) -> Array:
+        return jax.random.permutation(key, samples).reshape(ppo.config.minibatches, -1)
+
+    orders = jax.vmap(order)(jax.random.split(key, ppo.config.epochs))
+    chosen = orders.reshape(-1, samples // ppo.config.minibatches)
+    (state, _), learned = jax.lax.scan(minibatch, (state, jnp.bool(False)), chosen)
+    return state, jax.tree.map(lambda x: jnp.sum(x, axis=0), learned)
+
+
+def make(config: RunConfig, env: Env) -> OnPolicyAgent:
+    """Build PPO for one environment."""
+    settings = agent_settings(config, PpoConfig)
+    ppo = Ppo(settings, actor_critic.build(config, env))
+    return actor_critic.agent(
+        ppo.parts,
+        config,
+        functools.partial(_optimiser, ppo),
+        functools.partial(_update, ppo),
+        updates_per_rollout=settings.epochs * settings.minibatches,
+        batch_size=settings.num_envs * settings.num_steps // settings.minibatches,
+        traffic=ADAM_TRAFFIC,
+    )
