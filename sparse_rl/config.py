@@ -71,6 +71,8 @@ class SacConfig:
 
     ROUND: ClassVar[str] = "agent.num_envs × env.action_repeat"
     """What makes a round of interacting and learning, in words: log points fall between rounds."""
+    NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic")
+    """What is trained and pruned."""
 
     @property
     def interactions_per_round(self) -> int:
@@ -87,12 +89,10 @@ class SacConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyConfig:
-    """What on-policy agents have in common: networks, rollouts, advantages, and how a loss is made."""
+    """What agents have in common that learn from the rollouts of parallel actors."""
 
     network: Literal["simba", "mlp", "minatar"] = "mlp"
     width: int = _at_least(1, default=64)
-    actor_width_ratio: float = _positive(default=1.0)
-    actor_blocks: int = _at_least(1, default=1)
     critic_blocks: int = _at_least(1, default=2)
     num_envs: int = _at_least(1)
     num_steps: int = _at_least(1)
@@ -101,13 +101,12 @@ class OnPolicyConfig:
     learning_rate: float = _positive()
     learning_rate_schedule: Literal["constant", "linear"] = "linear"
     max_grad_norm: float = _positive()
-    entropy_coefficient: float = _at_least(0, default=0.01)
-    value_coefficient: float = _at_least(0, default=0.5)
     normalise_observations: bool = False
     normalise_rewards: bool = False
     reward_clip: float | None = _positive(default=None)
 
     ROUND: ClassVar[str] = "agent.num_envs × agent.num_steps × env.action_repeat"
+    NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic")
 
     @property
     def interactions_per_round(self) -> int:
@@ -116,13 +115,23 @@ class OnPolicyConfig:
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticConfig(OnPolicyConfig):
+    """What those of them have in common that have an actor."""
+
+    actor_width_ratio: float = _positive(default=1.0)
+    actor_blocks: int = _at_least(1, default=1)
+    entropy_coefficient: float = _at_least(0, default=0.01)
+    value_coefficient: float = _at_least(0, default=0.5)
+
     def actor_width(self, width: int) -> int:
         """Hidden size of the actor beside a critic of the given width."""
         return max(1, round(self.actor_width_ratio * width))
 
 
 @dataclass(frozen=True, kw_only=True)
-class PpoConfig(OnPolicyConfig):
+class PpoConfig(ActorCriticConfig):
     """PPO. The defaults suit classic control."""
 
     name: Literal["ppo"] = "ppo"
@@ -145,7 +154,7 @@ class PpoConfig(OnPolicyConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaacConfig(OnPolicyConfig):
+class PaacConfig(ActorCriticConfig):
     """PAAC, the parallel advantage actor-critic. The defaults are the published settings."""
 
     name: Literal["paac"] = "paac"
@@ -160,8 +169,28 @@ class PaacConfig(OnPolicyConfig):
     loss_scale: float = _positive(default=1.0)
 
 
-AgentConfig = SacConfig | PpoConfig | PaacConfig
-AGENT_CONFIGS: dict[str, type[AgentConfig]] = {"sac": SacConfig, "ppo": PpoConfig, "paac": PaacConfig}
+@dataclass(frozen=True, kw_only=True)
+class DqnConfig(OnPolicyConfig):
+    """n-step deep Q-learning on parallel actors."""
+
+    name: Literal["dqn"] = "dqn"
+    num_envs: int = _at_least(1, default=32)
+    num_steps: int = _at_least(1, default=5)
+    gae_lambda: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=1.0)
+    learning_rate: float = _positive(default=1e-3)
+    max_grad_norm: float = _positive(default=10.0)
+    reward_clip: float | None = _positive(default=1.0)
+    target_rate: float = _limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.01)
+    final_exploration: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.05)
+    exploration_share: float = _limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.25)
+
+    NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
+
+
+AgentConfig = SacConfig | PpoConfig | PaacConfig | DqnConfig
+AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
+    "sac": SacConfig, "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -249,7 +278,8 @@ class RunConfig:
     @property
     def sparsities(self) -> dict[str, float]:
         """Network → share of its prunable weights to remove."""
-        return {"actor": self.actor_sparsity, "critic": self.critic_sparsity}
+        every = {"actor": self.actor_sparsity, "critic": self.critic_sparsity}
+        return {name: every[name] for name in self.agent.NETWORKS}
 
     @property
     def storage(self) -> StorageChoice:

@@ -164,19 +164,24 @@ def _trunk(
 
 
 class Critic(nn.Module):
-    """Q(s, a), or V(s) without an action: float32 ``[n, o]`` and maybe ``[n, a]`` → ``[n]``."""
+    """Q(s, a), or V(s) without an action: float32 ``[n, o]`` and maybe ``[n, a]`` → ``[n]``.
+
+    With ``actions``, Q(s, ·) of so many discrete ones: ``[n, o]`` → ``[n, actions]``.
+    """
 
     kind: Kind
     width: int
     blocks: int
     feature_major: bool = False
     picture: Picture | None = None
+    actions: int | None = None
 
     @nn.compact
     def __call__(self, *inputs: Array) -> Array:
         x = jnp.concatenate(inputs, axis=-1)
         x = _trunk(self.kind, self.width, self.blocks, self.feature_major, self.picture)(x)
-        return nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="value")(x)[..., 0]
+        head = nn.Dense(self.actions or 1, kernel_init=nn.initializers.orthogonal(1.0), name="value")
+        return head(x) if self.actions else head(x)[..., 0]
 
 
 class Policy(nn.Module):
@@ -256,10 +261,15 @@ def actor_parameters(kind: Kind, width: int, blocks: int, observation: int, acti
 
 
 def value_parameters(
-    kind: Kind, width: int, blocks: int, observation: int, picture: Picture | None = None
+    kind: Kind,
+    width: int,
+    blocks: int,
+    observation: int,
+    picture: Picture | None = None,
+    actions: int = 1,
 ) -> int:
-    """Parameters of a :class:`Critic` that reads no action."""
-    return trunk_parameters(kind, width, blocks, observation, picture) + width + 1
+    """Parameters of a :class:`Critic` that reads no action: its trunk's, and W + 1 per value."""
+    return trunk_parameters(kind, width, blocks, observation, picture) + actions * (width + 1)
 
 
 def policy_parameters(

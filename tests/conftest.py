@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "ppo": {"learning_rate": 1e-3, "num_envs": 5, "num_steps": 10, "minibatches": 2, "epochs": 3},
     "paac": {"num_envs": 10, "num_steps": 5},
+    "dqn": {"num_envs": 10, "num_steps": 5},
 }
 """Settings of runs of seconds, by agent."""
 
@@ -71,8 +72,10 @@ def make_config() -> MakeConfig:
     """A run of seconds: ``make_config(width=…, agent={…}, env={…}, …)`` over small defaults."""
 
     def make(**changes: Any) -> RunConfig:
-        agent = SMALL.get(changes.get("agent", {}).get("name", "sac"), {})
-        env = {"source": "gymnax", "task": "Pendulum-v1", "eval_episodes": 3}
+        name = changes.get("agent", {}).get("name", "sac")
+        agent = SMALL.get(name, {})
+        task = "CartPole-v1" if name == "dqn" else "Pendulum-v1"
+        env = {"source": "gymnax", "task": task, "eval_episodes": 3}
         data = {
             "agent": agent | changes.pop("agent", {}),
             "env": env | changes.pop("env", {}),

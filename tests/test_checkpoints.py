@@ -59,6 +59,7 @@ def train(
         (PPO, "map", "unstructured", "compact"),
         (PPO, "vmap", "block", "block"),
         ({"name": "paac"}, "map", "unstructured", "masked"),
+        ({"name": "dqn"}, "map", "unstructured", "compact"),
     ],
 )
 def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(

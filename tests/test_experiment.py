@@ -46,7 +46,7 @@ def count_compilations() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-every_agent = pytest.mark.parametrize("name", ["sac", "ppo", "paac"])
+every_agent = pytest.mark.parametrize("name", ["sac", "ppo", "paac", "dqn"])
 
 
 @every_agent
@@ -145,7 +145,7 @@ def test_rows_carry_the_promised_columns(make_config: MakeConfig, tmp_path: Path
     assert (frame["return_mean"] < 0).all()
 
 
-@pytest.mark.parametrize("name", ["ppo", "paac"])
+@pytest.mark.parametrize("name", ["ppo", "paac", "dqn"])
 def test_rows_of_on_policy_agents_carry_the_promised_columns(
     make_config: MakeConfig, tmp_path: Path, name: str
 ) -> None:
@@ -155,16 +155,16 @@ def test_rows_of_on_policy_agents_carry_the_promised_columns(
     record = results.read_run(tmp_path / config.run_id)
     assert record is not None
     assert (record["agent"], record["num_envs"]) == (name, config.agent.num_envs)
-    assert record["learning_rate"] == pytest.approx({"ppo": 1e-3, "paac": 0.007}[name])
-    updates = {"ppo": 2 * 6, "paac": 2}[name]
+    assert record["learning_rate"] == pytest.approx({"ppo": 1e-3, "paac": 0.007, "dqn": 1e-3}[name])
+    updates = {"ppo": 2 * 6}.get(name, 2)
     assert list(frame["updates"]) == [updates, 2 * updates]
     assert prepare_pack([config]).runs[0].costs.updates == 2 * updates
-    for network in ("actor", "critic"):
+    for network in ("critic",) if name == "dqn" else ("actor", "critic"):
         for metric in ("dormant_ratio", "disconnected_ratio"):
             assert frame[f"{metric}/{network}"].between(0, 1).all()
         for metric in ("grad_norm", "param_norm", "feature_norm", "srank", "loss"):
             assert np.isfinite(frame[f"{metric}/{network}"]).all()
-    columns = ["entropy", "value_mean", "explained_variance"]
+    columns = ["value_mean", "explained_variance", "exploration" if name == "dqn" else "entropy"]
     columns += ["approx_kl", "clip_fraction"] if name == "ppo" else []
     assert np.isfinite(frame[columns]).all(axis=None)
     assert (frame["explained_variance"] <= 1).all()

@@ -109,6 +109,8 @@ def test_closed_forms_of_policies_and_values(
         kind, width, 2, size, 3, gaussian, picture
     )
     assert parameter_counts({}, value).total == value_parameters(kind, width, 2, size, picture)
+    values = Critic(kind, width, 2, picture=picture, actions=3).init(KEY, observation)["params"]
+    assert parameter_counts({}, values).total == value_parameters(kind, width, 2, size, picture, 3)
 
 
 def test_minatars_network_is_the_published_one_at_width_128() -> None:

@@ -150,7 +150,7 @@ def test_errors_name_the_key_and_what_is_allowed(
 
 
 def test_an_unknown_agent_lists_the_known_ones(make_config: MakeConfig) -> None:
-    with pytest.raises(ConfigError, match=r"agent.name='dreamer' .* one of sac, ppo, paac"):
+    with pytest.raises(ConfigError, match=r"agent.name='dreamer' .* one of sac, ppo, paac, dqn"):
         make_config(agent={"name": "dreamer"})
 
 
@@ -158,6 +158,11 @@ def test_an_unknown_agent_lists_the_known_ones(make_config: MakeConfig) -> None:
     ("agent", "env", "message"),
     [
         ({}, {"task": "CartPole-v1"}, r"agent=sac needs continuous actions, and env=gymnax/CartPole-v1"),
+        (
+            {"name": "dqn"},
+            {"task": "Pendulum-v1"},
+            r"agent=dqn needs discrete actions, .*env=gymnax/P",
+        ),
         (
             {"name": "ppo", "network": "minatar"},
             {"task": "CartPole-v1"},

@@ -11,6 +11,7 @@ from conftest import MakeConfig, off_policy, on_policy, static_parts
 from sparse_rl.agents import OffPolicyLoop, OnPolicyLoop, OnPolicyState, RunState
 from sparse_rl.agents.contract import View
 from sparse_rl.agents.normaliser import normalise
+from sparse_rl.envs.probe import PROBES
 from sparse_rl.experiment import compile_programs
 
 GAMMA = 0.9
@@ -88,18 +89,22 @@ def test_truncation_bootstraps(make_config: MakeConfig) -> None:
 
 
 ON_POLICY: dict[str, dict[str, Any]] = {
-    "ppo": {"num_envs": 8, "num_steps": 16, "minibatches": 4, "epochs": 4, "learning_rate": 1e-2},
-    "paac": {"num_envs": 8, "num_steps": 4, "learning_rate": 0.1},
+    "ppo": {"num_steps": 16, "minibatches": 4, "learning_rate": 1e-2, "entropy_coefficient": 0.0},
+    "paac": {"num_steps": 4, "learning_rate": 0.1, "entropy_coefficient": 0.0},
+    "dqn": {"num_steps": 4, "learning_rate": 0.1, "target_rate": 0.5},
 }
 on_policy_agents = pytest.mark.parametrize("name", list(ON_POLICY))
+with_actor = pytest.mark.parametrize("name", ["ppo", "paac"])
 
 
 def learn_on_policy(
     make_config: MakeConfig, name: str, probe: str, **changes: Any
 ) -> tuple[OnPolicyLoop, OnPolicyState, Any, Any]:
     """Train on a probe without an entropy bonus, so that values are returns."""
-    agent = {"name": name, "discount": GAMMA, "entropy_coefficient": 0.0, **ON_POLICY[name]}
+    agent = {"name": name, "discount": GAMMA, "num_envs": 8, **ON_POLICY[name]}
     steps = 128 * 150
+    if name == "dqn" and f"discrete_{probe}" in PROBES:
+        probe = f"discrete_{probe}"
     config = make_config(
         env={"source": "probe", "task": probe, "eval_episodes": 20},
         agent=agent | changes.pop("agent", {}),
@@ -140,14 +145,14 @@ def test_on_policy_reward_is_discounted_once_per_step(make_config: MakeConfig, n
     assert state_value(loop, state, 0.0) == pytest.approx(GAMMA, abs=0.1)
 
 
-@on_policy_agents
+@with_actor
 @pytest.mark.parametrize("sparsity", [0.0, 0.5])
 def test_on_policy_the_best_action_is_found(make_config: MakeConfig, name: str, sparsity: float) -> None:
     _, _, _, score = learn_on_policy(make_config, name, "action", sparsity=sparsity)
     assert float(score["return_mean"]) > -0.02  # best 0; doing nothing −0.25
 
 
-@on_policy_agents
+@with_actor
 def test_on_policy_the_action_follows_the_observation(make_config: MakeConfig, name: str) -> None:
     _, _, _, score = learn_on_policy(make_config, name, "policy")
     assert float(score["return_mean"]) > -0.05  # best 0; a constant at best −0.25

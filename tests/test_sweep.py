@@ -93,8 +93,8 @@ def test_plan_prints_costs_and_trains_nothing(tmp_path: Path) -> None:
 
 def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_path: Path) -> None:
     for agents, tasks in (
-        ("ppo,paac", "cartpole,acrobot"),
-        ("ppo_minatar,paac_minatar", "breakout,space_invaders,asterix,freeway"),
+        ("ppo,paac,dqn", "cartpole,acrobot"),
+        ("ppo_minatar,paac_minatar,dqn_minatar", "breakout,space_invaders,asterix,freeway"),
     ):
         environments = ",".join(f"gymnax/{task}" for task in tasks.split(","))
         arguments = ("study=single", f"agent={agents}", f"env={environments}", "plan=true")

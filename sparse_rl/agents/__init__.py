@@ -1,6 +1,6 @@
 """Agents: one file per algorithm, and the loops that drive them."""
 
-from sparse_rl.agents import paac, ppo, sac
+from sparse_rl.agents import dqn, paac, ppo, sac
 from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, RunInputs
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
 from sparse_rl.agents.on_policy import OnPolicyLoop, OnPolicyState
@@ -8,7 +8,7 @@ from sparse_rl.config import ConfigError, RunConfig
 from sparse_rl.envs import Env
 
 OFF_POLICY = {"sac": sac.make}
-ON_POLICY = {"ppo": ppo.make, "paac": paac.make}
+ON_POLICY = {"ppo": ppo.make, "paac": paac.make, "dqn": dqn.make}
 
 __all__ = [
     "OFF_POLICY",
@@ -25,22 +25,33 @@ __all__ = [
 ]
 
 
+def _check_fit(config: RunConfig, env: Env) -> None:
+    """Raise :class:`ConfigError` if the agent cannot act in this environment, or not read it."""
+    agent = config.agent
+    if agent.network == "minatar" and env.picture is None:
+        raise ConfigError(
+            f"agent.network=minatar reads pictures, and env={env.name} shows none; choose mlp or simba"
+        )
+    if agent.name == "sac" and env.discrete:
+        raise ConfigError(
+            f"agent=sac needs continuous actions, and env={env.name} has {env.action_size} discrete "
+            "ones; choose one of ppo, paac, dqn"
+        )
+    if agent.name == "dqn" and not env.discrete:
+        raise ConfigError(
+            f"agent=dqn needs discrete actions, and those of env={env.name} are continuous; "
+            "choose one of sac, ppo, paac"
+        )
+
+
 def make_loop(config: RunConfig, env: Env) -> Loop:
     """The training loop of a run: its agent in its environment.
 
     Raises:
-        ConfigError: the agent cannot act in, or its network cannot read, this environment.
+        ConfigError: they do not fit each other.
     """
-    name, network = config.agent.name, config.agent.network
-    if network == "minatar" and env.picture is None:
-        raise ConfigError(
-            f"agent.network=minatar reads pictures, and env={env.name} shows none; choose mlp or simba"
-        )
+    _check_fit(config, env)
+    name = config.agent.name
     if name in ON_POLICY:
         return OnPolicyLoop(config, env, ON_POLICY[name](config, env))
-    if env.discrete:
-        raise ConfigError(
-            f"agent={name} needs continuous actions, and env={env.name} has {env.action_size} discrete "
-            f"ones; choose one of {', '.join(ON_POLICY)}"
-        )
     return OffPolicyLoop(config, env, OFF_POLICY[name](config, env))

@@ -11,8 +11,7 @@ from jax import Array
 from sparse_rl.agents.actions import Actions, actions_of, mask_illegal
 from sparse_rl.agents.contract import Experience, Learned, Metrics, OnPolicyAgent, RunInputs, View
 from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
-from sparse_rl.config import OnPolicyConfig, RunConfig, agent_settings
-from sparse_rl.diagnostics import global_norm
+from sparse_rl.config import ActorCriticConfig, RunConfig, agent_settings
 from sparse_rl.envs import Env
 from sparse_rl.networks import Critic, Policy
 from sparse_rl.pruning import apply, apply_weights, weights
@@ -55,7 +54,7 @@ class Outputs(NamedTuple):
 
 def build(config: RunConfig, env: Env) -> ActorCritic:
     """Networks for one environment; ``config.width`` is the critic's, the actor's follows from it."""
-    settings = agent_settings(config, OnPolicyConfig)
+    settings = agent_settings(config, ActorCriticConfig)
     by_blocks, kind = feature_major(config), settings.network
     width = settings.actor_width(config.width)
     sizes = (env.action_size, not env.discrete, by_blocks["actor"], env.picture)
@@ -94,18 +93,6 @@ def evaluate_actions(
         parts.actions.entropy(policy),
         apply(parts.critic, networks["critic"], supports["critic"], view.for_critic()),
     )
-
-
-def scheduled(settings: OnPolicyConfig, learning_rate: Array, progress: Array) -> Array:
-    """The learning rate when this share of the run is over: constant, or falling linearly to 0."""
-    if settings.learning_rate_schedule == "constant":
-        return learning_rate
-    return learning_rate * (1.0 - progress)
-
-
-def grad_norms(grads: dict[str, Params]) -> Metrics:
-    """Per network, before clipping."""
-    return {f"grad_norm/{name}": global_norm(tree) for name, tree in grads.items()}
 
 
 def _policy_of(parts: ActorCritic, state: ActorCriticState) -> Callable[[View], Any]:

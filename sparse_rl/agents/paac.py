@@ -16,7 +16,7 @@ from jax import Array
 from sparse_rl.agents import actor_critic
 from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluate_actions
 from sparse_rl.agents.contract import RMSPROP_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
-from sparse_rl.agents.pruned import Params, descend
+from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.config import PaacConfig, RunConfig, agent_settings
 from sparse_rl.envs import Env
 
@@ -67,9 +67,9 @@ def _update(
     (_, metrics), grads = jax.value_and_grad(_loss, argnums=1, has_aux=True)(
         paac, state.networks, state.supports, experience
     )
-    optimiser = _optimiser(paac, actor_critic.scheduled(paac.config, state.learning_rate, progress))
+    optimiser = _optimiser(paac, scheduled(paac.config, state.learning_rate, progress))
     networks, moments = descend(optimiser, grads, state.optimiser, state.networks)
-    learned = Learned(metrics | actor_critic.grad_norms(grads), jnp.int32(1))
+    learned = Learned(metrics | grad_norms(grads), jnp.int32(1))
     return state._replace(networks=networks, optimiser=moments), learned
 
 

@@ -16,7 +16,7 @@ from jax import Array
 from sparse_rl.agents import actor_critic
 from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluate_actions
 from sparse_rl.agents.contract import ADAM_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
-from sparse_rl.agents.pruned import Params, descend
+from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.config import PpoConfig, RunConfig, agent_settings
 from sparse_rl.envs import Env
 
@@ -93,7 +93,7 @@ def _step(
     )
     networks, optimiser = descend(_optimiser(ppo, learning_rate), grads, state.optimiser, state.networks)
     after = state._replace(networks=networks, optimiser=optimiser)
-    learned = Learned(metrics | actor_critic.grad_norms(grads), jnp.int32(1))
+    learned = Learned(metrics | grad_norms(grads), jnp.int32(1))
     if ppo.config.target_kl is None:
         return after, learned, stopped
     stopped |= metrics["approx_kl"] > KL_MARGIN * ppo.config.target_kl
@@ -107,7 +107,7 @@ def _update(
     ppo: Ppo, state: ActorCriticState, experience: Experience, progress: Array, key: Array
 ) -> tuple[ActorCriticState, Learned]:
     """Some epochs over the rollout, each in minibatches of its own order (Algorithm 1)."""
-    learning_rate = actor_critic.scheduled(ppo.config, state.learning_rate, progress)
+    learning_rate = scheduled(ppo.config, state.learning_rate, progress)
     samples = experience.advantage.shape[0]
 
     def minibatch(carry: tuple[ActorCriticState, Array], chosen: Array) -> Any:

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
+from jax import Array
 
 from sparse_rl.agents.contract import Metrics, RunInputs
-from sparse_rl.config import DiagnosticsConfig, RunConfig
-from sparse_rl.diagnostics import network_health
+from sparse_rl.config import DiagnosticsConfig, OnPolicyConfig, RunConfig
+from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.pruning import draw_supports, store
 
 Params = Any
@@ -57,6 +58,18 @@ def descend(
     """One step of the optimiser: parameters and its state."""
     updates, state = optimiser.update(grads, state, params)
     return optax.apply_updates(params, updates), state
+
+
+def scheduled(settings: OnPolicyConfig, learning_rate: Array, progress: Array) -> Array:
+    """The learning rate when this share of the run is over: constant, or falling linearly to 0."""
+    if settings.learning_rate_schedule == "constant":
+        return learning_rate
+    return learning_rate * (1.0 - progress)
+
+
+def grad_norms(grads: Mapping[str, Params]) -> Metrics:
+    """``grad_norm/network`` → global norm, of every network, before clipping."""
+    return {f"grad_norm/{name}": global_norm(tree) for name, tree in grads.items()}
 
 
 class Probed(NamedTuple):

@@ -4,6 +4,8 @@ The idea is Andy Jones' ("Debugging RL, Without the Agonizing Pain", 2021). Each
 an agent: a wrong value loss, discount, observation, action or policy gradient fails one of them.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -38,7 +40,7 @@ def _probe(
 
     def step(key: Array, state: ProbeState, action: Array) -> tuple[ProbeState, Step]:
         del key
-        value = jnp.asarray(reward(state, action if choices else action[0]), jnp.float32)
+        value = jnp.asarray(reward(state, jnp.ravel(action)[0]), jnp.float32)
         state = state._replace(time=state.time + 1)
         ended = (state.time >= length) & terminates
         return state, Step(shows(state)[None], value, ended)
@@ -97,6 +99,19 @@ PROBES: dict[str, Callable[[], Env]] = {
         choices=3,
         legal=lambda s: jnp.array([True, True, False]),
     ),
+}
+
+
+def _with_choices(task: str) -> Env:
+    return dataclasses.replace(
+        PROBES[task](), name=f"probe/discrete_{task}", discrete=True, action_size=2
+    )
+
+
+# The same where actions are choices: for those probes in which an action changes nothing.
+PROBES |= {
+    f"discrete_{task}": functools.partial(_with_choices, task)
+    for task in ("constant", "observation", "discount", "truncation")
 }
 
 
