@@ -395,6 +395,7 @@ def _check_multiples(config: RunConfig) -> None:
     _check_multiple("log_every", config.log_every, config.agent.ROUND, config.frames_per_round)
     _check_multiple("eval_every", config.eval_every, "log_every", config.log_every)
     _check_multiple("env_steps", config.env_steps, "log_every", config.log_every)
+    config.agent.check()
 
 
 def _build_agent(data: Mapping[str, Any]) -> AgentConfig:
@@ -407,9 +408,7 @@ def _build_agent(data: Mapping[str, Any]) -> AgentConfig:
         num_envs = data.get("num_envs", PaacConfig.num_envs)
         if _fits(per_env, float) and _fits(num_envs, int):  # else it is about to be refused
             data = {**data, "learning_rate": per_env * num_envs}
-    agent: AgentConfig = _build(AGENT_CONFIGS[name], data, "agent")
-    agent.check()
-    return agent
+    return _build(AGENT_CONFIGS[name], data, "agent")
 
 
 def _default_eval_every(data: dict[str, Any], wanted: int) -> None:

@@ -18,10 +18,8 @@ def test_ppo_balances_cartpole(tmp_path: Path) -> None:
     agent = yaml.safe_load((CONF / "agent/ppo.yaml").read_text())
     env = yaml.safe_load((CONF / "env/gymnax/cartpole.yaml").read_text())
     steps = 122_880
-    pack = [
-        run_config({"agent": agent, "env": env, "seed": seed, "env_steps": steps, "eval_every": steps})
-        for seed in range(3)
-    ]
+    budget = {"env_steps": steps, "log_every": steps, "eval_every": steps}
+    pack = [run_config({"agent": agent, "env": env, "seed": seed, **budget}) for seed in range(3)]
     assert set(train_pack(prepare_pack(pack), tmp_path).values()) == {"done"}
     last = [results.read_metrics(tmp_path / config.run_id)["return_mean"].iloc[-1] for config in pack]
     assert np.mean(last) >= 450

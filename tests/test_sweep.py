@@ -116,7 +116,7 @@ def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_pa
         (("name=a,b",), "name holds for the whole sweep; give one of a, b"),
         (("env.task=Pong",), "Pendulum-v1"),
         (("env=gymnax/cartpole",), "agent=sac needs continuous actions"),
-        (("agent=ppo", "agent.minibatches=3"), "must be a multiple of agent.minibatches (= 3)"),
+        (("agent=ppo", "env=gymnax/cartpole", "agent.minibatches=3"), "of agent.minibatches (= 3)"),
     ],
 )
 def test_bad_input_stops_before_anything_starts(

@@ -110,19 +110,20 @@ def _update(
     learning_rate = scheduled(ppo.config, state.learning_rate, progress)
     samples = experience.advantage.shape[0]
 
-    def minibatch(carry: tuple[ActorCriticState, Array], chosen: Array) -> Any:
+    def minibatch(carry: tuple[ActorCriticState, Array], batch: Experience) -> Any:
         state, stopped = carry
-        batch = jax.tree.map(lambda x: x[chosen], experience)
         state, learned, stopped = _step(ppo, state, batch, learning_rate, stopped)
         return (state, stopped), learned
 
-    def order(key: Array) -> Array:
-        return jax.random.permutation(key, samples).reshape(ppo.config.minibatches, -1)
+    def epoch(carry: tuple[ActorCriticState, Array], key: Array) -> Any:
+        order = jax.random.permutation(key, samples)
+        shape = (ppo.config.minibatches, -1)
+        batches = jax.tree.map(lambda x: x[order].reshape(*shape, *x.shape[1:]), experience)
+        return jax.lax.scan(minibatch, carry, batches)
 
-    orders = jax.vmap(order)(jax.random.split(key, ppo.config.epochs))
-    chosen = orders.reshape(-1, samples // ppo.config.minibatches)
-    (state, _), learned = jax.lax.scan(minibatch, (state, jnp.bool(False)), chosen)
-    return state, jax.tree.map(lambda x: jnp.sum(x, axis=0), learned)
+    start, keys = (state, jnp.bool(False)), jax.random.split(key, ppo.config.epochs)
+    (state, _), learned = jax.lax.scan(epoch, start, keys)
+    return state, jax.tree.map(jnp.sum, learned)
 
 
 def make(config: RunConfig, env: Env) -> OnPolicyAgent:
