@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns benchmark storage-benchmark overhead loading soak clean
+.PHONY: demo test check learning patterns actors minatar benchmark storage-benchmark overhead loading soak clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -25,6 +25,14 @@ patterns: $(VENV)/.dev  ## what structure costs: three patterns on two tasks (ab
 	$(BIN)/python -m sparse_rl.sweep study=patterns_cartpole
 	$(BIN)/python -m sparse_rl.sweep study=patterns_cartpole sparsity=0 pruning=unstructured
 	$(BIN)/python benchmarks/patterns.py results/patterns
+
+actors: $(VENV)/.core  ## what many parallel actors buy: PAAC with 16 to 512 (a quarter of an hour)
+	$(BIN)/python -m sparse_rl.sweep study=paac_actors
+	$(BIN)/python benchmarks/actors.py results/paac_actors
+
+minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (hours on two cores)
+	$(BIN)/python -m sparse_rl.sweep study=minatar
+	$(BIN)/python -m sparse_rl.report results/minatar
 
 storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dense (about an hour)
 	$(BIN)/python benchmarks/storage.py

@@ -9,14 +9,13 @@ interval. The difference to unstructured is resampled over seeds of both.
 """
 
 import argparse
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from scipy import stats
 
-from sparse_rl.analysis import final_values, load
+from sparse_rl.analysis import final_values, load, statistics
+from sparse_rl.analysis.statistics import Estimate
 
 METRICS = {
     "return_mean": "return (per episode)",
@@ -25,23 +24,16 @@ METRICS = {
 ORDER = ("dense", "unstructured", "constant_fan_in", "block")
 
 
-def iqm(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Interquartile mean: of the middle half."""
-    return np.asarray(stats.trim_mean(values, 0.25, axis=axis))
+def estimate(values: np.ndarray, draw: int = 0) -> Estimate:
+    """Interquartile mean of runs of one task."""
+    return statistics.bootstrap(statistics.scores({"": values}), seed=[0, draw])
 
 
-def difference(one: np.ndarray, two: np.ndarray, axis: int = -1) -> np.ndarray:
-    return iqm(one, axis) - iqm(two, axis)
-
-
-def interval(*samples: np.ndarray) -> tuple[float, float, float]:
-    """Statistic of one group, or difference of two, and its interval."""
-    statistic: Callable[..., np.ndarray] = iqm if len(samples) == 1 else difference
-    found = stats.bootstrap(
-        samples, statistic, method="percentile", n_resamples=10_000, rng=np.random.default_rng(0)
-    )
-    low, high = found.confidence_interval
-    return float(statistic(*samples)), float(low), float(high)
+def difference(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:
+    """Of two groups' interquartile means, resampled apart; with its interval."""
+    a, b = estimate(one), estimate(two, 1)
+    low, high = statistics.interval(a.samples - b.samples)
+    return float(a.value - b.value), float(low), float(high)
 
 
 def table(final: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -53,8 +45,8 @@ def table(final: pd.DataFrame, metric: str) -> pd.DataFrame:
             if name in by_pattern:
                 value = by_pattern[name]
                 row = {"env": env, "width": width, "pattern": name, "seeds": len(value)}
-                row[metric] = "{:.3g} [{:.3g}, {:.3g}]".format(*interval(value))
-                against = interval(value, by_pattern["unstructured"])
+                row[metric] = "{:.3g} [{:.3g}, {:.3g}]".format(*map(float, estimate(value)[:3]))
+                against = difference(value, by_pattern["unstructured"])
                 row["minus unstructured"] = "{:+.2g} [{:+.2g}, {:+.2g}]".format(*against)
                 rows.append(row)
     return pd.DataFrame(rows)
@@ -80,8 +72,8 @@ def draw(finals: dict[str, pd.DataFrame], path: str) -> None:
         linestyle="none",
         marker="o",
         markersize=4,
-        estimator=iqm,
-        errorbar=lambda values: interval(values.to_numpy())[1:],
+        estimator=lambda values: float(estimate(values.to_numpy()).value),
+        errorbar=lambda values: estimate(values.to_numpy())[1:3],
         palette="colorblind",
         height=2.8,
         aspect=1.4,
