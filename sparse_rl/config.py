@@ -174,15 +174,15 @@ class DqnConfig(OnPolicyConfig):
     """n-step deep Q-learning on parallel actors."""
 
     name: Literal["dqn"] = "dqn"
-    num_envs: int = _at_least(1, default=32)
+    num_envs: int = _at_least(1, default=16)
     num_steps: int = _at_least(1, default=5)
     gae_lambda: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=1.0)
-    learning_rate: float = _positive(default=1e-3)
+    learning_rate: float = _positive(default=3e-3)
     max_grad_norm: float = _positive(default=10.0)
     reward_clip: float | None = _positive(default=1.0)
-    target_rate: float = _limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.01)
+    target_rate: float = _limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.05)
     final_exploration: float = _limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.05)
-    exploration_share: float = _limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.25)
+    exploration_share: float = _limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.5)
 
     NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
 

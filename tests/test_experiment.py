@@ -155,7 +155,7 @@ def test_rows_of_on_policy_agents_carry_the_promised_columns(
     record = results.read_run(tmp_path / config.run_id)
     assert record is not None
     assert (record["agent"], record["num_envs"]) == (name, config.agent.num_envs)
-    assert record["learning_rate"] == pytest.approx({"ppo": 1e-3, "paac": 0.007, "dqn": 1e-3}[name])
+    assert record["learning_rate"] == pytest.approx({"ppo": 1e-3, "paac": 0.007, "dqn": 3e-3}[name])
     updates = {"ppo": 2 * 6}.get(name, 2)
     assert list(frame["updates"]) == [updates, 2 * updates]
     assert prepare_pack([config]).runs[0].costs.updates == 2 * updates

@@ -89,7 +89,13 @@ def test_truncation_bootstraps(make_config: MakeConfig) -> None:
 
 
 ON_POLICY: dict[str, dict[str, Any]] = {
-    "ppo": {"num_steps": 16, "minibatches": 4, "learning_rate": 1e-2, "entropy_coefficient": 0.0},
+    "ppo": {
+        "num_steps": 16,
+        "minibatches": 4,
+        "epochs": 4,
+        "learning_rate": 1e-2,
+        "entropy_coefficient": 0.0,
+    },
     "paac": {"num_steps": 4, "learning_rate": 0.1, "entropy_coefficient": 0.0},
     "dqn": {"num_steps": 4, "learning_rate": 0.1, "target_rate": 0.5},
 }
