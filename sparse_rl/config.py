@@ -91,7 +91,7 @@ class SacConfig:
 class OnPolicyConfig:
     """What agents have in common that learn from the rollouts of parallel actors."""
 
-    network: Literal["simba", "mlp", "minatar"] = "mlp"
+    network: Literal["simba", "mlp", "minatar", "nips", "nature"] = "mlp"
     width: int = _at_least(1, default=64)
     critic_blocks: int = _at_least(1, default=2)
     num_envs: int = _at_least(1)

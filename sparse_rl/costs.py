@@ -145,7 +145,8 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
     for name, network in networks.items():
         total = parameter_counts({}, network).total
         sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
-        uses = {path: applications(path, loop.env.picture) for path in sizes}
+        kind = loop.config.agent.network
+        uses = {path: applications(kind, path, loop.env.picture) for path in sizes}
         kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
         parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
         passes = loop.agent.passes[name]
