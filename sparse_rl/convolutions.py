@@ -16,6 +16,8 @@ AtariKind = Literal["nips", "nature"]
 
 FOLD = 4
 """Atari's pictures come with blocks of 4×4 pixels as channels: the first stride of both networks."""
+ATARI_PICTURE = (84 // FOLD, 84 // FOLD, 4 * FOLD**2)
+"""84×84 and four pictures, in blocks."""
 
 
 class Layer(NamedTuple):

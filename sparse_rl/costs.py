@@ -13,7 +13,7 @@ import numpy as np
 from sparse_rl.agents import Loop, RunInputs, make_loop
 from sparse_rl.agents.contract import Workload
 from sparse_rl.config import ConfigError, RunConfig
-from sparse_rl.envs import Env
+from sparse_rl.envs import Env, HostEnv
 from sparse_rl.networks import applications
 from sparse_rl.pruning import (
     BlockError,
@@ -85,7 +85,7 @@ def _budgets(config: RunConfig, networks: Mapping[str, Any]) -> dict[str, Mappin
     }
 
 
-def _width_with_blocks(config: RunConfig, env: Env) -> int | None:
+def _width_with_blocks(config: RunConfig, env: Env | HostEnv) -> int | None:
     """The least width whose layers all have blocks; ``None`` if a layer reads too few inputs at any."""
 
     def works(width: int) -> bool:
@@ -103,7 +103,7 @@ def _width_with_blocks(config: RunConfig, env: Env) -> int | None:
     return widths[bisect.bisect_left(widths, True, key=works)]
 
 
-def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env) -> RunInputs:
+def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env | HostEnv) -> RunInputs:
     """What tells this run from the others of its pack.
 
     Raises:

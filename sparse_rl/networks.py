@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.convolutions import (
+    ATARI_PICTURE,
     AtariTrunk,
     Picture,
     atari_parameters,
@@ -127,6 +128,19 @@ def applications(kind: Kind, path: str, picture: Picture | None) -> int:
     if kind == "nips" or kind == "nature":
         return positions(kind, picture)[layer]
     return conv_positions(picture)
+
+
+def misread(kind: Kind, picture: Picture | None) -> str | None:
+    """What stands in the way of reading such pictures, with a place for ``env``; ``None``: nothing."""
+    if kind in ("simba", "mlp"):
+        return None
+    if picture is None:
+        return "reads pictures, and env={env} shows none; choose mlp or simba"
+    if kind != "minatar" and picture != ATARI_PICTURE:
+        return "reads Atari's pictures, and env={env} shows others; choose minatar, mlp or simba"
+    if kind == "minatar" and picture == ATARI_PICTURE:
+        return "reads small pictures, and env={env} shows Atari's; choose nips or nature"
+    return None
 
 
 def as_float(x: Array) -> Array:
