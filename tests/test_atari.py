@@ -1,6 +1,8 @@
 """Real Atari through ale-py: what its environments do, and that runs on them can be disturbed."""
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -100,7 +102,7 @@ def train(pack: list[RunConfig], study: Path, until: int | None = None) -> None:
     train_pack(prepare_pack(pack), study, watch=watch, policy=Policy(every=160), stop=stop)
 
 
-@pytest.mark.parametrize("agent", ["ppo", "paac", "dqn"])
+@pytest.mark.parametrize("agent", ["ppo", "paac"])
 def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str
 ) -> None:
@@ -164,3 +166,16 @@ def test_settings_of_atari_are_part_of_a_run_and_of_no_other(make_config: MakeCo
     assert "sticky_actions" not in json.dumps(make_config(), default=vars)
     with pytest.raises(ConfigError, match=r"unknown key 'env.sticky_actions'"):
         make_config(env={"sticky_actions": 0.1})
+
+
+def test_presets_fit_each_other(tmp_path: Path) -> None:
+    presets = Path(envs.__file__).parents[1] / "conf" / "env" / "atari"
+    games = sorted(path.stem for path in presets.glob("*.yaml") if path.stem != "ale")
+    assert "breakout" in games
+    assert set(games) <= set(atari._library().roms.get_all_rom_ids())
+    chosen = ("agent=ppo_atari,paac_atari,dqn_atari", "env=atari/breakout,atari/pong", "sparsity=0,0.9")
+    arguments = ("-m", "sparse_rl.sweep", "study=single", *chosen, "plan=true")
+    plan = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert plan.returncode == 0, plan.stderr
+    assert "rollouts of 8 × 128 interactions, 16 updates on 256 samples after each" in plan.stdout
+    assert "environments on the host, in 2 group(s)" in plan.stdout

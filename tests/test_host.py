@@ -1,9 +1,11 @@
 """The host loop, on environments whose values are known: what it learns, and what disturbs it."""
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from conftest import MakeConfig
@@ -148,3 +150,26 @@ def test_host_environments_are_never_batched(make_config: MakeConfig) -> None:
     assert default_layout(loop) == "map"
     with pytest.raises(ValueError, match="layout=vmap"):
         compile_programs(loop, [inputs], "vmap")
+
+
+def test_a_missing_emulator_says_how_to_get_it(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    config = make_config(agent={"name": "paac"}, env={"source": "atari", "task": "pong"}, log_every=200)
+    with pytest.raises(ModuleNotFoundError, match=r"install it with: pip install 'sparse_rl\[atari\]'"):
+        prepare_pack([config])
+
+
+def test_no_two_draws_of_a_rollout_share_a_key(make_config: MakeConfig) -> None:
+    """Keys of two rollouts' answers, per interaction and group, and of their updates."""
+    env = {"source": "probe", "task": "choice"}
+    loop, inputs = host_loop(make_config(agent={"name": "paac"}, env=env))
+    learner = loop.init(inputs).learner
+    found = []
+    for iteration in (0, 1):
+        key, key_learn = loop.learning.keys(learner, iteration)
+        found.append(key_learn)
+        for t in range(loop.learning.settings.num_steps):
+            found += [loop.key_of(key, t, group) for group in range(host.GROUPS)]
+    assert len({tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in found}) == len(found)

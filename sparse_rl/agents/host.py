@@ -166,12 +166,16 @@ class HostLoop(NamedTuple):
         """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
         return self.learning.trained(state.learner)
 
+    def key_of(self, key: Array, t: Any, group: Any) -> Array:
+        """The key of a group's answer to its interaction t, from its rollout's."""
+        return jax.random.fold_in(jax.random.fold_in(key, t), group)
+
     def _act(
         self, learner: LearnerState, iteration: Array, t: Array, group: Array, observation: Array
     ) -> tuple[Array, Array, Array]:
-        key = jax.random.fold_in(self.learning.keys(learner, iteration)[0], t)
+        key = self.key_of(self.learning.keys(learner, iteration)[0], t, group)
         view = self.learning.see(learner, View(observation))
-        action, log_prob = self.agent.act(learner.agent)(view, jax.random.fold_in(key, group))
+        action, log_prob = self.agent.act(learner.agent)(view, key)
         return actions_of(self.env).to_env(action), action, log_prob
 
     def _value(self, learner: LearnerState, observation: Array) -> Array:
