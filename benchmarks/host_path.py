@@ -81,6 +81,7 @@ def training(name: str, width: int, groups: int) -> tuple[Callable[[], dict[str,
     from sparse_rl.agents import host
     from sparse_rl.config import run_config
     from sparse_rl.experiment import compile_programs, prepare_pack
+    from sparse_rl.results import TIME_SHARE
 
     frames = INTERACTIONS * NUM_STEPS * NUM_ENVS * REPEAT
     agent = {"name": name, "network": "nips", "num_envs": NUM_ENVS, "num_steps": NUM_STEPS}
@@ -96,7 +97,7 @@ def training(name: str, width: int, groups: int) -> tuple[Callable[[], dict[str,
         first = np.int32(held["turn"] * INTERACTIONS * NUM_STEPS)
         held["state"], row = programs.chunk(first, held["state"])
         held["turn"] += 1
-        return {part: row[f"{host.TIME_SHARE}{part}"] for part in host.PARTS}
+        return {part: row[f"{TIME_SHARE}{part}"] for part in host.PARTS}
 
     return act, programs.seconds
 

@@ -109,7 +109,9 @@ def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(
     """Short episodes, so that sessions end: two runs side by side, compact and pruned by half."""
     monkeypatch.setattr(atari, "EPISODE_LENGTH", 60)
     monkeypatch.setattr(atari, "SEED_EVERY", 12)
-    settings: dict[str, Any] = {"name": agent} | ({"minibatches": 2} if agent == "ppo" else {})
+    settings: dict[str, Any] = {"name": agent} | (
+        {"minibatches": 2, "epochs": 1} if agent == "ppo" else {}
+    )
     pruning = {"storage": "compact"}
     pack = [config_of(seed, sparsity=0.5, agent=settings, pruning=pruning) for seed in (0, 1)]
     train(pack, tmp_path / "calm")

@@ -156,7 +156,8 @@ def test_a_missing_emulator_says_how_to_get_it(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ale_py", None)
-    config = make_config(agent={"name": "paac"}, env={"source": "atari", "task": "pong"}, log_every=200)
+    env, budget = {"source": "atari", "task": "pong"}, {"log_every": 200, "eval_every": 200}
+    config = make_config(agent={"name": "paac"}, env=env, **budget)
     with pytest.raises(ModuleNotFoundError, match=r"install it with: pip install 'sparse_rl\[atari\]'"):
         prepare_pack([config])
 

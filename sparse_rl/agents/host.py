@@ -249,24 +249,16 @@ class HostLoop(NamedTuple):
         """``init``, ``chunk`` and ``evaluate``: the last two drive compiled programs."""
         lowered = self._lowered(inputs)
         with ThreadPoolExecutor() as pool:
-            made = dict(
-                zip(
-                    lowered,
-                    pool.map(lambda low: low.compile(compiler_options=options), lowered.values()),
-                    strict=True,
-                )
-            )
+            programs = pool.map(lambda low: low.compile(compiler_options=options), lowered.values())
+            made = dict(zip(lowered, programs, strict=True))
         of_groups: dict[str, Any] = {
             name: {n: program for (other, n), program in made.items() if other == name}
             for name in ("act", "value")
         }
         alone: dict[str, Any] = {name: made[name, 0] for name in ("learn", "add", "row", "greedily")}
-        programs = Compiled(**of_groups, **alone)
-        return (
-            made["init", 0],
-            functools.partial(self._chunk, programs),
-            functools.partial(self._evaluate, programs),
-        )
+        all_ = Compiled(**of_groups, **alone)
+        driven = functools.partial(self._chunk, all_), functools.partial(self._evaluate, all_)
+        return made["init", 0], *driven
 
     def _answer(
         self, programs: Compiled, clock: Clock, learner: LearnerState, group: Group, at: tuple[int, ...]
@@ -314,8 +306,10 @@ class HostLoop(NamedTuple):
         if state.groups is not None:
             return state, state.groups
         held = Sessions(*(np.array(field) for field in state.sessions))
-        bounds, threads = (self._groups, len(os.sched_getaffinity(0)))
-        groups = hosted.open_groups(self.env, self.config.env, int(state.seed), held, bounds, threads)
+        threads = len(os.sched_getaffinity(0))
+        groups = hosted.open_groups(
+            self.env, self.config.env, int(state.seed), held, self._groups, threads
+        )
         return state._replace(sessions=held, groups=groups), groups
 
     def _chunk(
@@ -345,11 +339,8 @@ class HostLoop(NamedTuple):
 
     def _evaluate(self, programs: Compiled, interactions: Any, state: HostState) -> dict[str, Any]:
         """Whole episodes with the deterministic policy, in fresh environments."""
-        settings = self.config.env
-        episodes, places = (
-            settings.eval_episodes,
-            [(int(interactions), i) for i in range(settings.eval_episodes)],
-        )
+        settings, episodes = self.config.env, self.config.env.eval_episodes
+        places = [(int(interactions), i) for i in range(episodes)]
         actors = self.env.open(settings, episodes, len(os.sched_getaffinity(0)))
         seeds = hosted.seeds_of(int(state.seed), Streams.EVALUATION, places)
         alive, returns, lengths = np.ones(episodes, bool), np.zeros(episodes), np.zeros(episodes)
