@@ -31,7 +31,8 @@ from sparse_rl.envs import HostEnv
 from sparse_rl.results import TIME_SHARE
 
 GROUPS = 2
-"""Groups of actors that take turns; their draws depend on it."""
+"""Groups of actors that take turns; their draws depend on it. One group makes a small learner's training
+a quarter slower (benchmarks/host_path.py)."""
 PARTS = ("environment", "transfer", "inference", "learning")
 """What a chunk's time is spent on; Python's own share is the rest."""
 
