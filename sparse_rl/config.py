@@ -91,7 +91,7 @@ class SacConfig:
 class OnPolicyConfig:
     """What agents have in common that learn from the rollouts of parallel actors."""
 
-    network: Literal["simba", "mlp", "minatar"] = "mlp"
+    network: Literal["simba", "mlp", "minatar", "nips", "nature"] = "mlp"
     width: int = _at_least(1, default=64)
     critic_blocks: int = _at_least(1, default=2)
     num_envs: int = _at_least(1)
@@ -197,7 +197,7 @@ AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
 class EnvConfig:
     """An environment and the budgets that go with it, in env steps (frames)."""
 
-    source: Literal["gymnax", "playground", "probe"]
+    source: Literal["atari", "gymnax", "playground", "probe"]
     task: str
     action_repeat: int = _at_least(1, default=1)
     env_steps: int = _at_least(1, default=1_000_000)
@@ -208,6 +208,20 @@ class EnvConfig:
     @property
     def name(self) -> str:
         return f"{self.source}/{self.task}"
+
+
+@dataclass(frozen=True)
+class AtariConfig(EnvConfig):
+    """Atari. The defaults are those of Machado et al. 2018 (arXiv 1709.06009)."""
+
+    action_repeat: int = _at_least(1, default=4)
+    sticky_actions: float = _share(default=0.25)
+    noop_starts: int = _at_least(0, default=0)
+    fire_starts: bool = False
+
+
+ENV_CONFIGS: dict[str, type[EnvConfig]] = {"atari": AtariConfig}
+"""Source → its settings, where it has more than others."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +255,7 @@ class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
     agent: AgentConfig
-    env: EnvConfig
+    env: EnvConfig | AtariConfig
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
     width: int = _at_least(1)
@@ -411,6 +425,14 @@ def _build_agent(data: Mapping[str, Any]) -> AgentConfig:
     return _build(AGENT_CONFIGS[name], data, "agent")
 
 
+def _build_env(data: Mapping[str, Any]) -> EnvConfig:
+    """The settings of an environment of the source that ``data`` names."""
+    source = data.get("source")
+    schema = ENV_CONFIGS.get(source, EnvConfig) if isinstance(source, str) else EnvConfig
+    built: EnvConfig = _build(schema, data, "env")
+    return built
+
+
 def _default_eval_every(data: dict[str, Any], wanted: int) -> None:
     """The nearest multiple of ``log_every`` below the preset."""
     log_every = data["log_every"]
@@ -436,7 +458,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
         if data.get(key) in (None, "???"):
             data.pop(key, None)
     agent = _build_agent(data.get("agent") or {})
-    env = _build(EnvConfig, data.get("env") or {}, "env")
+    env = _build_env(data.get("env") or {})
     data |= {"agent": agent, "env": env}
     data.setdefault("width", agent.width)
     data.setdefault("sparsity", 0.0)

@@ -13,7 +13,7 @@ import numpy as np
 from sparse_rl.agents import Loop, RunInputs, make_loop
 from sparse_rl.agents.contract import Workload
 from sparse_rl.config import ConfigError, RunConfig
-from sparse_rl.envs import Env
+from sparse_rl.envs import Env, HostEnv
 from sparse_rl.networks import applications
 from sparse_rl.pruning import (
     BlockError,
@@ -85,7 +85,7 @@ def _budgets(config: RunConfig, networks: Mapping[str, Any]) -> dict[str, Mappin
     }
 
 
-def _width_with_blocks(config: RunConfig, env: Env) -> int | None:
+def _width_with_blocks(config: RunConfig, env: Env | HostEnv) -> int | None:
     """The least width whose layers all have blocks; ``None`` if a layer reads too few inputs at any."""
 
     def works(width: int) -> bool:
@@ -103,7 +103,7 @@ def _width_with_blocks(config: RunConfig, env: Env) -> int | None:
     return widths[bisect.bisect_left(widths, True, key=works)]
 
 
-def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env) -> RunInputs:
+def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env | HostEnv) -> RunInputs:
     """What tells this run from the others of its pack.
 
     Raises:
@@ -145,7 +145,8 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
     for name, network in networks.items():
         total = parameter_counts({}, network).total
         sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
-        uses = {path: applications(path, loop.env.picture) for path in sizes}
+        kind = loop.config.agent.network
+        uses = {path: applications(kind, path, loop.env.picture) for path in sizes}
         kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
         parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
         passes = loop.agent.passes[name]

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
 from sparse_rl import envs
-from sparse_rl.agents import Loop, RunInputs, make_loop
+from sparse_rl.agents import HostLoop, Loop, PureLoop, RunInputs, make_loop
 from sparse_rl.config import RunConfig
 from sparse_rl.costs import count
 from sparse_rl.results import Status
@@ -30,9 +30,10 @@ class PreparedPack(NamedTuple):
     runs: list[Run]
 
 
-def default_layout() -> Layout:
-    """Batching runs gains nothing on a CPU and much on an accelerator."""
-    return "map" if jax.default_backend() == "cpu" else "vmap"
+def default_layout(loop: Loop) -> Layout:
+    """Batching runs gains nothing on a CPU and much on an accelerator; environments of the host step
+    outside of what can be batched."""
+    return "map" if jax.default_backend() == "cpu" or isinstance(loop, HostLoop) else "vmap"
 
 
 def compiler_options() -> dict[str, str | bool]:
@@ -62,9 +63,17 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
     """Compile a pack's three programs, side by side.
 
     With ``map`` the programs hold one run, so they serve packs of any size; with ``vmap`` all.
+
+    Raises:
+        ValueError: the layout is ``vmap``, and the environments are on the host.
     """
     started = time.monotonic()
-    init, chunk, evaluate = loop.init, loop.chunk, loop.evaluate
+    if isinstance(loop, HostLoop):
+        if layout == "vmap":
+            raise ValueError("layout=vmap batches what is compiled, not environments of the host")
+        return Programs(*loop.compile(inputs[0], compiler_options()), time.monotonic() - started)
+    pure = cast(PureLoop, loop)
+    init, chunk, evaluate = pure.init, pure.chunk, pure.evaluate
     arguments: Any = inputs[0]
     if layout == "vmap":
         init, chunk = jax.vmap(init), jax.vmap(chunk, in_axes=(None, 0))
@@ -148,8 +157,8 @@ def train_pack(
     Raises:
         KeyboardInterrupt: passed on, after unfinished runs were recorded as ``preempted``.
     """
-    layout, stop = layout or default_layout(), stop or threading.Event()
     loop, runs = pack
+    layout, stop = layout or default_layout(loop), stop or threading.Event()
 
     def lockstep(group: Sequence[Run], programs: Programs) -> Lockstep:
         return Lockstep(loop, programs, group, study_dir, layout, logging, watch, policy, stop)

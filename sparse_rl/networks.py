@@ -15,9 +15,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-Kind = Literal["simba", "mlp", "minatar"]
-Picture = tuple[int, int, int]
-"""Height, width and channels of an observation that is laid out as a vector."""
+from sparse_rl.convolutions import (
+    ATARI_PICTURE,
+    AtariTrunk,
+    Picture,
+    atari_parameters,
+    patches,
+    positions,
+)
+
+Kind = Literal["simba", "mlp", "minatar", "nips", "nature"]
 
 ROWS_AT_ONCE = 64
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
@@ -113,17 +120,32 @@ def conv_positions(picture: Picture) -> int:
     return (picture[0] - CONV_SIZE + 1) * (picture[1] - CONV_SIZE + 1)
 
 
-def applications(path: str, picture: Picture | None) -> int:
+def applications(kind: Kind, path: str, picture: Picture | None) -> int:
     """How often the kernel at this path is applied to one sample: a convolution's once per position."""
-    return conv_positions(picture) if picture and "/conv/" in path else 1
+    layer = path.split("/")[-2]
+    if picture is None or not layer.startswith("conv"):
+        return 1
+    if kind == "nips" or kind == "nature":
+        return positions(kind, picture)[layer]
+    return conv_positions(picture)
 
 
-def patches(x: Array) -> Array:
-    """Every 3×3 patch of float32 ``[n, height, width, channels]``: ``[n, positions, 9 · channels]``."""
-    rows, columns = (size - CONV_SIZE + 1 for size in x.shape[1:3])
-    corners = [(i, j) for i in range(CONV_SIZE) for j in range(CONV_SIZE)]
-    shifted = [x[:, i : i + rows, j : j + columns] for i, j in corners]
-    return jnp.concatenate(shifted, axis=-1).reshape(x.shape[0], rows * columns, -1)
+def misread(kind: Kind, picture: Picture | None) -> str | None:
+    """What stands in the way of reading such pictures, with a place for ``env``; ``None``: nothing."""
+    if kind in ("simba", "mlp"):
+        return None
+    if picture is None:
+        return "reads pictures, and env={env} shows none; choose mlp or simba"
+    if kind != "minatar" and picture != ATARI_PICTURE:
+        return "reads Atari's pictures, and env={env} shows others; choose minatar, mlp or simba"
+    if kind == "minatar" and picture == ATARI_PICTURE:
+        return "reads small pictures, and env={env} shows Atari's; choose nips or nature"
+    return None
+
+
+def as_float(x: Array) -> Array:
+    """float32 of what the network reads; pictures in bytes become shares of 255 here and no earlier."""
+    return x.astype(jnp.float32) / 255.0 if x.dtype == jnp.uint8 else x
 
 
 class MinAtarTrunk(nn.Module):
@@ -140,7 +162,7 @@ class MinAtarTrunk(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = nn.initializers.orthogonal(jnp.sqrt(2.0))
-        x = patches(x.reshape(-1, *self.picture))
+        x = patches(x.reshape(-1, *self.picture), CONV_SIZE)
         x = nn.relu(nn.Dense(conv_channels(self.width), kernel_init=init, name="conv")(x))
         # A unit of a convolution is a channel: each position is a sample of it.
         self.sow("activations", "conv" + ACTIVATION, x.reshape(-1, x.shape[-1]))
@@ -159,8 +181,10 @@ def _trunk(
     if kind == "mlp":
         return MlpTrunk(width, feature_major, name="trunk")
     if picture is None:
-        raise ValueError("network=minatar reads pictures; this environment shows none")
-    return MinAtarTrunk(width, picture, name="trunk")
+        raise ValueError(f"network={kind} reads pictures; this environment shows none")
+    if kind == "minatar":
+        return MinAtarTrunk(width, picture, name="trunk")
+    return AtariTrunk(kind, width, picture, by_blocks=feature_major, name="trunk")
 
 
 class Critic(nn.Module):
@@ -178,7 +202,7 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: Array) -> Array:
-        x = jnp.concatenate(inputs, axis=-1)
+        x = jnp.concatenate([as_float(x) for x in inputs], axis=-1)
         x = _trunk(self.kind, self.width, self.blocks, self.feature_major, self.picture)(x)
         head = nn.Dense(self.actions or 1, kernel_init=nn.initializers.orthogonal(1.0), name="value")
         return head(x) if self.actions else head(x)[..., 0]
@@ -203,10 +227,10 @@ class Policy(nn.Module):
     @nn.compact
     def __call__(self, observation: Array) -> Array | tuple[Array, Array]:
         trunk = _trunk(self.kind, self.width, self.blocks, self.feature_major, self.picture)
-        init = nn.initializers.orthogonal(0.01)
+        init, seen = nn.initializers.orthogonal(0.01), as_float(observation)
         if not self.gaussian:
-            return nn.Dense(self.action_size, kernel_init=init, name="logits")(trunk(observation))
-        mean = nn.Dense(self.action_size, kernel_init=init, name="mean")(trunk(observation))
+            return nn.Dense(self.action_size, kernel_init=init, name="logits")(trunk(seen))
+        mean = nn.Dense(self.action_size, kernel_init=init, name="mean")(trunk(seen))
         return mean, self.param("log_std", nn.initializers.zeros, (self.action_size,))
 
 
@@ -237,14 +261,16 @@ def trunk_parameters(
     """Parameters of a trunk that reads ``inputs`` numbers.
 
     SimBa: 8BW² + W(d + 7B + 3); MLP: W² + W(d + 2); MinAtar, C channels in, F = W/8 out, P positions:
-    F(9C + 1) + W(PF + 1).
+    F(9C + 1) + W(PF + 1); Atari's: :func:`~sparse_rl.convolutions.atari_parameters`.
     """
     if kind == "simba":
         return 8 * blocks * width**2 + width * (inputs + 7 * blocks + 3)
     if kind == "mlp":
         return (MLP_LAYERS - 1) * width**2 + width * (inputs + MLP_LAYERS)
     if picture is None:
-        raise ValueError("network=minatar reads pictures")
+        raise ValueError(f"network={kind} reads pictures")
+    if kind != "minatar":
+        return atari_parameters(kind, width, picture)
     channels = conv_channels(width)
     conv = channels * (CONV_SIZE**2 * picture[2] + 1)
     return conv + width * (conv_positions(picture) * channels + 1)

@@ -21,7 +21,8 @@ PLAIN: dict[str, Any] = {"use_dictionary": False, "write_statistics": False}
 """Of Parquet files: what would help to search large columns only makes short ones slower to read."""
 PARAMETERS = "parameters.arrow"
 WALL_TIME = "wall_time"
-"""The one column that differs when a run is repeated: it has a file of its own."""
+TIME_SHARE = "time_share/"
+"""The columns that differ when a run is repeated, the second a prefix: they have a file of their own."""
 
 
 def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
@@ -58,8 +59,9 @@ def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
     Equal runs have equal bytes: when a row was made is written beside the metrics.
     """
     frame = pd.DataFrame(list(rows))
-    if WALL_TIME in frame:
-        times, frame = frame[["env_steps", WALL_TIME]], frame.drop(columns=WALL_TIME)
+    timed = [name for name in frame if name == WALL_TIME or str(name).startswith(TIME_SHARE)]
+    if timed:
+        times, frame = frame[["env_steps", *timed]], frame.drop(columns=timed)
         write_aside(run_dir / TIMES, lambda path: times.to_parquet(path, index=False, **PLAIN))
     write_aside(run_dir / METRICS, lambda path: frame.to_parquet(path, index=False, **PLAIN))
 

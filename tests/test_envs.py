@@ -144,7 +144,7 @@ def test_playground_runs_cartpole_swing_up() -> None:
 
 @pytest.mark.parametrize(
     ("source", "task", "listed"),
-    [("gymnax", "Pong", "Pendulum-v1"), ("probe", "x", "constant"), ("atari", "Pong", "playground")],
+    [("gymnax", "Pong", "Pendulum-v1"), ("probe", "x", "constant"), ("doom", "Pong", "playground")],
 )
 def test_unknown_names_list_the_valid_ones(source: str, task: str, listed: str) -> None:
     with pytest.raises(ValueError, match=listed):

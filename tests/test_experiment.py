@@ -372,9 +372,9 @@ def test_the_memory_estimate_is_what_xla_takes(
     """Arguments and temporaries of the chunk: at most a quarter more and a third less than estimated."""
     agent = {"batch_size": 256, "actor_width_ratio": 0.25}
     config = make_config(width=width, sparsity=sparsity, agent=agent, pruning={"pattern": pattern})
-    loop, (run,) = prepare_pack([config])
+    run, (loop, inputs) = prepare_pack([config]).runs[0], off_policy(config)
     first = jax.ShapeDtypeStruct((), np.int32)
-    lowered = jax.jit(loop.chunk, donate_argnums=1).lower(first, jax.eval_shape(loop.init, run.inputs))
+    lowered = jax.jit(loop.chunk, donate_argnums=1).lower(first, jax.eval_shape(loop.init, inputs))
     memory = lowered.compile(compiler_options=experiment.compiler_options()).memory_analysis()
     assert memory is not None
     taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes

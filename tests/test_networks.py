@@ -13,7 +13,6 @@ from sparse_rl.networks import (
     actor_parameters,
     conv_channels,
     critic_parameters,
-    patches,
     policy_parameters,
     value_parameters,
 )
@@ -95,7 +94,14 @@ def test_log_std_stays_in_its_range() -> None:
 @pytest.mark.parametrize("gaussian", [False, True])
 @pytest.mark.parametrize(
     ("kind", "picture"),
-    [("simba", None), ("mlp", None), ("minatar", (10, 10, 4)), ("minatar", (6, 5, 2))],
+    [
+        ("simba", None),
+        ("mlp", None),
+        ("minatar", (10, 10, 4)),
+        ("minatar", (6, 5, 2)),
+        ("nips", (21, 21, 64)),
+        ("nature", (21, 21, 64)),
+    ],
 )
 @pytest.mark.parametrize("width", [4, 40])
 def test_closed_forms_of_policies_and_values(
@@ -129,12 +135,3 @@ def test_a_policy_starts_without_a_preference_and_can_learn_one() -> None:
     assert np.abs(logits).max() < 0.1
     kernel = np.asarray(params["logits"]["kernel"])
     np.testing.assert_allclose(kernel.T @ kernel, 1e-4 * np.eye(3), atol=1e-8)
-
-
-def test_a_dense_layer_on_patches_is_the_convolution() -> None:
-    x = jax.random.normal(KEY, (5, 10, 9, 4))
-    kernel = jax.random.normal(jax.random.key(1), (3, 3, 4, 6))
-    layout = ("NHWC", "HWIO", "NHWC")
-    expected = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
-    found = patches(x) @ kernel.reshape(-1, 6)
-    np.testing.assert_allclose(found.reshape(5, 8, 7, 6), expected, rtol=1e-4, atol=1e-4)

@@ -11,8 +11,8 @@ from conftest import MakeConfig, on_policy
 from sparse_rl import envs
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents.contract import View
-from sparse_rl.agents.on_policy import RewardScale, take_rewards
-from sparse_rl.agents.rollout import Behaviour, Rollout, collect, successor_values
+from sparse_rl.agents.learning import RewardScale, take_rewards
+from sparse_rl.agents.rollout import Behaviour, Rollout, collect, successor_values, view_of
 from sparse_rl.config import ConfigError
 from sparse_rl.envs import vector
 from sparse_rl.experiment import prepare_pack
@@ -91,14 +91,15 @@ def test_the_policy_is_compared_with_itself_on_the_inputs_on_which_it_acted(
     state = jax.jit(loop.init)(inputs)
     for i in range(2):
         envs_after, rollout = loop.collect(state, KEY)
-        experience = loop.experience(state, envs_after, rollout, rollout.reward)
+        last = view_of(loop.env, envs_after)
+        experience = loop.learning.experience(state, last, rollout, rollout.reward)
         mean = loop.agent.act_greedily(state.agent)(experience.view)
         log_std = state.agent.networks["actor"]["log_std"]
         z = (experience.action - mean) / jnp.exp(log_std)
         expected = (-0.5 * z**2 - log_std - 0.5 * jnp.log(2 * jnp.pi)).sum(-1)
         np.testing.assert_allclose(experience.log_prob, expected, atol=1e-4)
         state, _, _ = jax.jit(loop.iterate)(state, jnp.int32(i))
-    assert int(state.normaliser.seen) == 2 * loop.samples_per_rollout
+    assert int(state.normaliser.seen) == 2 * loop.learning.samples_per_rollout
 
 
 def test_no_two_draws_of_an_iteration_share_a_key(make_config: MakeConfig) -> None:
@@ -107,9 +108,9 @@ def test_no_two_draws_of_an_iteration_share_a_key(make_config: MakeConfig) -> No
     state = jax.jit(loop.init)(inputs)
     found = []
     for iteration in (0, 1):
-        key_collect, key_learn = loop.keys(state, iteration)
+        key_collect, key_learn = loop.learning.keys(state, iteration)
         found += [key_collect, key_learn]
-        for key in jax.random.split(key_collect, loop.settings.num_steps):
+        for key in jax.random.split(key_collect, loop.learning.settings.num_steps):
             for child in jax.random.split(key):
                 found += [child, *jax.random.split(child)]
         found += [*jax.random.split(key_learn, 3)]

@@ -190,8 +190,9 @@ def test_a_picture_is_read_by_a_convolution_that_is_pruned_like_the_rest(
     agent = {"name": "ppo", "network": "minatar"}
     env = {"task": "Breakout-MinAtar", "eval_episodes": 1}
     config = make_config(sparsity=0.9, width=16, agent=agent, env=env)
-    loop, (run,) = prepare_pack([config])
-    state, row = jax.jit(loop.chunk)(jnp.int32(0), jax.jit(loop.init)(run.inputs))
+    loop, inputs = on_policy(config)
+    costs = prepare_pack([config]).runs[0].costs
+    state, row = jax.jit(loop.chunk)(jnp.int32(0), jax.jit(loop.init)(inputs))
     masks = support_masks(state.agent.supports)
     assert not places(masks, state.agent.networks).any()
     for name in ("actor", "critic"):
@@ -202,7 +203,7 @@ def test_a_picture_is_read_by_a_convolution_that_is_pruned_like_the_rest(
     assert all(0 <= float(v) <= 1 for k, v in row.items() if k.startswith("dormant_ratio"))
     # conv 3·3·4·2 at 64 places, dense 64·2·16, a head of 3 and one of 1; 2 FLOPs, 3 passes, 25 samples
     weights = 2 * (3 * 3 * 4 * 2 * 64 + 64 * 2 * 16) + 16 * 3 + 16 * 1
-    assert run.costs.flops_per_update_dense == 2 * weights * 3 * 25
+    assert costs.flops_per_update_dense == 2 * weights * 3 * 25
 
 
 def test_compiled_flops_agree_with_the_cost_model(make_config: MakeConfig) -> None:

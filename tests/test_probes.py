@@ -190,7 +190,7 @@ def test_on_policy_evaluation_reports_the_environments_own_rewards(
     loop, state, row, score = learn_on_policy(make_config, name, "truncation", agent=agent)
     assert float(score["return_mean"]) == float(row["train_return_mean"]) == 5.0
     # rewards that were cut to 0.01 are worth 0.1 for ever
-    seen = loop._see(state, View(jnp.zeros((1, 1))))
+    seen = loop.learning.see(state, View(jnp.zeros((1, 1))))
     assert float(loop.agent.value(state.agent)(seen)[0]) == pytest.approx(0.1, abs=0.05)
     before = jax.tree.map(np.asarray, (state.normaliser, state.reward_scale))
     loop.evaluate(jnp.int32(0), state)

@@ -1,11 +1,13 @@
 """Agents: one file per algorithm, and the loops that drive them."""
 
 from sparse_rl.agents import dqn, paac, ppo, sac
-from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, RunInputs
+from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, PureLoop, RunInputs
+from sparse_rl.agents.host import HostLoop
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
 from sparse_rl.agents.on_policy import OnPolicyLoop, OnPolicyState
 from sparse_rl.config import ConfigError, RunConfig
-from sparse_rl.envs import Env
+from sparse_rl.envs import Env, HostEnv, Spec
+from sparse_rl.networks import misread
 
 OFF_POLICY = {"sac": sac.make}
 ON_POLICY = {"ppo": ppo.make, "paac": paac.make, "dqn": dqn.make}
@@ -13,25 +15,26 @@ ON_POLICY = {"ppo": ppo.make, "paac": paac.make, "dqn": dqn.make}
 __all__ = [
     "OFF_POLICY",
     "ON_POLICY",
+    "HostLoop",
     "Loop",
     "OffPolicyAgent",
     "OffPolicyLoop",
     "OnPolicyAgent",
     "OnPolicyLoop",
     "OnPolicyState",
+    "PureLoop",
     "RunInputs",
     "RunState",
     "make_loop",
 ]
 
 
-def _check_fit(config: RunConfig, env: Env) -> None:
+def _check_fit(config: RunConfig, env: Spec) -> None:
     """Raise :class:`ConfigError` if the agent cannot act in this environment, or not read it."""
     agent = config.agent
-    if agent.network == "minatar" and env.picture is None:
-        raise ConfigError(
-            f"agent.network=minatar reads pictures, and env={env.name} shows none; choose mlp or simba"
-        )
+    wrong = misread(agent.network, env.picture)
+    if wrong:
+        raise ConfigError(f"agent.network={agent.network} {wrong.format(env=env.name)}")
     if agent.name == "sac" and env.discrete:
         raise ConfigError(
             f"agent=sac needs continuous actions, and env={env.name} has {env.action_size} discrete "
@@ -44,7 +47,7 @@ def _check_fit(config: RunConfig, env: Env) -> None:
         )
 
 
-def make_loop(config: RunConfig, env: Env) -> Loop:
+def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
     """The training loop of a run: its agent in its environment.
 
     Raises:
@@ -52,6 +55,10 @@ def make_loop(config: RunConfig, env: Env) -> Loop:
     """
     _check_fit(config, env)
     name = config.agent.name
+    if isinstance(env, HostEnv):
+        if name not in ON_POLICY:
+            raise ConfigError(f"agent={name} does not learn in env={env.name}, which runs on the host")
+        return HostLoop(config, env, ON_POLICY[name](config, env))
     if name in ON_POLICY:
         return OnPolicyLoop(config, env, ON_POLICY[name](config, env))
     return OffPolicyLoop(config, env, OFF_POLICY[name](config, env))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.envs import Env
+from sparse_rl.envs import Spec
 
 ILLEGAL = -1e9
 """Logit of an action that is not allowed: its probability is 0 in float32, and no gradient is NaN."""
@@ -80,6 +80,6 @@ float32 ``[n, a]``. They are cut off at the range only on their way to the envir
 are those of what was drawn."""
 
 
-def actions_of(env: Env) -> Actions:
+def actions_of(env: Spec) -> Actions:
     """How actions are drawn in this environment."""
     return CHOICE if env.discrete else GAUSSIAN

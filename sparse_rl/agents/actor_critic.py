@@ -12,7 +12,7 @@ from sparse_rl.agents.actions import Actions, actions_of, mask_illegal
 from sparse_rl.agents.contract import Experience, Learned, Metrics, OnPolicyAgent, RunInputs, View
 from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
 from sparse_rl.config import ActorCriticConfig, RunConfig, agent_settings
-from sparse_rl.envs import Env
+from sparse_rl.envs import Spec
 from sparse_rl.networks import Critic, Policy
 from sparse_rl.pruning import apply, apply_weights, weights
 
@@ -52,7 +52,7 @@ class Outputs(NamedTuple):
     """float32 ``[n]``."""
 
 
-def build(config: RunConfig, env: Env) -> ActorCritic:
+def build(config: RunConfig, env: Spec) -> ActorCritic:
     """Networks for one environment; ``config.width`` is the critic's, the actor's follows from it."""
     settings = agent_settings(config, ActorCriticConfig)
     by_blocks, kind = feature_major(config), settings.network

@@ -8,7 +8,7 @@ from jax import Array
 from sparse_rl.agents.replay import Transition
 from sparse_rl.checkpoints import Arrays
 from sparse_rl.config import RunConfig
-from sparse_rl.envs import Env
+from sparse_rl.envs import Env, HostEnv
 
 Metrics = dict[str, Array]
 
@@ -165,23 +165,17 @@ class Workload(NamedTuple):
 
 
 class Loop(Protocol):
-    """An agent in its environment. The methods are pure; a run's state has its agent's as ``agent``."""
+    """An agent in its environment. A run's state has its agent's as ``agent``."""
 
     @property
     def config(self) -> RunConfig: ...
     @property
-    def env(self) -> Env: ...
+    def env(self) -> Env | HostEnv: ...
     @property
     def agent(self) -> Learner: ...
 
     def init(self, inputs: RunInputs) -> Any:
-        """The state before the first interaction."""
-
-    def chunk(self, first: Array, state: Any) -> tuple[Any, Metrics]:
-        """Interact and learn from interaction ``first`` to the next log point: state and row."""
-
-    def evaluate(self, interactions: Array, state: Any) -> Metrics:
-        """Whole episodes with the deterministic policy, in fresh environments."""
+        """The state before the first interaction; pure."""
 
     def to_disk(self, state: Any) -> Arrays:
         """Everything the run needs to go on, named, on the host."""
@@ -197,3 +191,13 @@ class Loop(Protocol):
 
     def describe(self) -> str:
         """How it interacts and learns, for the plan."""
+
+
+class PureLoop(Loop, Protocol):
+    """A loop in tensorised environments: all methods are pure, so each is one program."""
+
+    def chunk(self, first: Array, state: Any) -> tuple[Any, Metrics]:
+        """Interact and learn from interaction ``first`` to the next log point: state and row."""
+
+    def evaluate(self, interactions: Array, state: Any) -> Metrics:
+        """Whole episodes with the deterministic policy, in fresh environments."""

@@ -37,7 +37,7 @@ from sparse_rl.agents.pruned import (
     scheduled,
 )
 from sparse_rl.config import DqnConfig, RunConfig, agent_settings
-from sparse_rl.envs import Env
+from sparse_rl.envs import Spec
 from sparse_rl.networks import Critic
 from sparse_rl.pruning import apply, apply_weights, weights
 
@@ -156,7 +156,7 @@ def _diagnose(dqn: Dqn, config: RunConfig, state: DqnState, view: View) -> Metri
     return health({"critic": critic}, config.diagnostics)
 
 
-def make(config: RunConfig, env: Env) -> OnPolicyAgent:
+def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
     """Build DQN for one environment."""
     settings, by_blocks = agent_settings(config, DqnConfig), feature_major(config)["critic"]
     shape = (settings.network, config.width, settings.critic_blocks, by_blocks)

@@ -18,7 +18,7 @@ from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluat
 from sparse_rl.agents.contract import RMSPROP_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.config import PaacConfig, RunConfig, agent_settings
-from sparse_rl.envs import Env
+from sparse_rl.envs import Spec
 
 
 class Paac(NamedTuple):
@@ -73,7 +73,7 @@ def _update(
     return state._replace(networks=networks, optimiser=moments), learned
 
 
-def make(config: RunConfig, env: Env) -> OnPolicyAgent:
+def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
     """Build PAAC for one environment."""
     settings = agent_settings(config, PaacConfig)
     paac = Paac(settings, actor_critic.build(config, env))

@@ -18,7 +18,7 @@ from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluat
 from sparse_rl.agents.contract import ADAM_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.config import PpoConfig, RunConfig, agent_settings
-from sparse_rl.envs import Env
+from sparse_rl.envs import Spec
 
 ADAM_EPSILON = 1e-5
 KL_MARGIN = 1.5
@@ -126,7 +126,7 @@ def _update(
     return state, jax.tree.map(jnp.sum, learned)
 
 
-def make(config: RunConfig, env: Env) -> OnPolicyAgent:
+def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
     """Build PPO for one environment."""
     settings = agent_settings(config, PpoConfig)
     ppo = Ppo(settings, actor_critic.build(config, env))

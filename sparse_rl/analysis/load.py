@@ -103,7 +103,8 @@ def _read_rows(run_dir: Path) -> pa.Table | None:
         at = pq.ParquetFile(times).read(use_threads=False)
         if at["env_steps"] != rows["env_steps"]:  # a crash between their writing leaves one row more
             return rows.join(at, "env_steps").sort_by("env_steps")
-        rows = rows.append_column(results.WALL_TIME, at[results.WALL_TIME])
+        for name in at.drop_columns("env_steps").column_names:
+            rows = rows.append_column(name, at[name])
     return rows
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from jax import Array
+
+from sparse_rl.config import EnvConfig
 
 
 class Step(NamedTuple):
@@ -18,15 +21,12 @@ class Step(NamedTuple):
     """bool scalar: the task ended by itself (never because time ran out)."""
 
 
-@dataclass(frozen=True)
-class Env:
-    """One environment as pure functions that ``vmap``.
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What an agent needs to know of an environment, wherever that runs.
 
     An action is float32 ``[action_size]`` in ``[-1, 1]``, or, where actions are ``discrete``, an int32
     scalar in ``[0, action_size)``. An observation is one vector, whatever it was made from.
-
-    Time limits are not the environment's business: ``episode_length`` says after how many frames an
-    episode is truncated, and :mod:`sparse_rl.envs.vector` does it.
     """
 
     name: str
@@ -34,13 +34,74 @@ class Env:
     action_size: int
     episode_length: int
     """Frames before truncation."""
+    discrete: bool = False
+    """Whether an action is a choice among ``action_size``."""
+    picture: tuple[int, int, int] | None = None
+    """Height, width and channels, where the observation is a picture laid out as a vector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Env(Spec):
+    """One environment as pure functions that ``vmap``.
+
+    Time limits are not the environment's business: :mod:`sparse_rl.envs.vector` truncates.
+    """
+
     reset: Callable[[Array], tuple[Any, Array]]
     """``key → (state, float32 [observation_size])``."""
     step: Callable[[Array, Any, Array], tuple[Any, Step]]
     """``(key, state, action) → (state, Step)``: one frame."""
-    discrete: bool = False
-    """Whether an action is a choice among ``action_size``."""
     legal_actions: Callable[[Any], Array] | None = None
     """``state → bool [action_size]``: the choices that are allowed now; ``None``: always all of them."""
-    picture: tuple[int, int, int] | None = None
-    """Height, width and channels, where the observation is a picture laid out as a vector."""
+
+
+class HostStep(NamedTuple):
+    """One interaction of N environments on the host; all arrays are new and nobody changes them."""
+
+    observation: np.ndarray
+    """``[N, observation_size]``: what comes next; of a new episode where one ended."""
+    reward: np.ndarray
+    """float32 ``[N]``: summed over the repeated action, as the task gives it."""
+    terminated: np.ndarray
+    """bool ``[N]``: the task ended by itself; do not bootstrap."""
+    truncated: np.ndarray
+    """bool ``[N]``: time ran out; bootstrap from ``final_observation``."""
+    final_observation: np.ndarray
+    """``[N, observation_size]``: the true successor where an episode ended; anything elsewhere."""
+
+
+class HostActors(Protocol):
+    """N environments that step while the host does something else.
+
+    What an environment does follows from its last seed and the actions since, whatever its neighbours
+    do and however many threads there are. Episodes that end are followed by new ones at once.
+    """
+
+    def seed(self, seeds: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """Seed some environments and begin their first episodes.
+
+        Args:
+            seeds: int64 ``[N]`` in [0, 2³¹).
+            where: bool ``[N]``; the others are left as they are.
+
+        Returns:
+            What all see, ``[N, observation_size]``.
+        """
+
+    def send(self, action: np.ndarray) -> None:
+        """Have all environments begin to act: int32 ``[N]`` or float32 ``[N, action_size]``."""
+
+    def receive(self) -> HostStep:
+        """Wait until they have acted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostEnv(Spec):
+    """An environment that runs on the host, action repeat and time limit included."""
+
+    open: Callable[[EnvConfig, int, int], HostActors]
+    """``(settings, N, threads) → N environments``, not seeded yet."""
+    seed_every: int
+    """An environment is seeded anew when its first episode ends after so many interactions: a resume
+    repeats what it did since."""
+    observation_dtype: type = np.float32

@@ -1,18 +1,26 @@
 """Find an environment by source and task."""
 
 from collections.abc import Callable
+from typing import Literal, overload
 
-from sparse_rl.envs import gymnax, playground, probe
-from sparse_rl.envs.contract import Env
+from sparse_rl.envs import atari, gymnax, playground, probe
+from sparse_rl.envs.contract import Env, HostEnv
 
-SOURCES: dict[str, Callable[[str], Env]] = {
+SOURCES: dict[str, Callable[[str], Env | HostEnv]] = {
+    "atari": atari.make,
     "gymnax": gymnax.make,
     "playground": playground.make,
     "probe": probe.make,
 }
 
 
-def make(source: str, task: str) -> Env:
+@overload
+def make(source: Literal["atari"], task: str) -> HostEnv: ...
+@overload
+def make(source: Literal["gymnax", "playground", "probe"], task: str) -> Env: ...
+@overload
+def make(source: str, task: str) -> Env | HostEnv: ...
+def make(source: str, task: str) -> Env | HostEnv:
     """Build the environment ``task`` of ``source``.
 
     Raises:

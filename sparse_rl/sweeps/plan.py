@@ -56,7 +56,7 @@ HEADINGS = (
 
 def _setting(pack: PreparedPack) -> str:
     """What the runs of a pack have in common, whatever their width."""
-    first, layout = pack.runs[0].config, default_layout()
+    first, layout = pack.runs[0].config, default_layout(pack.loop)
     return (
         f"{first.agent.name} ({first.agent.network}) on {first.env.name}, "
         f"{first.env_steps:,} env steps a run, {pack.loop.describe()}"

@@ -96,7 +96,7 @@ def _sweep_settings(every: Sequence[dict[str, Any]], configs: Sequence[RunConfig
 
 def _parts(pack: PreparedPack, most: int | None) -> list[PreparedPack]:
     """A pack in parts of ``most`` runs, or, where its runs are batched, of as many as memory holds."""
-    batched = default_layout() == "vmap"
+    batched = default_layout(pack.loop) == "vmap"
     size = most or (runs_that_fit(pack.runs[0]) if batched else len(pack.runs))
     return cut(pack, size)
 

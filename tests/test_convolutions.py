@@ -1,0 +1,101 @@
+"""Convolutions as matrix products, beside XLA's; Atari's networks beside the published ones."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from sparse_rl.convolutions import (
+    FOLD,
+    AtariKind,
+    AtariTrunk,
+    Convolution,
+    atari_parameters,
+    fold,
+    layers,
+    patches,
+    positions,
+)
+from sparse_rl.networks import Critic, applications
+from sparse_rl.pruning import parameter_counts
+
+KEY = jax.random.key(0)
+PICTURE = (21, 21, 64)
+
+
+def convolved(x: Array, kernel: Array, stride: int = 1) -> Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    strides = (stride, stride)
+    return jax.lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=layout)
+
+
+def test_products_with_patches_and_shifted_products_are_the_convolution() -> None:
+    x = jax.random.normal(KEY, (5, 10, 9, 4))
+    layer = Convolution(6, 3)
+    params = layer.init(KEY, x)["params"]
+    expected = convolved(x, params["kernel"].reshape(3, 3, 4, 6))
+    np.testing.assert_allclose(patches(x, 3) @ params["kernel"], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
+
+    def loss(apply: object, x: Array) -> Array:
+        return jnp.sum(jnp.sin(apply(x)))  # type: ignore[operator]
+
+    ours = jax.grad(loss, argnums=1)(lambda x: layer.apply({"params": params}, x), x)
+    theirs = jax.grad(loss, argnums=1)(
+        functools.partial(convolved, kernel=params["kernel"].reshape(3, 3, 4, 6)), x
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def strided(kernel: Array, size: int, stride: int, channels: int) -> Array:
+    """Rows (block row, block column, row, column, channel) of a kernel as ``[k, k, C, F]``."""
+    blocks = size // stride
+    shape = (blocks, blocks, stride, stride, channels, -1)
+    return kernel.reshape(shape).transpose(0, 2, 1, 3, 4, 5).reshape(size, size, channels, -1)
+
+
+@pytest.mark.parametrize("kind", ["nips", "nature"])
+def test_atari_networks_are_the_published_convolutions_with_strides(kind: AtariKind) -> None:
+    x = jax.random.uniform(KEY, (3, 84, 84, 4))
+    network = AtariTrunk(kind, 32, PICTURE)
+    folded = fold(x, FOLD).reshape(3, -1)
+    params = network.init(KEY, folded)["params"]
+    y = x
+    for name, layer in zip(("conv", "conv_2", "conv_3"), layers(kind, 32), strict=False):
+        kernel = strided(params[name]["kernel"], layer.size, layer.stride, y.shape[-1])
+        y = nn.relu(convolved(y, kernel, layer.stride))
+        assert positions(kind, PICTURE)[name] == y.shape[1] * y.shape[2]
+    # the published code lays the last pictures out as they are
+    expected = nn.relu(y.reshape(3, -1) @ params["dense"]["kernel"])
+    found = network.apply({"params": params}, folded)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    by_patches = AtariTrunk(kind, 32, PICTURE, by_blocks=True).apply({"params": params}, folded)
+    np.testing.assert_allclose(by_patches, found, rtol=1e-4, atol=1e-6)
+
+
+def test_published_sizes() -> None:
+    """16 of 8×8, 32 of 4×4 and 256 units; 32, 64, 64 and 512 units."""
+    assert atari_parameters("nips", 256, PICTURE) == 4112 + 8224 + 256 * (81 * 32 + 1)
+    assert atari_parameters("nature", 512, PICTURE) == 8224 + 32832 + 36928 + 512 * (49 * 64 + 1)
+
+
+def test_kernels_are_applied_once_per_position() -> None:
+    shapes = {"trunk/conv/kernel": 400, "trunk/conv_2/kernel": 81, "trunk/conv_3/kernel": 49}
+    for path, count in (shapes | {"trunk/dense/kernel": 1, "value/kernel": 1}).items():
+        assert applications("nature", path, PICTURE) == count
+    assert applications("mlp", "trunk/dense_0/kernel", PICTURE) == 1
+    assert applications("minatar", "trunk/conv/kernel", (10, 10, 4)) == 64
+
+
+def test_bytes_are_shares_of_255_only_inside_the_network() -> None:
+    network = Critic("nips", 16, 1, picture=PICTURE)
+    seen = jax.random.randint(KEY, (2, 28224), 0, 256).astype(jnp.uint8)
+    params = network.init(KEY, seen)["params"]
+    assert parameter_counts({}, params).total == atari_parameters("nips", 16, PICTURE) + 17
+    found = network.apply({"params": params}, seen)
+    expected = network.apply({"params": params}, seen.astype(jnp.float32) / 255)
+    np.testing.assert_array_equal(found, expected)
