@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis import load, statistics
+from sparse_rl.analysis import load, scores, statistics
 
 FIFTHS = 5
 RETURN = "train_return_mean"
@@ -50,10 +50,10 @@ def draw(rows: pd.DataFrame, path: str) -> None:
     groups = list(rows.groupby("num_envs"))
     colours = sns.color_palette("viridis", len(groups) + 1)
     for (actors, group), colour in zip(groups, colours, strict=False):
-        curves = group.pivot(index="env_steps", columns="run_id", values=RETURN).dropna()
-        estimate = statistics.bootstrap(statistics.scores({"": curves.to_numpy()}), resamples=500)
-        ax.plot(curves.index, estimate.value, color=colour, label=f"{actors}")
-        ax.fill_between(curves.index, estimate.low, estimate.high, color=colour, alpha=0.2, linewidth=0)
+        curve = scores.sample_efficiency(group, RETURN)
+        steps = curve["env_steps"]
+        ax.plot(steps, curve[RETURN], color=colour, label=f"{actors}")
+        ax.fill_between(steps, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
     ax.set_xlabel("env steps (frames)")
     ax.set_ylabel("return of training episodes")
     ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))

@@ -116,10 +116,8 @@ def report(
         drawn.savefig(figure, dpi=150)
     out.print("Fitted to all sizes:")
     for law in candidates:
-        reason = fits.unsupported(law, points)
-        found = {} if reason else fits.values(fits.fit(law, points))
-        words = [f"{k} = {v.problem or tables.spread(v.value, v.low, v.high)}" for k, v in found.items()]
-        out.print(f"  {law.name}, {law.formula}: {reason or '; '.join(words)}")
+        words = fits.unsupported(law, points) or tables.parameters(fits.fit(law, points))
+        out.print(f"  {law.name}, {law.formula}: {words}")
 
 
 def main(arguments: list[str] | None = None) -> None:

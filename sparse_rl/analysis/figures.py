@@ -292,12 +292,7 @@ def held_out(points: Points, choice: Choice, xlabel: str, ylabel: str, label: st
     ax = figure.subplots()
     low, high = statistics.interval(points.samples)
     errors = np.abs(np.stack([low, high]) - points.score)
-    held = next(iter(choice.trials.values())).predicted.size
-    fitted = np.argsort(points.size)[: len(points.size) - held]
-    for chosen, face in (
-        (fitted, "black"),
-        (np.setdiff1d(np.arange(len(points.size)), fitted), "white"),
-    ):
+    for chosen, face in ((~choice.held, "black"), (choice.held, "white")):
         ax.errorbar(
             points.size[chosen], points.score[chosen], yerr=errors[:, chosen], fmt="o", color="black",
             markerfacecolor=face, capsize=2, zorder=5,

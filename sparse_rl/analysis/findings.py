@@ -18,8 +18,7 @@ def _list(words: Sequence[str]) -> str:
 
 def holds(choice: Choice, points: Points) -> list[str]:
     """Laws whose interval for every held-out size meets the interval that was measured."""
-    count = next(iter(choice.trials.values())).predicted.size
-    low, high = interval(points.samples[np.argsort(points.size, kind="stable")[-count:]])
+    low, high = interval(points.samples[choice.held])
     return [
         name
         for name, trial in choice.trials.items()

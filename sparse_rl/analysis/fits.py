@@ -230,16 +230,25 @@ def subset(points: Points, chosen: NDArray[np.bool_]) -> Points:
     )  # fmt: skip
 
 
+def largest_sizes(points: Points, largest: int) -> NDArray[np.bool_]:
+    """[points]: those of the ``largest`` sizes.
+
+    Raises:
+        ValueError: no other size is left.
+    """
+    sizes = np.unique(points.size)
+    if len(sizes) <= largest:
+        raise ValueError(f"{counted(len(sizes), 'size')} cannot be fitted and {largest} held out")
+    return np.isin(points.size, sizes[-largest:])
+
+
 def hold_out(law: Law, points: Points, largest: int = 1) -> Trial:
     """Fit all but the ``largest`` sizes and predict those.
 
     Raises:
         ValueError: what is left cannot carry the law.
     """
-    sizes = np.unique(points.size)
-    if len(sizes) <= largest:
-        raise ValueError(f"{counted(len(sizes), 'size')} cannot be fitted and {largest} held out")
-    held = np.isin(points.size, sizes[-largest:])
+    held = largest_sizes(points, largest)
     fitted, rest = fit(law, subset(points, ~held)), subset(points, held)
     predicted = fitted.predict(rest.size, rest.kept)
     samples = fitted.predict_samples(rest.size, rest.kept)
@@ -258,6 +267,8 @@ def hold_out(law: Law, points: Points, largest: int = 1) -> Trial:
 class Choice(NamedTuple):
     """Laws compared by what they say about sizes that they were not shown."""
 
+    held: NDArray[np.bool_]
+    """[points]: those that the laws were not shown."""
     trials: dict[str, Trial]
     refused: dict[str, str]
     """Law → why the data cannot carry it."""
@@ -276,6 +287,7 @@ def choose(laws: Sequence[Law], points: Points, largest: int = 1) -> Choice:
     Raises:
         ValueError: the data can carry none of them.
     """
+    held = largest_sizes(points, largest)
     trials: dict[str, Trial] = {}
     refused: dict[str, str] = {}
     for law in laws:
@@ -287,4 +299,4 @@ def choose(laws: Sequence[Law], points: Points, largest: int = 1) -> Choice:
         raise ValueError("; ".join(dict.fromkeys(refused.values())))
     winners = np.stack([trial.errors for trial in trials.values()]).argmin(0)
     shares = {name: float(np.mean(winners == i)) for i, name in enumerate(trials)}
-    return Choice(trials, refused, shares)
+    return Choice(held, trials, refused, shares)

@@ -73,7 +73,7 @@ def read_published(
     unknown = [name for name, found in widths.items() if found is None]
     if unknown:
         raise ValueError(f"no width is found by {width!r} in {', '.join(map(str, unknown))}")
-    kept = {name: 1.0 - (_number(sparsity, str(name)) or 0.0) for name in widths}
+    levels = {name: _number(sparsity, str(name)) or 0.0 for name in widths}
     long["env"] = long["env_name"].str.replace("_", "-")
     long["run_id"] = long["exp_name"] + "_" + long["env"] + "_seed" + long["seed"].astype(str)
     long["metric"] = long["metric"].replace(NAMES)
@@ -88,7 +88,7 @@ def read_published(
     return _completed(
         rows.assign(
             width=rows["study"].map(widths).astype(int),
-            sparsity=(1.0 - rows["study"].map(kept)).round(9),
+            sparsity=rows["study"].map(levels),
             status="done",
         )
     )

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sparse_rl.analysis import answers, fits, laws, scores, statistics
 from sparse_rl.analysis.figures import METRICS
-from sparse_rl.analysis.fits import Choice, Points
+from sparse_rl.analysis.fits import Choice, Fit, Points
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.series import Series
 from sparse_rl.analysis.statistics import Estimate, interval
@@ -141,22 +141,22 @@ def joint_points(series: Series) -> Points:
     return answers.points(list(cells.values()), [c[0] for c in cells], [c[1] for c in cells])
 
 
+def parameters(fit: Fit) -> str:
+    """A law's parameters with their intervals."""
+    found = fits.values(fit).items()
+    return "; ".join(f"{name} = {v.problem or spread(v.value, v.low, v.high)}" for name, v in found)
+
+
 def law_table(choice: Choice, points: Points) -> pd.DataFrame:
     """One row per law: its parameters, its prediction of the held-out sizes and how far it was off."""
-    count = next(iter(choice.trials.values())).predicted.size
-    held = np.argsort(points.size, kind="stable")[-count:]
-    low, high = interval(points.samples[held])
+    low, high = interval(points.samples[choice.held])
     rows = []
     for name, trial in choice.trials.items():
-        parameters = [
-            f"{key} = {v.problem or spread(v.value, v.low, v.high)}"
-            for key, v in fits.values(trial.fit).items()
-        ]
         told = zip(trial.predicted, trial.low, trial.high, strict=True)
-        seen = zip(points.score[held], low, high, strict=True)
+        seen = zip(points.score[choice.held], low, high, strict=True)
         rows.append(
             {
-                "law": name, "formula": trial.fit.law.formula, "parameters": "; ".join(parameters),
+                "law": name, "formula": trial.fit.law.formula, "parameters": parameters(trial.fit),
                 "predicted": "; ".join(spread(*each) for each in told),
                 "measured": "; ".join(spread(*each) for each in seen),
                 "held-out error": trial.error, "best in": f"{choice.shares[name]:.0%}",
