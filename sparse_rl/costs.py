@@ -12,7 +12,7 @@ import numpy as np
 
 from sparse_rl.agents import Loop, RunInputs, make_loop
 from sparse_rl.agents.contract import Workload
-from sparse_rl.config import ConfigError, RunConfig
+from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env, HostEnv
 from sparse_rl.networks import applications
 from sparse_rl.pruning import (
@@ -23,6 +23,7 @@ from sparse_rl.pruning import (
     prunable_shapes,
     survivors,
 )
+from sparse_rl.schema import ConfigError
 
 
 class Costs(NamedTuple):

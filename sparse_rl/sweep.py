@@ -10,7 +10,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from sparse_rl.compilation import use_cache
-from sparse_rl.config import SWEEP_KEYS, ConfigError, schema_keys, unknown_key
+from sparse_rl.config import SWEEP_KEYS, schema_keys
+from sparse_rl.schema import ConfigError, unknown_key
 
 GROUPS = ("agent", "env", "pruning", "study")
 CONF = files("sparse_rl") / "conf"

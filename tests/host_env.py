@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_rl.config import EnvConfig
+from sparse_rl.env_configs import EnvConfig
 from sparse_rl.envs import Env, HostActors, HostEnv, HostStep
 
 

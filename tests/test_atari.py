@@ -14,9 +14,11 @@ from conftest import MakeConfig
 from sparse_rl import envs, results
 from sparse_rl.agents import HostLoop
 from sparse_rl.agents import sessions as hosted
-from sparse_rl.config import AtariConfig, ConfigError, RunConfig, run_config
+from sparse_rl.config import RunConfig, run_config
+from sparse_rl.env_configs import AtariConfig
 from sparse_rl.envs import atari
 from sparse_rl.experiment import prepare_pack, train_pack
+from sparse_rl.schema import ConfigError
 from sparse_rl.training import Policy, Progress
 
 pytest.importorskip("ale_py", reason="needs the extra atari")

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from conftest import MakeConfig
 
-from sparse_rl.config import ConfigError, SacConfig, agent_settings, run_config, schema_keys
+from sparse_rl.agent_configs import SacConfig
+from sparse_rl.config import agent_settings, run_config, schema_keys
+from sparse_rl.schema import ConfigError
 
 
 @pytest.mark.parametrize(

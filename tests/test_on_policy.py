@@ -13,9 +13,9 @@ from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents.contract import View
 from sparse_rl.agents.learning import RewardScale, take_rewards
 from sparse_rl.agents.rollout import Behaviour, Rollout, collect, successor_values, view_of
-from sparse_rl.config import ConfigError
 from sparse_rl.envs import vector
 from sparse_rl.experiment import prepare_pack
+from sparse_rl.schema import ConfigError
 
 KEY = jax.random.key(0)
 

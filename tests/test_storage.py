@@ -14,7 +14,6 @@ import pytest
 from conftest import MakeConfig
 
 from sparse_rl import results
-from sparse_rl.config import ConfigError
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.experiment import prepare_pack, train_pack
 from sparse_rl.networks import Critic, Kind
@@ -37,6 +36,7 @@ from sparse_rl.pruning import (
 from sparse_rl.pruning.blocks import Blocks, block_grid, block_product, draw_blocks
 from sparse_rl.pruning.compact import compact, compact_product, tiles_of
 from sparse_rl.pruning.storage import support_of
+from sparse_rl.schema import ConfigError
 from sparse_rl.sweeps.grid import packs
 
 KEY = jax.random.key(3)

@@ -9,7 +9,7 @@ import pytest
 
 from sparse_rl import results
 from sparse_rl.analysis import load, load_runs
-from sparse_rl.config import ConfigError
+from sparse_rl.schema import ConfigError
 from sparse_rl.sweep import check_arguments
 
 SMALL = (

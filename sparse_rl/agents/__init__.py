@@ -5,9 +5,10 @@ from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, PureL
 from sparse_rl.agents.host import HostLoop
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
 from sparse_rl.agents.on_policy import OnPolicyLoop, OnPolicyState
-from sparse_rl.config import ConfigError, RunConfig
+from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env, HostEnv, Spec
 from sparse_rl.networks import misread
+from sparse_rl.schema import ConfigError
 
 OFF_POLICY = {"sac": sac.make}
 ON_POLICY = {"ppo": ppo.make, "paac": paac.make, "dqn": dqn.make}

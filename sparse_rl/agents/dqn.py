@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from sparse_rl.agent_configs import DqnConfig
 from sparse_rl.agents.actions import mask_illegal
 from sparse_rl.agents.contract import (
     ADAM_TRAFFIC,
@@ -36,7 +37,7 @@ from sparse_rl.agents.pruned import (
     health,
     scheduled,
 )
-from sparse_rl.config import DqnConfig, RunConfig, agent_settings
+from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.envs import Spec
 from sparse_rl.networks import Critic
 from sparse_rl.pruning import apply, apply_weights, weights

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from sparse_rl.agent_configs import OnPolicyConfig
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents.advantage import advantages
 from sparse_rl.agents.contract import (
@@ -25,7 +26,7 @@ from sparse_rl.agents.contract import (
 )
 from sparse_rl.agents.rollout import Rollout, flat, successor_values
 from sparse_rl.checkpoints import Arrays, to_arrays
-from sparse_rl.config import OnPolicyConfig, RunConfig, agent_settings
+from sparse_rl.config import RunConfig, agent_settings
 
 
 class RewardScale(NamedTuple):

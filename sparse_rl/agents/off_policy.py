@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from sparse_rl.agent_configs import SacConfig
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents import replay as replay_buffer
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs, Streams, Workload
 from sparse_rl.agents.evaluation import evaluate, evaluation_key
 from sparse_rl.agents.replay import Replay, Transition
 from sparse_rl.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
-from sparse_rl.config import RunConfig, SacConfig, agent_settings
+from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.envs import Env, vector
 
 

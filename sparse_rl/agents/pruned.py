@@ -7,8 +7,9 @@ import jax
 import optax
 from jax import Array
 
+from sparse_rl.agent_configs import OnPolicyConfig
 from sparse_rl.agents.contract import Metrics, RunInputs
-from sparse_rl.config import DiagnosticsConfig, OnPolicyConfig, RunConfig
+from sparse_rl.config import DiagnosticsConfig, RunConfig
 from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.pruning import draw_supports, store
 

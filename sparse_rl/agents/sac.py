@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from sparse_rl.agent_configs import SacConfig
 from sparse_rl.agents.contract import (
     ADAM_TRAFFIC,
     TARGET_TRAFFIC,
@@ -22,7 +23,7 @@ from sparse_rl.agents.contract import (
 )
 from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, feature_major, health
 from sparse_rl.agents.replay import Transition
-from sparse_rl.config import DiagnosticsConfig, RunConfig, SacConfig, agent_settings
+from sparse_rl.config import DiagnosticsConfig, RunConfig, agent_settings
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.envs import Env
 from sparse_rl.networks import Critic, GaussianActor

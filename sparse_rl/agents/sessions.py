@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparse_rl.agents.contract import Streams
-from sparse_rl.config import EnvConfig
+from sparse_rl.env_configs import EnvConfig
 from sparse_rl.envs import HostActors, HostEnv, HostStep
 
 

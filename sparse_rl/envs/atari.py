@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rl.config import AtariConfig, EnvConfig
+from sparse_rl.env_configs import AtariConfig, EnvConfig
 from sparse_rl.envs.contract import HostActors, HostEnv, HostStep
 
 SIDE, STACK, BLOCK = 84, 4, 4

@@ -12,9 +12,10 @@ from filelock import FileLock
 from rich.console import Console
 
 from sparse_rl import results
-from sparse_rl.config import SWEEP_KEYS, ConfigError, RunConfig, run_config
+from sparse_rl.config import SWEEP_KEYS, RunConfig, run_config
 from sparse_rl.console import console
 from sparse_rl.experiment import PreparedPack, cut, default_layout, prepare_pack, runs_that_fit
+from sparse_rl.schema import ConfigError
 from sparse_rl.sweeps.grid import packs, unique
 from sparse_rl.sweeps.plan import print_plan
 from sparse_rl.sweeps.tasks import Settings, is_owned, status_of

@@ -1,0 +1,167 @@
+"""The settings of every agent, one frozen dataclass each; the defaults are published settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from sparse_rl.schema import ConfigError, at_least, build, check_multiple, fits, limited, positive, share
+
+
+@dataclass(frozen=True)
+class SacConfig:
+    """SAC. The defaults are SimBa's published settings (SAC on DM Control)."""
+
+    name: Literal["sac"] = "sac"
+    network: Literal["simba", "mlp"] = "simba"
+    width: int = at_least(1, default=512)
+    actor_width_ratio: float = positive(default=0.25)
+    actor_blocks: int = at_least(1, default=1)
+    critic_blocks: int = at_least(1, default=2)
+    clipped_double_q: bool = False
+    learning_rate: float = positive(default=1e-4)
+    weight_decay: float = at_least(0, default=1e-2)
+    batch_size: int = at_least(1, default=256)
+    replay_size: int = at_least(1, default=1_000_000)
+    num_envs: int = at_least(1, default=1)
+    updates_per_interaction: float = positive(default=2.0)
+    random_interactions: int = at_least(0, default=5000)
+    target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.005)
+    discount: float | None = share(default=None)
+    initial_temperature: float = positive(default=0.01)
+    target_entropy_per_action: float = -0.5
+
+    ROUND: ClassVar[str] = "agent.num_envs × env.action_repeat"
+    """What makes a round of interacting and learning, in words: log points fall between rounds."""
+    NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic")
+    """What is trained and pruned."""
+
+    @property
+    def interactions_per_round(self) -> int:
+        return 1
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+        check_multiple("agent.replay_size", self.replay_size, "agent.num_envs", self.num_envs)
+
+    def actor_width(self, width: int) -> int:
+        """Hidden size of the actor beside a critic of the given width."""
+        return max(1, round(self.actor_width_ratio * width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyConfig:
+    """What agents have in common that learn from the rollouts of parallel actors."""
+
+    network: Literal["simba", "mlp", "minatar", "nips", "nature"] = "mlp"
+    width: int = at_least(1, default=64)
+    critic_blocks: int = at_least(1, default=2)
+    num_envs: int = at_least(1)
+    num_steps: int = at_least(1)
+    discount: float = share(default=0.99)
+    gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1)
+    learning_rate: float = positive()
+    learning_rate_schedule: Literal["constant", "linear"] = "linear"
+    max_grad_norm: float = positive()
+    normalise_observations: bool = False
+    normalise_rewards: bool = False
+    reward_clip: float | None = positive(default=None)
+
+    ROUND: ClassVar[str] = "agent.num_envs × agent.num_steps × env.action_repeat"
+    NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic")
+
+    @property
+    def interactions_per_round(self) -> int:
+        return self.num_steps
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticConfig(OnPolicyConfig):
+    """What those of them have in common that have an actor."""
+
+    actor_width_ratio: float = positive(default=1.0)
+    actor_blocks: int = at_least(1, default=1)
+    entropy_coefficient: float = at_least(0, default=0.01)
+    value_coefficient: float = at_least(0, default=0.5)
+
+    def actor_width(self, width: int) -> int:
+        """Hidden size of the actor beside a critic of the given width."""
+        return max(1, round(self.actor_width_ratio * width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoConfig(ActorCriticConfig):
+    """PPO. The defaults suit classic control."""
+
+    name: Literal["ppo"] = "ppo"
+    num_envs: int = at_least(1, default=8)
+    num_steps: int = at_least(1, default=128)
+    gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.95)
+    learning_rate: float = positive(default=2.5e-4)
+    max_grad_norm: float = positive(default=0.5)
+    epochs: int = at_least(1, default=4)
+    minibatches: int = at_least(1, default=4)
+    clip_ratio: float = positive(default=0.2)
+    value_clip: float | None = positive(default=None)
+    normalise_advantages: bool = True
+    target_kl: float | None = positive(default=None)
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+        samples, words = self.num_envs * self.num_steps, "agent.num_envs × agent.num_steps"
+        check_multiple(words, samples, "agent.minibatches", self.minibatches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaacConfig(ActorCriticConfig):
+    """PAAC, the parallel advantage actor-critic. The defaults are the published settings."""
+
+    name: Literal["paac"] = "paac"
+    num_envs: int = at_least(1, default=32)
+    num_steps: int = at_least(1, default=5)
+    gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=1.0)
+    learning_rate_per_env: float = positive(default=0.0007)
+    max_grad_norm: float = positive(default=40.0)
+    reward_clip: float | None = positive(default=1.0)
+    rmsprop_decay: float = share(default=0.99)
+    rmsprop_epsilon: float = positive(default=0.1)
+    loss_scale: float = positive(default=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DqnConfig(OnPolicyConfig):
+    """n-step deep Q-learning on parallel actors."""
+
+    name: Literal["dqn"] = "dqn"
+    num_envs: int = at_least(1, default=16)
+    num_steps: int = at_least(1, default=5)
+    gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=1.0)
+    learning_rate: float = positive(default=3e-3)
+    max_grad_norm: float = positive(default=10.0)
+    reward_clip: float | None = positive(default=1.0)
+    target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.05)
+    final_exploration: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.05)
+    exploration_share: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.5)
+
+    NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
+
+
+AgentConfig = SacConfig | PpoConfig | PaacConfig | DqnConfig
+AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
+    "sac": SacConfig, "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig,
+}  # fmt: skip
+
+
+def build_agent(data: Mapping[str, Any]) -> AgentConfig:
+    """The settings of the agent that ``data`` names; SAC's if it names none."""
+    name = data.get("name", SacConfig.name)
+    if name not in AGENT_CONFIGS:
+        raise ConfigError(f"agent.name={name!r} is not allowed; give one of {', '.join(AGENT_CONFIGS)}")
+    if name == PaacConfig.name and data.get("learning_rate") is None:
+        per_env = data.get("learning_rate_per_env", PaacConfig.learning_rate_per_env)
+        num_envs = data.get("num_envs", PaacConfig.num_envs)
+        if fits(per_env, float) and fits(num_envs, int):  # else it is about to be refused
+            data = {**data, "learning_rate": per_env * num_envs}
+    return build(AGENT_CONFIGS[name], data, "agent")

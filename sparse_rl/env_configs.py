@@ -1,0 +1,46 @@
+"""The settings of every environment, by source, with the budgets that go with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sparse_rl.schema import at_least, build, share
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """An environment and the budgets that go with it, in env steps (frames)."""
+
+    source: Literal["atari", "gymnax", "playground", "probe"]
+    task: str
+    action_repeat: int = at_least(1, default=1)
+    env_steps: int = at_least(1, default=1_000_000)
+    log_every: int = at_least(1, default=10_000)
+    eval_every: int = at_least(1, default=10_000)
+    eval_episodes: int = at_least(1, default=10)
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.task}"
+
+
+@dataclass(frozen=True)
+class AtariConfig(EnvConfig):
+    """Atari. The defaults are those of Machado et al. 2018 (arXiv 1709.06009)."""
+
+    action_repeat: int = at_least(1, default=4)
+    sticky_actions: float = share(default=0.25)
+    noop_starts: int = at_least(0, default=0)
+    fire_starts: bool = False
+
+
+ENV_CONFIGS: dict[str, type[EnvConfig]] = {"atari": AtariConfig}
+"""Source → its settings, where it has more than others."""
+
+
+def build_env(data: Mapping[str, Any]) -> EnvConfig:
+    """The settings of an environment of the source that ``data`` names."""
+    source = data.get("source")
+    schema = ENV_CONFIGS.get(source, EnvConfig) if isinstance(source, str) else EnvConfig
+    built: EnvConfig = build(schema, data, "env")
+    return built

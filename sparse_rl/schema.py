@@ -1,0 +1,116 @@
+"""How a frozen dataclass is a schema: fields with ranges, and one clear error for what does not fit."""
+
+import dataclasses
+import difflib
+import functools
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+def limited(allowed: str, test: Any, **default: Any) -> Any:
+    """A dataclass field with a range: ``allowed`` is its description for people."""
+    return dataclasses.field(metadata={"allowed": allowed, "test": test}, **default)
+
+
+def at_least(low: float, **default: Any) -> Any:
+    """A field with a lower bound."""
+    return limited(f">= {low}", lambda v: v >= low, **default)
+
+
+def positive(**default: Any) -> Any:
+    """A field above zero."""
+    return limited("> 0", lambda v: v > 0, **default)
+
+
+def share(**default: Any) -> Any:
+    """A field in [0, 1)."""
+    return limited("0 <= value < 1", lambda v: 0 <= v < 1, **default)
+
+
+def check_multiple(key: str, value: int, of: str, unit: int) -> None:
+    """Raise :class:`ConfigError`, naming the nearest multiples, if ``unit`` does not divide it."""
+    if value % unit:
+        below, above = value // unit * unit, (value // unit + 1) * unit
+        near = f"{below} or {above}" if below else f"{above}"
+        raise ConfigError(f"{key}={value} must be a multiple of {of} (= {unit}); the nearest are {near}")
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value is of the annotated type; whole numbers are numbers, infinities are not."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(fits(value, option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_describe(option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    return (
+        "null"
+        if hint is type(None)
+        else {"int": "a whole number", "float": "a number"}.get(hint.__name__, hint.__name__)
+    )
+
+
+def unknown_key(key: str, known: list[str]) -> ConfigError:
+    """The error for a key that nobody reads, with the nearest known ones first."""
+    near = difflib.get_close_matches(key, known, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return ConfigError(f"unknown key {key!r}.{hint} Allowed: {', '.join(sorted(set(known)))}")
+
+
+@functools.cache
+def fields_of(cls: type) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
+    """Name → type and field: looked up once, for grids of many thousand runs."""
+    hints = get_type_hints(cls)
+    return {field.name: (hints[field.name], field) for field in dataclasses.fields(cls)}
+
+
+def build(cls: type, data: Mapping[str, Any], where: str) -> Any:
+    """Check ``data`` against the dataclass ``cls`` and build it.
+
+    Raises:
+        ConfigError: the first key below ``where`` that is unknown, missing, of a wrong type or out
+            of range.
+    """
+    fields = fields_of(cls)
+    prefix = f"{where}." if where else ""
+    for key in data:
+        if key not in fields:
+            raise unknown_key(prefix + str(key), [prefix + name for name in fields])
+    values = {}
+    for name, (hint, field) in fields.items():
+        if dataclasses.is_dataclass(hint):
+            given = data.get(name) or {}
+            schema: type = hint  # type: ignore[assignment]
+            built = isinstance(given, schema)
+            values[name] = given if built else build(schema, given, prefix + name)
+            continue
+        if name not in data:
+            if field.default is dataclasses.MISSING:
+                raise ConfigError(f"{prefix}{name} is missing; give {_describe(hint)}")
+            continue
+        value = data[name]
+        if not fits(value, hint):
+            raise ConfigError(f"{prefix}{name}={value!r} is not allowed; give {_describe(hint)}")
+        test = field.metadata.get("test")
+        if test and value is not None and not test(value):
+            allowed = field.metadata["allowed"]
+            raise ConfigError(f"{prefix}{name}={value!r} is out of range; allowed: {allowed}")
+        # 1 and 1.0 are the same setting: they must give the same run id.
+        values[name] = float(value) if isinstance(value, int) and hint is float else value
+    return cls(**values)
