@@ -13,7 +13,7 @@ from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents.contract import View
 from sparse_rl.agents.learning import RewardScale, take_rewards
 from sparse_rl.agents.rollout import Behaviour, Rollout, collect, successor_values, view_of
-from sparse_rl.envs import vector
+from sparse_rl.envs import Env, Step, vector
 from sparse_rl.experiment import prepare_pack
 from sparse_rl.schema import ConfigError
 
@@ -47,6 +47,29 @@ def test_the_final_observation_is_valued_and_not_the_one_after_the_reset() -> No
     _, rollout = collect(env, still(lambda x: 10.0 * x), start, jax.random.split(KEY, 1), 1)
     assert rollout.truncated.all()
     assert float(rollout.final_value[0, 0]) == 10.0
+
+
+def test_final_values_are_those_of_a_plain_loop_however_often_time_runs_out() -> None:
+    def draw(key: jax.Array, *_: Any) -> jax.Array:
+        return jax.random.uniform(key, (1,))
+
+    env = Env(
+        name="noise",
+        observation_size=1,
+        action_size=1,
+        episode_length=3,
+        reset=lambda key: ((), draw(key)),
+        step=lambda key, state, action: (state, Step(draw(key), jnp.float32(1), jnp.bool(False))),
+    )
+    start = vector.reset(env, KEY, 2)._replace(elapsed=jnp.array([0, 2]))
+    keys = jax.random.split(KEY, 8)
+    _, rollout = collect(env, still(lambda x: x), start, keys, 2)
+    now, expected = start, np.zeros((8, 2))
+    for t, key in enumerate(keys):
+        now, seen = vector.step(env, jax.random.split(key)[1], now, jnp.zeros((2, 1)), 2)
+        expected[t] = jnp.where(seen.truncated, seen.next_observation[:, 0], 0.0)
+    assert np.sum(expected != 0, axis=0).tolist() == [4, 4]
+    np.testing.assert_allclose(rollout.final_value, expected, rtol=1e-6)
 
 
 def test_successor_values_shift_and_make_way_for_final_ones() -> None:

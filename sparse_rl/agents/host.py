@@ -77,8 +77,8 @@ class Told(NamedTuple):
     reward: Any
     terminated: Any
     truncated: Any
-    final_value: Any
     episode_return: Any
+    final_value: Any
 
 
 class Compiled(NamedTuple):
@@ -284,7 +284,7 @@ class HostLoop(NamedTuple):
         if step.truncated.any():
             value = programs.value[len(step.reward)](learner, step.final_observation)
             final_value = np.where(step.truncated, np.asarray(value), final_value)
-        return Told(step.reward, step.terminated, step.truncated, final_value, episode_return)
+        return Told(step.reward, step.terminated, step.truncated, episode_return, final_value)
 
     def _collect(
         self, programs: Compiled, clock: Clock, learner: LearnerState, groups: Sequence[Group], i: int
