@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns actors minatar benchmark storage-benchmark overhead loading soak host-benchmark clean
+.PHONY: demo test check learning patterns actors minatar benchmark ppo-benchmark storage-benchmark overhead loading soak host-benchmark clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -48,6 +48,9 @@ soak: $(VENV)/.dev  ## kill sweeps at random, with every launcher (half an hour)
 
 benchmark: $(VENV)/.bench  ## speed beside a Python-loop implementation (minutes)
 	$(BIN)/python benchmarks/sac_against_sbx.py
+
+ppo-benchmark: $(VENV)/.core  ## PPO beside purejaxrl's; PUREJAXRL=a checkout of it (a quarter of an hour)
+	$(BIN)/python benchmarks/ppo_against_purejaxrl.py $(PUREJAXRL)
 
 host-benchmark: $(VENV)/.dev  ## training on Atari beside its bare environments (minutes)
 	$(BIN)/python benchmarks/host_path.py

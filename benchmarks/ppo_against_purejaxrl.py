@@ -1,0 +1,304 @@
+"""PPO beside purejaxrl's, which is one compiled program too: env steps per second at equal learning.
+
+    git clone https://github.com/luchris429/purejaxrl ~/purejaxrl
+    python benchmarks/ppo_against_purejaxrl.py ~/purejaxrl
+
+Same environments (gymnax), networks, hyperparameters and budgets; float32; their files are read as
+they are but for what they need to run with today's gymnax (``CHANGES``). One run alone, and eight seeds:
+their ``vmap`` beside our pack. Compile time is apart; both sides take turns, and each figure is the median
+of the repetitions. Their program is also timed with the compiler option of ours on a CPU (``theirs*``):
+what is left then is the programs' own difference. Ours measures the networks' health at ten log points;
+theirs has no counterpart.
+
+Returns are those of training episodes in the last tenth of the run, mean of the eight seeds
+[lowest, highest]. The floor is the time that the updates' FLOPs take at the machine's measured
+matrix-product rate.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sac_against_sbx import product_rate
+
+from sparse_rl.config import run_config
+from sparse_rl.experiment import compile_programs, compiler_options, prepare_pack
+
+CORES = len(os.sched_getaffinity(0))
+SEEDS, LOG_POINTS = 8, 10
+
+
+class Row(NamedTuple):
+    """What both sides train."""
+
+    task: str
+    width: int
+    num_envs: int
+    num_steps: int
+    rollouts: int
+    minibatches: int
+    learning_rate: float
+    discount: float = 0.99
+    entropy_coefficient: float = 0.01
+    continuous: bool = False
+    normalised: bool = False
+
+    @property
+    def env_steps(self) -> int:
+        return self.num_envs * self.num_steps * self.rollouts
+
+
+ROWS = (
+    Row("CartPole-v1", 64, 4, 128, 1000, 4, 2.5e-4),
+    Row("Breakout-MinAtar", 64, 64, 128, 120, 8, 5e-3),
+    Row("Pendulum-v1", 256, 16, 128, 300, 8, 1e-3, 0.95, 0.0, continuous=True, normalised=True),
+)
+
+CHANGES = {
+    "wrappers.py": (
+        ("import chex\n", "from jax import Array\nimport types\nchex = types.SimpleNamespace("
+         "PRNGKey=Array, Array=Array)\n"),
+        ("from brax import envs\n", ""),
+        ("from brax.envs.wrappers.training import EpisodeWrapper, AutoResetWrapper\n", ""),
+        ("import navix as nx\n", ""),
+        # gymnax 1.0 tells terminations from truncations
+        ("        obs, state, reward, done, info = self._env.step(key, state, action, params)\n"
+         "        obs = jnp.reshape(obs, (-1,))",
+         "        obs, state, reward, ended, cut, info = self._env.step(key, state, action, params)\n"
+         "        done = ended | cut\n"
+         "        obs = jnp.reshape(obs, (-1,))"),
+    ),
+    "ppo.py": (),
+    # brax's tasks take minutes to compile; ours and theirs both know gymnax
+    "ppo_continuous_action.py": (
+        ('BraxGymnaxWrapper(config["ENV_NAME"])', 'ScaledGymnax(config["ENV_NAME"])'),
+        ("import distrax\n", "import distrax\nfrom distrax import ScaledGymnax\n"),
+    ),
+}  # fmt: skip
+
+
+class Categorical:
+    """The part of distrax that their discrete policy uses."""
+
+    def __init__(self, logits: Any) -> None:
+        self.log_probs = jax.nn.log_softmax(logits)
+
+    def sample(self, seed: Any) -> Any:
+        return jax.random.categorical(seed, self.log_probs)
+
+    def log_prob(self, action: Any) -> Any:
+        return jnp.take_along_axis(self.log_probs, action[..., None], -1)[..., 0]
+
+    def entropy(self) -> Any:
+        return -jnp.sum(jnp.exp(self.log_probs) * self.log_probs, -1)
+
+
+class MultivariateNormalDiag:
+    """The part of distrax that their continuous policy uses."""
+
+    def __init__(self, mean: Any, deviation: Any) -> None:
+        self.mean, self.deviation = mean, deviation
+
+    def sample(self, seed: Any) -> Any:
+        return self.mean + self.deviation * jax.random.normal(seed, self.mean.shape)
+
+    def log_prob(self, action: Any) -> Any:
+        scaled = (action - self.mean) / self.deviation
+        return jnp.sum(-0.5 * scaled**2 - jnp.log(self.deviation) - 0.5 * jnp.log(2 * jnp.pi), -1)
+
+    def entropy(self) -> Any:
+        each = jnp.log(self.deviation) + 0.5 * jnp.log(2 * jnp.pi * jnp.e)
+        return jnp.sum(jnp.broadcast_to(each, self.mean.shape), -1)
+
+
+class ScaledGymnax:
+    """A gymnax task with actions in [−1, 1], as their wrappers expect one."""
+
+    def __init__(self, name: str) -> None:
+        self._env, self._params = gymnax.make(name)
+
+    def reset(self, key: Any, params: Any = None) -> Any:
+        return self._env.reset(key, self._params)
+
+    def step(self, key: Any, state: Any, action: Any, params: Any = None) -> Any:
+        high = self._env.action_space(self._params).high
+        seen = self._env.step(key, state, jnp.reshape(action * high, (-1,)), self._params)
+        observation, state, reward, ended, cut, info = seen
+        return observation, state, jnp.reshape(reward, ()), ended | cut, info
+
+    def observation_space(self, params: Any) -> Any:
+        return self._env.observation_space(self._params)
+
+    def action_space(self, params: Any) -> Any:
+        return self._env.action_space(self._params)
+
+
+def load(copy: Path, file: str) -> types.ModuleType:
+    """One of their files as a module, changed as ``CHANGES`` says."""
+    text = (copy / "purejaxrl" / file).read_text()
+    for old, new in CHANGES[file]:
+        text = text.replace(old, new)
+    module = types.ModuleType(file.removesuffix(".py"))
+    sys.modules[module.__name__] = module
+    exec(compile(text, file, "exec"), module.__dict__)
+    return module
+
+
+def their_program(copy: Path, row: Row) -> Callable[[Any], Any]:
+    """Their whole training: ``key → {"metrics": …}``."""
+    stand_in = types.ModuleType("distrax")
+    stand_in.__dict__.update(
+        Categorical=Categorical,
+        MultivariateNormalDiag=MultivariateNormalDiag,
+        ScaledGymnax=ScaledGymnax,
+    )
+    sys.modules["distrax"] = stand_in
+    load(copy, "wrappers.py")
+    module = load(copy, "ppo_continuous_action.py" if row.continuous else "ppo.py")
+    config = {
+        "LR": row.learning_rate,
+        "NUM_ENVS": row.num_envs,
+        "NUM_STEPS": row.num_steps,
+        "TOTAL_TIMESTEPS": row.env_steps,
+        "UPDATE_EPOCHS": 4,
+        "NUM_MINIBATCHES": row.minibatches,
+        "GAMMA": row.discount,
+        "GAE_LAMBDA": 0.95,
+        "CLIP_EPS": 0.2,
+        "ENT_COEF": row.entropy_coefficient,
+        "VF_COEF": 0.5,
+        "MAX_GRAD_NORM": 0.5,
+        "ACTIVATION": "relu",
+        "ENV_NAME": row.task,
+        "ANNEAL_LR": True,
+        "NORMALIZE_ENV": row.normalised,
+    }
+    train: Callable[[Any], Any] = module.make_train(config)
+    return train
+
+
+def their_returns(out: Any) -> list[float]:
+    """Mean return of the training episodes that ended in the last tenth, by seed."""
+    metrics = out["metrics"]
+    ended, returns = (np.asarray(metrics[k]) for k in ("returned_episode", "returned_episode_returns"))
+    last = slice(-max(1, ended.shape[1] // LOG_POINTS), None)
+    return [float(r[last][e[last]].mean()) for r, e in zip(returns, ended, strict=True)]
+
+
+def our_configs(row: Row) -> list[Any]:
+    """Eight runs with their settings in our words."""
+    agent = {
+        "name": "ppo",
+        "network": "mlp",
+        "num_envs": row.num_envs,
+        "num_steps": row.num_steps,
+        "minibatches": row.minibatches,
+        "learning_rate": row.learning_rate,
+        "discount": row.discount,
+        "entropy_coefficient": row.entropy_coefficient,
+        "value_clip": 0.2,
+        "normalise_observations": row.normalised,
+        "normalise_rewards": row.normalised,
+    }
+    budget = {"env_steps": row.env_steps, "log_every": row.env_steps // LOG_POINTS}
+    env = {"source": "gymnax", "task": row.task}
+    return [
+        run_config({"agent": agent, "env": env, "width": row.width, "seed": seed, **budget})
+        for seed in range(SEEDS)
+    ]
+
+
+class Ours:
+    """Our side of a row."""
+
+    def __init__(self, row: Row) -> None:
+        loop, self.runs = prepare_pack(our_configs(row))
+        self.programs = compile_programs(loop, [self.runs[0].inputs], "map")
+        self.firsts = range(0, row.num_steps * row.rollouts, row.num_steps * row.rollouts // LOG_POINTS)
+
+    def train(self, run: Any) -> float:
+        """One whole run; the return of its last tenth."""
+        state = self.programs.init(run.inputs)
+        for first in self.firsts:
+            state, line = self.programs.chunk(np.int32(first), state)
+        return float(line["train_return_mean"])
+
+    def eight(self) -> list[float]:
+        with ThreadPoolExecutor(CORES) as pool:
+            return list(pool.map(self.train, self.runs))
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    begun = time.perf_counter()
+    made = jax.block_until_ready(call())
+    return time.perf_counter() - begun, made
+
+
+def compare(copy: Path, row: Row, repetitions: int, rate: float) -> None:
+    """Print a row's two lines."""
+    train, keys = their_program(copy, row), jax.random.split(jax.random.key(0), SEEDS)
+    lowered = jax.jit(train).lower(keys[0])
+    compile_theirs, one = timed(lowered.compile)
+    same = lowered.compile(compiler_options=compiler_options())
+    batch = jax.jit(jax.vmap(train)).lower(keys).compile()
+    ours = Ours(row)
+    calls: dict[str, Callable[[], Any]] = {
+        "theirs": lambda: one(keys[0]),
+        "theirs*": lambda: same(keys[0]),
+        "ours": lambda: ours.train(ours.runs[0]),
+        "theirs, 8": lambda: batch(keys),
+        "ours, 8": ours.eight,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    made: dict[str, Any] = {}
+    for _ in range(repetitions):
+        for name, call in calls.items():
+            spent, made[name] = timed(call)
+            seconds[name].append(spent)
+    each = {name: statistics.median(spent) for name, spent in seconds.items()}
+    floor = ours.runs[0].costs.flops_per_update * row.rollouts * 4 * row.minibatches / rate
+    print(f"{row.task}, {row.env_steps:,} env steps, width {row.width}; floor {floor:.2f} s")
+    speed = {name: row.env_steps / spent for name, spent in each.items()}
+    print(
+        f"  one run: theirs {speed['theirs']:,.0f}, theirs* {speed['theirs*']:,.0f}, "
+        f"ours {speed['ours']:,.0f} env steps/s ({each['theirs'] / each['ours']:.2f} and {each['theirs*'] / each['ours']:.2f} times);"
+        f" compile {compile_theirs:.1f} and {ours.programs.seconds:.1f} s"
+    )
+    print(
+        f"  eight:   theirs {each['theirs, 8'] / SEEDS:.2f}, ours {each['ours, 8'] / SEEDS:.2f} s a run"
+        f" ({each['theirs, 8'] / each['ours, 8']:.2f} times)"
+    )
+    for name, returns in (("theirs", their_returns(made["theirs, 8"])), ("ours", made["ours, 8"])):
+        print(
+            f"  {name} return {statistics.mean(returns):.1f} [{min(returns):.1f}, {max(returns):.1f}]",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("copy", type=Path, help="a checkout of purejaxrl")
+    parser.add_argument("--repetitions", type=int, default=3)
+    options = parser.parse_args()
+    if not (options.copy / "purejaxrl" / "ppo.py").is_file():
+        parser.error(f"{options.copy} has no purejaxrl/ppo.py")
+    rate = product_rate()
+    print(f"{CORES} cores; 2048×2048 product: {rate / 1e9:.0f} GFLOP/s", flush=True)
+    for row in ROWS:
+        compare(options.copy, row, options.repetitions, rate)
+
+
+if __name__ == "__main__":
+    main()
