@@ -5,8 +5,8 @@
 
 Same environments (gymnax), networks, hyperparameters and budgets; float32; their files are read as
 they are but for what they need to run with today's gymnax (``CHANGES``). One run alone, and eight seeds:
-their ``vmap`` beside our pack. Compile time is apart; both sides take turns, and each figure is the median
-of the repetitions. Their program is also timed with the compiler option of ours on a CPU (``theirs*``):
+their ``vmap`` beside our pack. Compile time is apart; both sides take turns, and each figure is the
+median of the repetitions. Their program is also timed with the compiler option of ours on a CPU (``theirs*``):
 what is left then is the programs' own difference. Ours measures the networks' health at ten log points;
 theirs has no counterpart.
 
@@ -271,9 +271,10 @@ def compare(copy: Path, row: Row, repetitions: int, rate: float) -> None:
     floor = ours.runs[0].costs.flops_per_update * row.rollouts * 4 * row.minibatches / rate
     print(f"{row.task}, {row.env_steps:,} env steps, width {row.width}; floor {floor:.2f} s")
     speed = {name: row.env_steps / spent for name, spent in each.items()}
+    ratios = (each["theirs"] / each["ours"], each["theirs*"] / each["ours"])
     print(
         f"  one run: theirs {speed['theirs']:,.0f}, theirs* {speed['theirs*']:,.0f}, "
-        f"ours {speed['ours']:,.0f} env steps/s ({each['theirs'] / each['ours']:.2f} and {each['theirs*'] / each['ours']:.2f} times);"
+        f"ours {speed['ours']:,.0f} env steps/s ({ratios[0]:.2f} and {ratios[1]:.2f} times);"
         f" compile {compile_theirs:.1f} and {ours.programs.seconds:.1f} s"
     )
     print(
