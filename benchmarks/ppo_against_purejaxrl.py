@@ -6,7 +6,7 @@
 Same environments (gymnax), networks, hyperparameters and budgets; float32; their files are read as
 they are but for what they need to run with today's gymnax (``CHANGES``). One run alone, and eight seeds:
 their ``vmap`` beside our pack. Compile time is apart; both sides take turns, and each figure is the
-median of the repetitions. Their program is also timed with the compiler option of ours on a CPU (``theirs*``):
+median of the repetitions. Their program is also timed with the compiler option of ours (``theirs*``):
 what is left then is the programs' own difference. Ours measures the networks' health at ten log points;
 theirs has no counterpart.
 
