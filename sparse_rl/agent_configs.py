@@ -27,6 +27,7 @@ class OffPolicyConfig:
     random_interactions: int = at_least(0, default=5000)
     target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.005)
     discount: float | None = share(default=None)
+    reset_every: int | None = at_least(1, default=None)
 
     ROUND: ClassVar[str] = "agent.num_envs × env.action_repeat"
     """What makes a round of interacting and learning, in words: log points fall between rounds."""

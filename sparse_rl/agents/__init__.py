@@ -2,6 +2,7 @@
 
 from sparse_rl.agent_configs import OffPolicyConfig
 from sparse_rl.agents import ddpg, dqn, paac, ppo, sac
+from sparse_rl.agents.comparators import compare
 from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, PureLoop, RunInputs
 from sparse_rl.agents.host import HostLoop
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
@@ -63,4 +64,6 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
         return HostLoop(config, env, ON_POLICY[name](config, env))
     if name in ON_POLICY:
         return OnPolicyLoop(config, env, ON_POLICY[name](config, env))
-    return OffPolicyLoop(config, env, OFF_POLICY[name](config, env))
+    plain = OffPolicyLoop(config, env, OFF_POLICY[name](config, env))
+    updates = plain.updates_by(config.interactions)
+    return plain._replace(agent=compare(config, plain.agent, updates))

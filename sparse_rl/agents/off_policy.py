@@ -3,6 +3,7 @@
 A chunk (everything between two log points) is one pure function, so one XLA program.
 """
 
+import functools
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -118,13 +119,17 @@ class OffPolicyLoop(NamedTuple):
         ratio = Fraction(self.settings.updates_per_interaction).limit_denominator(1000)
         return ratio.numerator, ratio.denominator
 
-    def updates_due(self, interaction: Any) -> Any:
-        """Updates that follow an interaction, so that k interactions bring ⌊k · ratio⌋ in all."""
+    def updates_by(self, interaction: Any) -> Any:
+        """Updates before an interaction: ⌊learning interactions · ratio⌋."""
         numerator, denominator = self.updates_ratio()
         since = interaction - self.random_interactions
-        phase = since % denominator
-        due = ((phase + 1) * numerator) // denominator - (phase * numerator) // denominator
-        return jnp.where(since >= 0, due, 0)
+        whole, rest = since // denominator, since % denominator
+        return whole * numerator + rest * numerator // denominator
+
+    def updates_due(self, interaction: Any) -> Any:
+        """Updates that follow an interaction, so that k interactions bring ⌊k · ratio⌋ in all."""
+        due = self.updates_by(interaction + 1) - self.updates_by(interaction)
+        return jnp.where(interaction >= self.random_interactions, due, 0)
 
     def keys(self, state: RunState, interaction: Any) -> InteractionKeys:
         """Every key of one interaction; update i draws from ``fold_in(keys.learn, i)``.
@@ -169,6 +174,19 @@ class OffPolicyLoop(NamedTuple):
         agent, metrics = self.agent.update(state.agent, batch, key_update)
         return state._replace(agent=agent), metrics
 
+    def _change(self, state: RunState, key: Array, made: Array) -> RunState:
+        """What happens to the agent now and then, after so many updates; ``key`` is the last one's."""
+        occasional = self.agent.occasional
+        if occasional is None:
+            return state
+
+        def change(agent: Any) -> Any:
+            batch = self._batch(state, jax.random.fold_in(key, 2), self.settings.batch_size)
+            return occasional.change(agent, batch, made)
+
+        due = made % occasional.every == 0
+        return state._replace(agent=jax.lax.cond(due, change, lambda same: same, state.agent))
+
     def chunk(self, first: Array, state: RunState) -> tuple[RunState, Metrics]:
         """Interact and learn from interaction ``first`` to the next log point.
 
@@ -180,11 +198,15 @@ class OffPolicyLoop(NamedTuple):
         zero = jnp.float32(0)
         totals = _Totals(jax.tree.map(lambda _: zero, metric_shapes), jnp.int32(0), zero, zero)
 
-        def one_update(i: Array, carry: tuple[RunState, _Totals, Array]) -> Any:
-            state, totals, key = carry
-            state, metrics = self._update(state, jax.random.fold_in(key, i))
+        def one_update(
+            made: Array, i: Array, carry: tuple[RunState, _Totals, Array]
+        ) -> tuple[RunState, _Totals, Array]:
+            state, totals, parent = carry
+            key = jax.random.fold_in(parent, i)
+            state, metrics = self._update(state, key)
+            state = self._change(state, key, made + i + 1)
             sums = jax.tree.map(jnp.add, totals.metrics, metrics)
-            return state, totals._replace(metrics=sums, updates=totals.updates + 1), key
+            return state, totals._replace(metrics=sums, updates=totals.updates + 1), parent
 
         def one_interaction(interaction: Array, carry: tuple[RunState, _Totals]) -> Any:
             state, totals = carry
@@ -196,7 +218,8 @@ class OffPolicyLoop(NamedTuple):
                 finished=totals.finished + jnp.sum(done),
             )
             due = self.updates_due(interaction)
-            return jax.lax.fori_loop(0, due, one_update, (state, totals, keys.learn))[:2]
+            update = functools.partial(one_update, self.updates_by(interaction))
+            return jax.lax.fori_loop(0, due, update, (state, totals, keys.learn))[:2]
 
         count = self.config.log_every // self.config.frames_per_interaction
         state, totals = jax.lax.fori_loop(first, first + count, one_interaction, (state, totals))
@@ -223,10 +246,7 @@ class OffPolicyLoop(NamedTuple):
 
     def workload(self, state: RunState) -> Workload:
         """⌊learning interactions × updates per interaction⌋ updates, one batch each."""
-        numerator, denominator = self.updates_ratio()
-        learning = self.config.interactions - self.random_interactions
-        batch_size = self.settings.batch_size
-        updates = learning * numerator // denominator
+        batch_size, updates = self.settings.batch_size, self.updates_by(self.config.interactions)
         return Workload(updates, batch_size, batch_size, replay=state.replay, rollout=())
 
     def describe(self) -> str:
