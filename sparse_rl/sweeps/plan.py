@@ -60,7 +60,7 @@ def _setting(pack: PreparedPack) -> str:
     return (
         f"{first.agent.name} ({first.agent.network}) on {first.env.name}, "
         f"{first.env_steps:,} env steps a run, {pack.loop.describe()}"
-        f"\n{first.pruning.pattern} masks, {first.pruning.distribution} layers; "
+        f"\n{first.pruning.pattern} masks ({first.pruning.method}), {first.pruning.distribution} layers; "
         f"layout {layout}, {workers(pack.runs, layout)} run(s) side by side"
     )
 
