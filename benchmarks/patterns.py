@@ -4,9 +4,9 @@
     make comparators    # what do masks that change bring?
     python benchmarks/patterns.py results/patterns docs/patterns.png
 
-Reads the runs of the studies patterns and patterns_cartpole, or of comparators. A run's value is the mean
-over the last fifth of its training; a group's the interquartile mean over seeds with a 95 % percentile
-bootstrap interval. The difference to unstructured static masks is resampled over seeds of both.
+Reads the runs of the studies patterns and patterns_cartpole, or of comparators. A run's value is the
+mean over the last fifth of its training; a group's the interquartile mean over seeds with a 95 %
+percentile bootstrap interval. The difference to unstructured static masks is resampled over seeds of both.
 """
 
 import argparse
