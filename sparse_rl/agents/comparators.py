@@ -15,6 +15,7 @@ from jax import Array
 
 from sparse_rl.agent_configs import OffPolicyConfig
 from sparse_rl.agents.contract import Metrics, Occasional, OffPolicyAgent, RunInputs, Streams
+from sparse_rl.agents.gradients import gradients
 from sparse_rl.agents.replay import Transition
 from sparse_rl.config import PruningConfig, RunConfig, agent_settings
 from sparse_rl.pruning import dynamic
@@ -56,18 +57,10 @@ def dense_gradients(
 ) -> dict[str, Any]:
     """network → |gradient|, up to one factor, at every place, pruned or not.
 
-    Pruned weights are 0, so with nothing left out the networks compute the same; and the first moment
-    after an update that began with none is the gradient times 1 − β₁.
+    Pruned weights are 0, so with nothing left out the networks compute the same.
     """
-    anew = learner._replace(
-        supports=_open(learner.supports),
-        optimisers=jax.tree.map(jnp.zeros_like, learner.optimisers),
-    )
-    after, _ = agent.update(anew, batch, key)
-    return {
-        name: jax.tree.map(jnp.abs, optax.tree_utils.tree_get(after.optimisers[name], "mu"))
-        for name in _networks(learner)
-    }
+    whole = learner._replace(supports=_open(learner.supports))
+    return jax.tree.map(jnp.abs, gradients(agent, whole, batch, key))
 
 
 def _random_scores(learner: Any, key: Array) -> dict[str, Any]:

@@ -24,7 +24,7 @@ TARGET_TRAFFIC = 3
 class Streams:
     """Names of the run key's children: every random draw of a run comes from one of these."""
 
-    AGENT, ENV, INTERACTION, EVALUATION, PROBE, RESET = range(6)
+    AGENT, ENV, INTERACTION, EVALUATION, PROBE, RESET, AFTERWARDS = range(7)
 
 
 class RunInputs(NamedTuple):

@@ -160,7 +160,7 @@ class OffPolicyLoop(NamedTuple):
         )
         return state, seen
 
-    def _batch(self, state: RunState, key: Array, size: int) -> Transition:
+    def batch(self, state: RunState, key: Array, size: int) -> Transition:
         """A normalised batch from the replay buffer."""
         batch = replay_buffer.sample(state.replay, key, size)
         return batch._replace(
@@ -168,9 +168,10 @@ class OffPolicyLoop(NamedTuple):
             next_observation=norm.normalise(state.normaliser, batch.next_observation),
         )
 
-    def _update(self, state: RunState, key: Array) -> tuple[RunState, Metrics]:
+    def update(self, state: RunState, key: Array) -> tuple[RunState, Metrics]:
+        """One optimiser step on a batch from the replay buffer."""
         key_batch, key_update = jax.random.split(key)
-        batch = self._batch(state, key_batch, self.settings.batch_size)
+        batch = self.batch(state, key_batch, self.settings.batch_size)
         agent, metrics = self.agent.update(state.agent, batch, key_update)
         return state._replace(agent=agent), metrics
 
@@ -181,7 +182,7 @@ class OffPolicyLoop(NamedTuple):
             return state
 
         def change(agent: Any) -> Any:
-            batch = self._batch(state, jax.random.fold_in(key, 2), self.settings.batch_size)
+            batch = self.batch(state, jax.random.fold_in(key, 2), self.settings.batch_size)
             return occasional.change(agent, batch, made)
 
         due = made % occasional.every == 0
@@ -194,7 +195,7 @@ class OffPolicyLoop(NamedTuple):
             The new state, and a row of float32 scalars: means over the chunk's updates and finished
             episodes, and the health of the networks at its end.
         """
-        metric_shapes = jax.eval_shape(lambda s: self._update(s, s.key)[1], state)
+        metric_shapes = jax.eval_shape(lambda s: self.update(s, s.key)[1], state)
         zero = jnp.float32(0)
         totals = _Totals(jax.tree.map(lambda _: zero, metric_shapes), jnp.int32(0), zero, zero)
 
@@ -203,7 +204,7 @@ class OffPolicyLoop(NamedTuple):
         ) -> tuple[RunState, _Totals, Array]:
             state, totals, parent = carry
             key = jax.random.fold_in(parent, i)
-            state, metrics = self._update(state, key)
+            state, metrics = self.update(state, key)
             state = self._change(state, key, made + i + 1)
             sums = jax.tree.map(jnp.add, totals.metrics, metrics)
             return state, totals._replace(metrics=sums, updates=totals.updates + 1), parent
@@ -228,7 +229,7 @@ class OffPolicyLoop(NamedTuple):
     def _row(self, state: RunState, totals: _Totals, interactions: Array) -> Metrics:
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), interactions)
         samples = self.config.diagnostics.samples(self.config.width)
-        row = self.agent.diagnose(state.agent, self._batch(state, key, samples))
+        row = self.agent.diagnose(state.agent, self.batch(state, key, samples))
         updates = totals.updates.astype(jnp.float32)
         row |= {name: total / updates for name, total in totals.metrics.items()}
         row["updates_in_chunk"] = updates
