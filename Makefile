@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns actors minatar benchmark ppo-benchmark storage-benchmark overhead loading soak host-benchmark clean
+.PHONY: demo test check learning patterns comparators actors minatar benchmark ppo-benchmark storage-benchmark overhead loading soak host-benchmark clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -25,6 +25,12 @@ patterns: $(VENV)/.dev  ## what structure costs: three patterns on two tasks (ab
 	$(BIN)/python -m sparse_rl.sweep study=patterns_cartpole
 	$(BIN)/python -m sparse_rl.sweep study=patterns_cartpole sparsity=0 pruning=unstructured
 	$(BIN)/python benchmarks/patterns.py results/patterns
+
+comparators: $(VENV)/.core  ## static masks beside masks that change and dense resets (a quarter of an hour)
+	$(BIN)/python -m sparse_rl.sweep study=comparators
+	$(BIN)/python -m sparse_rl.sweep study=comparators sparsity=0 pruning=unstructured
+	$(BIN)/python -m sparse_rl.sweep study=comparators sparsity=0 pruning=unstructured agent.reset_every=1500
+	$(BIN)/python benchmarks/patterns.py results/comparators
 
 actors: $(VENV)/.core  ## what many parallel actors buy: PAAC with 16 to 512 (a quarter of an hour)
 	$(BIN)/python -m sparse_rl.sweep study=paac_actors

@@ -1,11 +1,13 @@
-"""What does structure cost? Returns and dormant ratios by pattern, with intervals.
+"""Ways to have a tenth of the weights: returns and dormant ratios by pattern or method, with intervals.
 
-    make patterns
+    make patterns       # what does structure cost?
+    make comparators    # what do masks that change bring?
     python benchmarks/patterns.py results/patterns docs/patterns.png
 
-Reads the runs of the studies patterns and patterns_cartpole. A run's value is the mean over the last
-fifth of its training; a group's the interquartile mean over seeds with a 95 % percentile bootstrap
-interval. The difference to unstructured is resampled over seeds of both.
+Reads the runs of the studies patterns and patterns_cartpole, or of comparators. A run's value is the
+mean over the last fifth of its training; a group's the interquartile mean over seeds with a 95 %
+percentile bootstrap interval. The difference to static unstructured masks is resampled over seeds
+of both.
 """
 
 import argparse
@@ -21,7 +23,15 @@ METRICS = {
     "return_mean": "return (per episode)",
     "dormant_ratio/critic": "dormant ratio, critic (share)",
 }
-ORDER = ("dense", "unstructured", "constant_fan_in", "block")
+RESET = "dense, with resets"
+ORDER = ("dense", RESET, "unstructured", "constant_fan_in", "block", "gradual", "set", "rigl")
+
+
+def ways(final: pd.DataFrame) -> pd.Series:
+    """How each run comes to its weights: by its pattern, or by the method where masks change."""
+    dense = final["variant"].str.contains("reset_every").map({True: RESET, False: "dense"})
+    sparse = final["pattern"].where(final["method"] == "static", final["method"])
+    return sparse.where(final["sparsity"] > 0, dense)
 
 
 def estimate(values: np.ndarray, draw: int = 0) -> Estimate:
@@ -37,16 +47,16 @@ def difference(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:
 
 
 def table(final: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A row per task, width and pattern: value, interval and difference to unstructured."""
+    """A row per task, width and way: value, interval and difference to unstructured."""
     rows = []
     for (env, width), group in final.groupby(["env", "width"]):
-        by_pattern = {name: part[metric].to_numpy() for name, part in group.groupby("how")}
+        by_way = {name: part[metric].to_numpy() for name, part in group.groupby("how")}
         for name in ORDER:
-            if name in by_pattern:
-                value = by_pattern[name]
-                row = {"env": env, "width": width, "pattern": name, "seeds": len(value)}
+            if name in by_way:
+                value = by_way[name]
+                row = {"env": env, "width": width, "way": name, "seeds": len(value)}
                 row[metric] = "{:.3g} [{:.3g}, {:.3g}]".format(*map(float, estimate(value)[:3]))
-                against = difference(value, by_pattern["unstructured"])
+                against = difference(value, by_way["unstructured"])
                 row["minus unstructured"] = "{:+.2g} [{:+.2g}, {:+.2g}]".format(*against)
                 rows.append(row)
     return pd.DataFrame(rows)
@@ -96,7 +106,7 @@ def main() -> None:
     finals = {}
     for metric in METRICS:
         final = final_values(rows, metric)
-        final["how"] = final["pattern"].where(final["sparsity"] > 0, "dense")
+        final["how"] = ways(final)
         finals[metric] = final
         print(table(final, metric).to_string(index=False), end="\n\n")
     if options.figure:

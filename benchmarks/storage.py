@@ -91,7 +91,7 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
 
     def updates(state: Any) -> Any:
         return jax.lax.fori_loop(
-            0, variant.updates, lambda i, s: loop._update(s, jax.random.fold_in(state.key, i))[0], state
+            0, variant.updates, lambda i, s: loop.update(s, jax.random.fold_in(state.key, i))[0], state
         )
 
     state = jax.jit(loop.init).lower(run.inputs).compile(compiler_options=options)(run.inputs)

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from sparse_rl.agent_configs import AgentConfig, build_agent
+from sparse_rl.agent_configs import AgentConfig, OffPolicyConfig, build_agent
 from sparse_rl.env_configs import AtariConfig, EnvConfig, build_env
 from sparse_rl.pruning import Distribution, Pattern, Storage, StorageChoice, choose_storage
+from sparse_rl.pruning.dynamic import Method
 from sparse_rl.schema import ConfigError, at_least, build, check_multiple, fields_of, limited, share
 
 
@@ -30,6 +31,10 @@ class PruningConfig:
     storage: Literal["auto"] | Storage = "auto"
     min_fan_in: int = at_least(0, default=1)
     block_fan_in: int = at_least(1, default=1)
+    method: Method = "static"
+    change_every: int = at_least(1, default=100)
+    change_until: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.75)
+    drop_share: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.3)
     actor_sparsity: float | None = share(default=None)
     critic_sparsity: float | None = share(default=None)
 
@@ -95,6 +100,8 @@ class RunConfig:
     @property
     def storage(self) -> StorageChoice:
         """How pruned tensors are held, and why."""
+        if self.pruning.method != "static" and self.pruning.storage == "auto":
+            return StorageChoice("masked", "masks that change are held whole")
         return choose_storage(self.pruning.storage, self.pruning.pattern, self.width)
 
     @functools.cached_property
@@ -117,6 +124,7 @@ def agent_settings(config: RunConfig, kind: type[Settings]) -> Settings:
 
 SWEEP_KEYS = (
     "name", "results_dir", "plan", "logging", "checkpoint_every", "max_runs_per_pack", "retry_failed",
+    "keep_state",
 )  # fmt: skip
 """Settings of the sweep: they do not change a run's numbers, so they are not part of its identity."""
 
@@ -138,6 +146,22 @@ def _check_multiples(config: RunConfig) -> None:
     check_multiple("eval_every", config.eval_every, "log_every", config.log_every)
     check_multiple("env_steps", config.env_steps, "log_every", config.log_every)
     config.agent.check()
+
+
+def _check_method(config: RunConfig) -> None:
+    """Masks that change need an agent and a storage that can change them."""
+    method, agent = config.pruning.method, config.agent
+    if method == "static":
+        return
+    if not isinstance(agent, OffPolicyConfig):
+        raise ConfigError(f"pruning.method={method} is for agent=sac and ddpg, not for {agent.name}")
+    if config.storage.storage != "masked" or config.pruning.pattern == "block":
+        raise ConfigError(
+            f"pruning.method={method} changes single weights: it needs pruning.storage=masked (or auto) "
+            "and a pattern other than block"
+        )
+    if agent.reset_every is not None:
+        raise ConfigError(f"give one of pruning.method={method} and agent.reset_every, not both")
 
 
 def _default_eval_every(data: dict[str, Any], wanted: int) -> None:
@@ -181,4 +205,5 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
         config.storage  # noqa: B018
     except ValueError as error:
         raise ConfigError(f"pruning.{error}") from None
+    _check_method(config)
     return config

@@ -63,6 +63,7 @@ def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
         "actor_sparsity": config.actor_sparsity,
         "critic_sparsity": config.critic_sparsity,
         "pattern": config.pruning.pattern,
+        "method": config.pruning.method,
         "distribution": config.pruning.distribution,
         "storage": config.storage.storage,
         "learning_rate": config.agent.learning_rate,

@@ -72,6 +72,8 @@ class Policy(NamedTuple):
     """Env steps between checkpoints, a multiple of ``log_every``; ``None``: by ``seconds``."""
     seconds: float = 60.0
     """At the first log point so long after the last checkpoint."""
+    keep: bool = False
+    """Whether the state at the end of a run stays."""
 
 
 class Start(NamedTuple):
@@ -253,6 +255,9 @@ class Lockstep:
             if env_steps == run.env_steps:
                 trained = self.loop.trained(self._state_of(state, i))
                 checkpoints.write_arrays(self.study_dir / run.run_id / results.PARAMETERS, trained)
+                if self.policy.keep:
+                    arrays = self.loop.to_disk(self._state_of(state, i))
+                    checkpoints.save(self.study_dir / run.run_id, env_steps, arrays)
                 self._end(i, "done", None, env_steps)
 
     def _state_of(self, state: Any, i: int) -> Any:
@@ -287,7 +292,10 @@ class Lockstep:
         }
         self.recorders[i].finish(status, reason, timings)
         self.statuses[i] = status
-        if status != "preempted":
+        if status == "done" and self.policy.keep:
+            run_dir = self.study_dir / run.run_id
+            checkpoints.remove(run_dir, checkpoints.steps(run_dir)[1:])
+        elif status != "preempted":
             checkpoints.remove(self.study_dir / run.run_id)
         self.watch(Progress(run.run_id, env_steps, updates, math.nan, status))
 

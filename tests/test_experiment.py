@@ -346,7 +346,7 @@ def test_compiled_flops_agree_with_the_cost_model(make_config: MakeConfig) -> No
     loop, inputs = off_policy(config)
     cost, state = prepare_pack([config]).runs[0].costs, jax.eval_shape(loop.init, inputs)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    compiled = jax.jit(loop._update).lower(state, key).compile()
+    compiled = jax.jit(loop.update).lower(state, key).compile()
     analysis = compiled.cost_analysis()
     assert analysis is not None
     assert analysis["flops"] == pytest.approx(cost.flops_per_update, rel=0.15)

@@ -24,7 +24,7 @@ TARGET_TRAFFIC = 3
 class Streams:
     """Names of the run key's children: every random draw of a run comes from one of these."""
 
-    AGENT, ENV, INTERACTION, EVALUATION, PROBE = range(5)
+    AGENT, ENV, INTERACTION, EVALUATION, PROBE, RESET, AFTERWARDS = range(7)
 
 
 class RunInputs(NamedTuple):
@@ -39,6 +39,15 @@ class RunInputs(NamedTuple):
     budgets: Mapping[str, Mapping[str, Any]]
     """network → path → what the tensor keeps (:func:`sparse_rl.pruning.plan_budget`); empty for a dense
     network. Numbers of survivors are int32 arrays, but where they decide shapes they are static."""
+
+
+class Occasional(NamedTuple):
+    """Something that happens to an agent between two updates, now and then."""
+
+    every: int
+    """Updates."""
+    change: Callable[[Any, Transition, Array], Any]
+    """``(state, batch, updates so far) → state``; never under a batched condition."""
 
 
 class OffPolicyAgent(NamedTuple):
@@ -63,6 +72,7 @@ class OffPolicyAgent(NamedTuple):
     to weights, and gradients with respect to inputs, one each."""
     traffic: Mapping[str, int]
     """network → reads and writes of each of its weights that an update makes beside the products."""
+    occasional: Occasional | None = None
 
 
 class View(NamedTuple):

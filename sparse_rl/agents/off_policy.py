@@ -3,6 +3,7 @@
 A chunk (everything between two log points) is one pure function, so one XLA program.
 """
 
+import functools
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agent_configs import SacConfig
+from sparse_rl.agent_configs import OffPolicyConfig
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents import replay as replay_buffer
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs, Streams, Workload
@@ -57,9 +58,9 @@ class OffPolicyLoop(NamedTuple):
     agent: OffPolicyAgent
 
     @property
-    def settings(self) -> SacConfig:
+    def settings(self) -> OffPolicyConfig:
         """The agent's settings."""
-        return agent_settings(self.config, SacConfig)
+        return agent_settings(self.config, OffPolicyConfig)
 
     @property
     def random_interactions(self) -> int:
@@ -118,13 +119,17 @@ class OffPolicyLoop(NamedTuple):
         ratio = Fraction(self.settings.updates_per_interaction).limit_denominator(1000)
         return ratio.numerator, ratio.denominator
 
-    def updates_due(self, interaction: Any) -> Any:
-        """Updates that follow an interaction, so that k interactions bring ⌊k · ratio⌋ in all."""
+    def updates_by(self, interaction: Any) -> Any:
+        """Updates before an interaction: ⌊learning interactions · ratio⌋."""
         numerator, denominator = self.updates_ratio()
         since = interaction - self.random_interactions
-        phase = since % denominator
-        due = ((phase + 1) * numerator) // denominator - (phase * numerator) // denominator
-        return jnp.where(since >= 0, due, 0)
+        whole, rest = since // denominator, since % denominator
+        return whole * numerator + rest * numerator // denominator
+
+    def updates_due(self, interaction: Any) -> Any:
+        """Updates that follow an interaction, so that k interactions bring ⌊k · ratio⌋ in all."""
+        due = self.updates_by(interaction + 1) - self.updates_by(interaction)
+        return jnp.where(interaction >= self.random_interactions, due, 0)
 
     def keys(self, state: RunState, interaction: Any) -> InteractionKeys:
         """Every key of one interaction; update i draws from ``fold_in(keys.learn, i)``.
@@ -155,7 +160,7 @@ class OffPolicyLoop(NamedTuple):
         )
         return state, seen
 
-    def _batch(self, state: RunState, key: Array, size: int) -> Transition:
+    def batch(self, state: RunState, key: Array, size: int) -> Transition:
         """A normalised batch from the replay buffer."""
         batch = replay_buffer.sample(state.replay, key, size)
         return batch._replace(
@@ -163,11 +168,25 @@ class OffPolicyLoop(NamedTuple):
             next_observation=norm.normalise(state.normaliser, batch.next_observation),
         )
 
-    def _update(self, state: RunState, key: Array) -> tuple[RunState, Metrics]:
+    def update(self, state: RunState, key: Array) -> tuple[RunState, Metrics]:
+        """One optimiser step on a batch from the replay buffer."""
         key_batch, key_update = jax.random.split(key)
-        batch = self._batch(state, key_batch, self.settings.batch_size)
+        batch = self.batch(state, key_batch, self.settings.batch_size)
         agent, metrics = self.agent.update(state.agent, batch, key_update)
         return state._replace(agent=agent), metrics
+
+    def _change(self, state: RunState, key: Array, made: Array) -> RunState:
+        """What happens to the agent now and then, after so many updates; ``key`` is the last one's."""
+        occasional = self.agent.occasional
+        if occasional is None:
+            return state
+
+        def change(agent: Any) -> Any:
+            batch = self.batch(state, jax.random.fold_in(key, 2), self.settings.batch_size)
+            return occasional.change(agent, batch, made)
+
+        due = made % occasional.every == 0
+        return state._replace(agent=jax.lax.cond(due, change, lambda same: same, state.agent))
 
     def chunk(self, first: Array, state: RunState) -> tuple[RunState, Metrics]:
         """Interact and learn from interaction ``first`` to the next log point.
@@ -176,15 +195,19 @@ class OffPolicyLoop(NamedTuple):
             The new state, and a row of float32 scalars: means over the chunk's updates and finished
             episodes, and the health of the networks at its end.
         """
-        metric_shapes = jax.eval_shape(lambda s: self._update(s, s.key)[1], state)
+        metric_shapes = jax.eval_shape(lambda s: self.update(s, s.key)[1], state)
         zero = jnp.float32(0)
         totals = _Totals(jax.tree.map(lambda _: zero, metric_shapes), jnp.int32(0), zero, zero)
 
-        def one_update(i: Array, carry: tuple[RunState, _Totals, Array]) -> Any:
-            state, totals, key = carry
-            state, metrics = self._update(state, jax.random.fold_in(key, i))
+        def one_update(
+            made: Array, i: Array, carry: tuple[RunState, _Totals, Array]
+        ) -> tuple[RunState, _Totals, Array]:
+            state, totals, parent = carry
+            key = jax.random.fold_in(parent, i)
+            state, metrics = self.update(state, key)
+            state = self._change(state, key, made + i + 1)
             sums = jax.tree.map(jnp.add, totals.metrics, metrics)
-            return state, totals._replace(metrics=sums, updates=totals.updates + 1), key
+            return state, totals._replace(metrics=sums, updates=totals.updates + 1), parent
 
         def one_interaction(interaction: Array, carry: tuple[RunState, _Totals]) -> Any:
             state, totals = carry
@@ -196,7 +219,8 @@ class OffPolicyLoop(NamedTuple):
                 finished=totals.finished + jnp.sum(done),
             )
             due = self.updates_due(interaction)
-            return jax.lax.fori_loop(0, due, one_update, (state, totals, keys.learn))[:2]
+            update = functools.partial(one_update, self.updates_by(interaction))
+            return jax.lax.fori_loop(0, due, update, (state, totals, keys.learn))[:2]
 
         count = self.config.log_every // self.config.frames_per_interaction
         state, totals = jax.lax.fori_loop(first, first + count, one_interaction, (state, totals))
@@ -205,7 +229,7 @@ class OffPolicyLoop(NamedTuple):
     def _row(self, state: RunState, totals: _Totals, interactions: Array) -> Metrics:
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), interactions)
         samples = self.config.diagnostics.samples(self.config.width)
-        row = self.agent.diagnose(state.agent, self._batch(state, key, samples))
+        row = self.agent.diagnose(state.agent, self.batch(state, key, samples))
         updates = totals.updates.astype(jnp.float32)
         row |= {name: total / updates for name, total in totals.metrics.items()}
         row["updates_in_chunk"] = updates
@@ -223,10 +247,7 @@ class OffPolicyLoop(NamedTuple):
 
     def workload(self, state: RunState) -> Workload:
         """⌊learning interactions × updates per interaction⌋ updates, one batch each."""
-        numerator, denominator = self.updates_ratio()
-        learning = self.config.interactions - self.random_interactions
-        batch_size = self.settings.batch_size
-        updates = learning * numerator // denominator
+        batch_size, updates = self.settings.batch_size, self.updates_by(self.config.interactions)
         return Workload(updates, batch_size, batch_size, replay=state.replay, rollout=())
 
     def describe(self) -> str:

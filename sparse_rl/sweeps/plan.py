@@ -57,10 +57,11 @@ HEADINGS = (
 def _setting(pack: PreparedPack) -> str:
     """What the runs of a pack have in common, whatever their width."""
     first, layout = pack.runs[0].config, default_layout(pack.loop)
+    pruning = first.pruning
     return (
         f"{first.agent.name} ({first.agent.network}) on {first.env.name}, "
         f"{first.env_steps:,} env steps a run, {pack.loop.describe()}"
-        f"\n{first.pruning.pattern} masks, {first.pruning.distribution} layers; "
+        f"\n{pruning.pattern} masks ({pruning.method}), {pruning.distribution} layers; "
         f"layout {layout}, {workers(pack.runs, layout)} run(s) side by side"
     )
 

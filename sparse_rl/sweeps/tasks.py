@@ -36,6 +36,8 @@ class Settings(NamedTuple):
     checkpoint_every: int | None = None
     """Env steps between checkpoints; ``None``: once a minute."""
     retry_failed: bool = False
+    keep_state: bool = False
+    """Whether the state at the end of a run stays on disk."""
 
     @property
     def finished(self) -> tuple[str, ...]:
@@ -109,7 +111,7 @@ def train_task(pack: PreparedPack, settings: Settings, watch: Watch, stop: threa
 
 
 def _train(pack: PreparedPack, settings: Settings, watch: Watch, stop: threading.Event) -> None:
-    policy = Policy(every=settings.checkpoint_every)
+    policy = Policy(every=settings.checkpoint_every, keep=settings.keep_state)
     options = {"logging": settings.logging, "watch": watch, "policy": policy, "stop": stop}
     train_pack(pack, settings.study_dir, **options)  # type: ignore[arg-type]
     if len(pack.runs) == 1 or stop.is_set():
