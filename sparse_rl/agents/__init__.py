@@ -2,8 +2,16 @@
 
 from sparse_rl.agent_configs import OffPolicyConfig
 from sparse_rl.agents import ddpg, dqn, paac, ppo, sac
-from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, PureLoop, RunInputs
+from sparse_rl.agents.contract import (
+    HostedLoop,
+    Loop,
+    OffPolicyAgent,
+    OnPolicyAgent,
+    PureLoop,
+    RunInputs,
+)
 from sparse_rl.agents.host import HostLoop
+from sparse_rl.agents.host_off_policy import HostOffPolicyLoop
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
 from sparse_rl.agents.on_policy import OnPolicyLoop, OnPolicyState
 from sparse_rl.config import RunConfig
@@ -18,6 +26,8 @@ __all__ = [
     "OFF_POLICY",
     "ON_POLICY",
     "HostLoop",
+    "HostOffPolicyLoop",
+    "HostedLoop",
     "Loop",
     "OffPolicyAgent",
     "OffPolicyLoop",
@@ -58,8 +68,8 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
     _check_fit(config, env)
     name = config.agent.name
     if isinstance(env, HostEnv):
-        if name not in ON_POLICY:
-            raise ConfigError(f"agent={name} does not learn in env={env.name}, which runs on the host")
+        if name in OFF_POLICY:
+            return HostOffPolicyLoop(config, env, OFF_POLICY[name](config, env))
         return HostLoop(config, env, ON_POLICY[name](config, env))
     if name in ON_POLICY:
         return OnPolicyLoop(config, env, ON_POLICY[name](config, env))

@@ -17,10 +17,13 @@ EPISODE_LENGTH = 1000
 
 
 def _suite() -> Any:
-    """The library, quiet about its own models."""
+    """The library, quiet about its own models and about screens: nothing is drawn here."""
     try:
         from absl import logging
-        from dm_control import suite
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from dm_control import suite
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "env=dm_control/… needs dm_control; install it with: pip install 'sparse_rl[dmc]'"
