@@ -34,9 +34,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         by_form = {name: part["return_mean"].to_numpy() for name, part in group.groupby("form")}
         row = {"task": task, "width": width}
         for form, values in by_form.items():
-            row[f"{form} ({len(values)} seeds)"] = "{:.0f} [{:.0f}, {:.0f}]".format(
-                *map(float, estimate(values)[:3])
-            )
+            value, low, high = map(float, estimate(values)[:3])
+            row[f"{form!s} ({len(values)} seeds)"] = f"{value:.0f} [{low:.0f}, {high:.0f}]"
         if len(by_form) == len(FORMS):
             apart = difference(by_form["host"], by_form["compiled"])
             row["host − compiled"] = "{:+.0f} [{:+.0f}, {:+.0f}]".format(*apart)

@@ -33,7 +33,9 @@ TURN = "turn took "
 HEADER = """\
 {cores} cores, load {load:.1f} before. SAC on humanoid-walk; interactions per second with their updates;
 {turn} interactions a turn, {rounds} rounds, loops take turns.
-sparsity |  theirs    ours  ratio"""
+cpu: processor time of the learner's process per interaction, ms; it says more where others keep the
+cores busy.
+sparsity |  theirs    ours  ratio | cpu: theirs  ours"""
 
 
 def wait() -> bool:
@@ -41,20 +43,26 @@ def wait() -> bool:
     return bool(sys.stdin.readline())
 
 
-def say(seconds: float) -> None:
-    print(f"\n{TURN}{seconds}", flush=True)
+def now() -> tuple[float, float]:
+    """Seconds, and seconds of processor time of this process."""
+    return time.perf_counter(), time.process_time()
+
+
+def say(started: tuple[float, float]) -> None:
+    """How long the turn took that began then."""
+    print(f"\n{TURN}" + " ".join(str(b - a) for a, b in zip(started, now(), strict=True)), flush=True)
 
 
 def measured(interactions: Iterator[int], turn: int) -> Iterator[int]:
     """An iterator that lets its loop run a turn at a time, from the end of the warm-up on."""
-    started = 0.0
+    started = now()
     for i, interaction in enumerate(interactions):
         since = i - RANDOM - WARM
         if since >= 0 and since % turn == 0:
-            say(time.perf_counter() - started)
+            say(started)
             if not wait():
                 sys.exit()
-            started = time.perf_counter()
+            started = now()
         yield interaction
 
 
@@ -124,14 +132,13 @@ def our_turns(sparsity: float, turn: int) -> Iterator[Callable[[], Any]]:
 
 def ours(sparsity: float, turn: int) -> None:
     """Our loop, in a process of its own."""
-    seconds = 0.0
+    started = now()
     for act in our_turns(sparsity, turn):
-        say(seconds)
+        say(started)
         if not wait():
             return
-        started = time.perf_counter()
+        started = now()
         act()
-        seconds = time.perf_counter() - started
 
 
 class Loop:
@@ -145,15 +152,16 @@ class Loop:
         )
         self._answer()
 
-    def _answer(self) -> float:
+    def _answer(self) -> tuple[float, float]:
         assert self._process.stdout
         for line in self._process.stdout:
             if line.startswith(TURN):
-                return float(line.removeprefix(TURN))
+                wall, processor = map(float, line.removeprefix(TURN).split())
+                return wall, processor
         raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}")
 
-    def take_turn(self) -> float:
-        """Seconds that one took."""
+    def take_turn(self) -> tuple[float, float]:
+        """Seconds that one took, and seconds of processor time."""
         assert self._process.stdin
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -176,14 +184,20 @@ def main() -> None:
         )
         for sparsity in (0.0, 0.9)
     }
-    taken: dict[float, list[tuple[float, ...]]] = {sparsity: [] for sparsity in loops}
+    taken: dict[float, list[list[tuple[float, float]]]] = {sparsity: [] for sparsity in loops}
     for _ in range(options.rounds):
         for sparsity, pair in loops.items():
-            taken[sparsity].append(tuple(loop.take_turn() for loop in pair))
+            taken[sparsity].append([loop.take_turn() for loop in pair])
     for sparsity, rounds in taken.items():
-        rates = [options.turn / statistics.median(times) for times in zip(*rounds, strict=True)]
-        ratio = statistics.median(alone / mine for alone, mine in rounds)
-        print(f"{sparsity:8.1f} | {rates[0]:7.2f} {rates[1]:7.2f} {ratio:5.2f}x", flush=True)
+        wall, cpu = ([[times[k] for times in pair] for pair in rounds] for k in (0, 1))
+        rates = [options.turn / statistics.median(times) for times in zip(*wall, strict=True)]
+        spent = [statistics.median(times) / options.turn * 1e3 for times in zip(*cpu, strict=True)]
+        ratio = statistics.median(alone / mine for alone, mine in wall)
+        print(
+            f"{sparsity:8.1f} | {rates[0]:7.2f} {rates[1]:7.2f} {ratio:5.2f}x | "
+            f"{spent[0]:11.0f} {spent[1]:5.0f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ turns; medians over rounds.
 """
 
 import argparse
+import functools
 import os
 import statistics
 import time
@@ -121,7 +122,7 @@ def measure(task: str, num_envs: int, rounds: int) -> None:
     found: list[list[float]] = [[] for _ in range(4)]
     for _ in range(rounds):
         for way, rates in zip(ways, found, strict=False):
-            rates.append(rate(lambda way=way: walk(way), steps * num_envs))
+            rates.append(rate(functools.partial(walk, way), steps * num_envs))
         found[3].append(rate(lambda: rollout(actions), steps * num_envs))
     loop, threaded, apart, physics = map(statistics.median, found)
     print(
