@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns comparators actors minatar benchmark ppo-benchmark storage-benchmark overhead loading soak host-benchmark clean
+.PHONY: demo test check learning patterns comparators actors minatar benchmark ppo-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -60,6 +60,18 @@ ppo-benchmark: $(VENV)/.core  ## PPO beside purejaxrl's; PUREJAXRL=a checkout of
 
 host-benchmark: $(VENV)/.dev  ## training on Atari beside its bare environments (minutes)
 	$(BIN)/python benchmarks/host_path.py
+
+physics-benchmark: $(VENV)/.dev  ## DM Control on threads, in processes, and MuJoCo's bare physics (minutes)
+	$(BIN)/python benchmarks/physics.py
+
+COPY ?= ../SparseNetwork4DRL
+PYTHON_OF_COPY ?= $(COPY)/.venv/bin/python
+simba-benchmark: $(VENV)/.dev  ## humanoid-walk beside the public SimBa loop: COPY=its checkout (minutes)
+	$(BIN)/python benchmarks/dmc_against_simba.py --copy $(COPY) --python $(PYTHON_OF_COPY)
+
+compiled-against-host: $(VENV)/.dev  ## two tasks compiled and on the host, five seeds each (about an hour)
+	$(BIN)/python -m sparse_rl.sweep study=compiled_against_host
+	$(BIN)/python benchmarks/compiled_against_host.py results/compiled_against_host
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

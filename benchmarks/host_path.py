@@ -78,7 +78,7 @@ def bare() -> Callable[[], dict[str, Any]]:
 
 def training(name: str, width: int, groups: int) -> tuple[Callable[[], dict[str, Any]], float]:
     """A training loop without diagnostics in between, and the seconds it took to compile."""
-    from sparse_rl.agents import host
+    from sparse_rl.agents import host, hosting
     from sparse_rl.config import run_config
     from sparse_rl.experiment import compile_programs, prepare_pack
     from sparse_rl.results import TIME_SHARE
@@ -97,7 +97,7 @@ def training(name: str, width: int, groups: int) -> tuple[Callable[[], dict[str,
         first = np.int32(held["turn"] * INTERACTIONS * NUM_STEPS)
         held["state"], row = programs.chunk(first, held["state"])
         held["turn"] += 1
-        return {part: row[f"{TIME_SHARE}{part}"] for part in host.PARTS}
+        return {part: row[f"{TIME_SHARE}{part}"] for part in hosting.PARTS}
 
     return act, programs.seconds
 

@@ -11,7 +11,7 @@ from sparse_rl.schema import at_least, build, share
 class EnvConfig:
     """An environment and the budgets that go with it, in env steps (frames)."""
 
-    source: Literal["atari", "gymnax", "playground", "probe"]
+    source: Literal["atari", "dm_control", "gymnasium", "gymnax", "playground", "probe"]
     task: str
     action_repeat: int = at_least(1, default=1)
     env_steps: int = at_least(1, default=1_000_000)

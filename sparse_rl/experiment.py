@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from sparse_rl import envs
-from sparse_rl.agents import HostLoop, Loop, PureLoop, RunInputs, make_loop
+from sparse_rl.agents import HostedLoop, Loop, PureLoop, RunInputs, make_loop
 from sparse_rl.config import RunConfig
 from sparse_rl.costs import count
+from sparse_rl.envs import HostEnv
 from sparse_rl.results import Status
 from sparse_rl.training import NOT_COMPILED, Layout, Lockstep, Policy, Programs, Run, Watch, stack
 
@@ -33,7 +34,7 @@ class PreparedPack(NamedTuple):
 def default_layout(loop: Loop) -> Layout:
     """Batching runs gains nothing on a CPU and much on an accelerator; environments of the host step
     outside of what can be batched."""
-    return "map" if jax.default_backend() == "cpu" or isinstance(loop, HostLoop) else "vmap"
+    return "map" if jax.default_backend() == "cpu" or isinstance(loop.env, HostEnv) else "vmap"
 
 
 def compiler_options() -> dict[str, str | bool]:
@@ -68,10 +69,12 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         ValueError: the layout is ``vmap``, and the environments are on the host.
     """
     started = time.monotonic()
-    if isinstance(loop, HostLoop):
+    if isinstance(loop.env, HostEnv):
         if layout == "vmap":
             raise ValueError("layout=vmap batches what is compiled, not environments of the host")
-        return Programs(*loop.compile(inputs[0], compiler_options()), time.monotonic() - started)
+        return Programs(
+            *cast(HostedLoop, loop).compile(inputs[0], compiler_options()), time.monotonic() - started
+        )
     pure = cast(PureLoop, loop)
     init, chunk, evaluate = pure.init, pure.chunk, pure.evaluate
     arguments: Any = inputs[0]

@@ -22,6 +22,7 @@ PLAIN: dict[str, Any] = {"use_dictionary": False, "write_statistics": False}
 PARAMETERS = "parameters.arrow"
 WALL_TIME = "wall_time"
 TIME_SHARE = "time_share/"
+RESTARTS = "worker_restarts"
 """The columns that differ when a run is repeated, the second a prefix: they have a file of their own."""
 
 
@@ -59,7 +60,7 @@ def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
     Equal runs have equal bytes: when a row was made is written beside the metrics.
     """
     frame = pd.DataFrame(list(rows))
-    timed = [name for name in frame if name == WALL_TIME or str(name).startswith(TIME_SHARE)]
+    timed = [n for n in frame if n in (WALL_TIME, RESTARTS) or str(n).startswith(TIME_SHARE)]
     if timed:
         times, frame = frame[["env_steps", *timed]], frame.drop(columns=timed)
         write_aside(run_dir / TIMES, lambda path: times.to_parquet(path, index=False, **PLAIN))

@@ -250,6 +250,9 @@ class Lockstep:
             if reason:
                 self._end(i, "diverged", f"{reason} at env_steps={env_steps}", env_steps)
                 continue
+            if numbers.get(results.RESTARTS):
+                again = f"environments broke off and were opened again at env_steps≤{env_steps}"
+                self._note(run.run_id, f"{again}, {numbers[results.RESTARTS]:g} time(s)")
             score = numbers.get("return_mean", math.nan)
             self.watch(Progress(run.run_id, env_steps, updates, score, None))
             if env_steps == run.env_steps:

@@ -205,7 +205,7 @@ def test_no_two_draws_of_an_interaction_share_a_key(make_config: MakeConfig) -> 
     state = jax.jit(loop.init)(inputs)
     found = []
     for interaction in (0, 1):
-        keys = loop.keys(state, interaction)
+        keys = loop.keys(state.key, interaction)
         found += [keys.act, keys.env, keys.learn]
         for child in (
             *jax.random.split(keys.env),

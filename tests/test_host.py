@@ -12,7 +12,7 @@ from conftest import MakeConfig
 from host_env import on_host
 
 from sparse_rl import results
-from sparse_rl.agents import HostLoop, host
+from sparse_rl.agents import HostLoop, host, hosting
 from sparse_rl.agents import sessions as hosted
 from sparse_rl.agents.contract import Streams
 from sparse_rl.config import RunConfig
@@ -111,7 +111,7 @@ def test_shares_of_time_are_recorded_beside_the_metrics(make_config: MakeConfig,
     config = make_config(agent={"name": "paac"}, env=env)
     train([config], tmp_path)
     rows = results.read_metrics(tmp_path / config.run_id)
-    shares = rows[[f"{results.TIME_SHARE}{part}" for part in host.PARTS]]
+    shares = rows[[f"{results.TIME_SHARE}{part}" for part in hosting.PARTS]]
     assert len(shares) == 2
     assert ((shares > 0) & (shares < 1)).all(axis=None)
     assert (shares.sum(axis=1) <= 1).all()
@@ -130,8 +130,8 @@ def test_any_number_of_actors_is_cut_into_groups(make_config: MakeConfig, num_en
     programs = compile_programs(loop, [inputs], "map")
     state, row = programs.chunk(np.int32(0), programs.init(inputs))
     assert row["updates_in_chunk"] == 2
-    assert [len(group.observation) for group in state.groups] == hosted.sizes(
-        num_envs, len(state.groups)
+    assert [len(group.observation) for group in state.living.groups] == hosted.sizes(
+        num_envs, len(state.living.groups)
     )
     assert state.sessions.length.sum() == 8 * num_envs - 7 * num_envs  # begun anew after seven
 

@@ -1,10 +1,20 @@
 """Agents: one file per algorithm, and the loops that drive them."""
 
+from typing import cast
+
 from sparse_rl.agent_configs import OffPolicyConfig
 from sparse_rl.agents import ddpg, dqn, paac, ppo, sac
 from sparse_rl.agents.comparators import compare
-from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, PureLoop, RunInputs
+from sparse_rl.agents.contract import (
+    HostedLoop,
+    Loop,
+    OffPolicyAgent,
+    OnPolicyAgent,
+    PureLoop,
+    RunInputs,
+)
 from sparse_rl.agents.host import HostLoop
+from sparse_rl.agents.host_off_policy import HostOffPolicyLoop
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
 from sparse_rl.agents.on_policy import OnPolicyLoop, OnPolicyState
 from sparse_rl.config import RunConfig
@@ -19,6 +29,8 @@ __all__ = [
     "OFF_POLICY",
     "ON_POLICY",
     "HostLoop",
+    "HostOffPolicyLoop",
+    "HostedLoop",
     "Loop",
     "OffPolicyAgent",
     "OffPolicyLoop",
@@ -58,12 +70,13 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
     """
     _check_fit(config, env)
     name = config.agent.name
-    if isinstance(env, HostEnv):
-        if name not in ON_POLICY:
-            raise ConfigError(f"agent={name} does not learn in env={env.name}, which runs on the host")
-        return HostLoop(config, env, ON_POLICY[name](config, env))
     if name in ON_POLICY:
-        return OnPolicyLoop(config, env, ON_POLICY[name](config, env))
-    plain = OffPolicyLoop(config, env, OFF_POLICY[name](config, env))
-    updates = plain.updates_by(config.interactions)
-    return plain._replace(agent=compare(config, plain.agent, updates))
+        actors = ON_POLICY[name](config, env)
+        if isinstance(env, HostEnv):
+            return HostLoop(config, env, actors)
+        return OnPolicyLoop(config, env, actors)
+    plain = OffPolicyLoop(config, cast(Env, env), OFF_POLICY[name](config, env))
+    agent = compare(config, plain.agent, plain.updates_by(config.interactions))
+    if isinstance(env, HostEnv):
+        return HostOffPolicyLoop(config, env, agent)
+    return plain._replace(agent=agent)

@@ -203,6 +203,13 @@ class Loop(Protocol):
         """How it interacts and learns, for the plan."""
 
 
+class HostedLoop(Loop, Protocol):
+    """A loop on environments of the host."""
+
+    def compile(self, inputs: RunInputs, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """``init``, ``chunk`` and ``evaluate`` as of :class:`PureLoop`: compiled, and driven."""
+
+
 class PureLoop(Loop, Protocol):
     """A loop in tensorised environments: all methods are pure, so each is one program."""
 

@@ -6,11 +6,8 @@ All of a rollout is made with the same weights, and the update sees all of it: t
 """
 
 import functools
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -21,20 +18,18 @@ from jax import Array
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents import sessions as hosted
 from sparse_rl.agents.actions import actions_of
-from sparse_rl.agents.contract import Metrics, OnPolicyAgent, RunInputs, Streams, View, Workload
+from sparse_rl.agents.contract import Metrics, OnPolicyAgent, RunInputs, View, Workload
+from sparse_rl.agents.hosting import Clock, Living, nothing_done, open_living
 from sparse_rl.agents.learning import Learning, RewardScale, Totals
 from sparse_rl.agents.rollout import Rollout
 from sparse_rl.agents.sessions import Group, Sessions
 from sparse_rl.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import HostEnv
-from sparse_rl.results import TIME_SHARE
 
 GROUPS = 2
 """Groups of actors that take turns; their draws depend on it. One group makes a small learner's training
 a quarter slower (benchmarks/host_path.py)."""
-PARTS = ("environment", "transfer", "inference", "learning")
-"""What a chunk's time is spent on; Python's own share is the rest."""
 
 
 class LearnerState(NamedTuple):
@@ -54,7 +49,7 @@ class HostState(NamedTuple):
     sessions: Sessions
     seed: Any
     """uint32: the run's; environments draw from it."""
-    groups: list[Group] | None = None
+    living: Living | None = None
     """The environments; ``None``: to be rebuilt from their sessions. Never on disk."""
 
     @property
@@ -99,25 +94,6 @@ class Compiled(NamedTuple):
     """``(learner, observation) → given``, for evaluation."""
 
 
-class Clock:
-    """Where the driving thread's time goes."""
-
-    def __init__(self) -> None:
-        self._spent = dict.fromkeys(PARTS, 0.0)
-        self._started = time.perf_counter()
-
-    @contextmanager
-    def on(self, part: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._spent[part] += time.perf_counter() - started
-
-    def shares(self) -> dict[str, float]:
-        """``time_share/<part>`` in [0, 1]."""
-        total = time.perf_counter() - self._started
-        return {f"{TIME_SHARE}{part}": spent / total for part, spent in self._spent.items()}
-
-
 def _fields(told: Sequence[Sequence[Told]]) -> Iterator[list[list[np.ndarray]]]:
     """field → group → T arrays."""
     return ([[moment[k] for moment in group] for group in told] for k in range(len(Told._fields)))
@@ -144,16 +120,13 @@ class HostLoop(NamedTuple):
         learner = LearnerState(**self.learning.init(inputs, self.env.observation_size))
         return HostState(
             learner,
-            jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._nothing_done()),
+            jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing_done(self.env, self.config)),
             jnp.asarray(inputs.seed, jnp.uint32),
         )
 
-    def _nothing_done(self) -> Sessions:
-        return hosted.begin(self.env, self.config.env, self.config.agent.num_envs)
-
     def to_disk(self, state: HostState) -> Arrays:
         """Everything the run needs to go on, named, on the host."""
-        return to_arrays(state._replace(groups=None))
+        return to_arrays(state._replace(living=None))
 
     def from_disk(self, arrays: Arrays, inputs: RunInputs) -> HostState:
         """The state that :meth:`to_disk` wrote; its environments are rebuilt when it is used.
@@ -302,16 +275,12 @@ class HostLoop(NamedTuple):
         by_time = [np.concatenate([np.stack(x) for x in field], axis=1) for field in _fields(told)]
         return answers, Told(*by_time)
 
-    def _opened(self, state: HostState) -> tuple[HostState, list[Group]]:
-        """The state with living environments, and these."""
-        if state.groups is not None:
-            return state, state.groups
-        held = Sessions(*(np.array(field) for field in state.sessions))
-        threads = len(os.sched_getaffinity(0))
-        groups = hosted.open_groups(
-            self.env, self.config.env, int(state.seed), held, self._groups, threads
-        )
-        return state._replace(sessions=held, groups=groups), groups
+    def _opened(self, state: HostState) -> HostState:
+        """The state with living environments."""
+        if state.living is not None:
+            return state
+        sessions, living = open_living(self.config, self.env, state.seed, state.sessions, self._groups)
+        return state._replace(sessions=sessions, living=living)
 
     def _chunk(
         self, programs: Compiled, first: Any, state: HostState
@@ -321,7 +290,9 @@ class HostLoop(NamedTuple):
         Returns:
             The new state, and a row (:meth:`Learning.row`) with the shares of time.
         """
-        state, groups = self._opened(state)
+        state = self._opened(state)
+        living: Any = state.living
+        groups = living.groups
         start = int(first) // self.learning.settings.num_steps
         end, kept = start + self.learning.iterations_per_chunk, self.learning.probed
         learner, clock = state.learner, Clock()
@@ -336,25 +307,11 @@ class HostLoop(NamedTuple):
                 totals = new if totals is None else programs.add(totals, new)
                 jax.block_until_ready(learner)
         row = programs.row(learner, totals, probe, np.int32(end))
-        return state._replace(learner=learner), row | clock.shares()
+        return state._replace(learner=learner), row | clock.shares() | living.restarts()
 
     def _evaluate(self, programs: Compiled, interactions: Any, state: HostState) -> dict[str, Any]:
-        """Whole episodes with the deterministic policy, in fresh environments."""
-        settings, episodes = self.config.env, self.config.env.eval_episodes
-        places = [(int(interactions), i) for i in range(episodes)]
-        actors = self.env.open(settings, episodes, len(os.sched_getaffinity(0)))
-        seeds = hosted.seeds_of(int(state.seed), Streams.EVALUATION, places)
-        alive, returns, lengths = np.ones(episodes, bool), np.zeros(episodes), np.zeros(episodes)
-        observation = actors.seed(seeds, alive)
-        while alive.any():
-            actors.send(np.asarray(programs.greedily(state.learner, observation)))
-            step = actors.receive()
-            returns += np.where(alive, step.reward, 0.0)
-            lengths += np.where(alive, settings.action_repeat, 0)
-            alive = alive & ~(step.terminated | step.truncated)
-            observation = step.observation
-        return {
-            "return_mean": returns.mean(),
-            "return_std": returns.std(),
-            "episode_length_mean": lengths.mean(),
-        }
+        """Whole episodes with the deterministic policy, in environments of their own."""
+        if state.living is None:
+            raise ValueError("a state is evaluated after it was trained")
+        act = functools.partial(programs.greedily, state.learner)
+        return state.living.evaluate(int(interactions), act)

@@ -3,7 +3,6 @@
 A chunk (everything between two log points) is one pure function, so one XLA program.
 """
 
-import functools
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -28,7 +27,8 @@ class RunState(NamedTuple):
     agent: Any
     normaliser: norm.Normaliser
     replay: Replay
-    envs: vector.VectorState
+    envs: Any
+    """:class:`~sparse_rl.envs.vector.VectorState`; nothing where they are on the host."""
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
 
@@ -41,7 +41,7 @@ class InteractionKeys(NamedTuple):
     learn: Array
 
 
-class _Totals(NamedTuple):
+class Totals(NamedTuple):
     """Sums over a chunk, from which its means are made."""
 
     metrics: Metrics
@@ -67,19 +67,24 @@ class OffPolicyLoop(NamedTuple):
         """Interactions with random actions and no update; at most a tenth of a short run."""
         return min(self.settings.random_interactions, self.config.interactions // 10)
 
-    def init(self, inputs: RunInputs) -> RunState:
-        """The state before the first interaction."""
+    def learner(self, inputs: RunInputs, envs: Any) -> RunState:
+        """The state before anything was seen, with these environments."""
         key = jax.random.key(inputs.seed)
-        num_envs = self.settings.num_envs
-        envs = vector.reset(self.env, jax.random.fold_in(key, Streams.ENV), num_envs)
-        capacity = min(self.settings.replay_size, self.config.interactions * num_envs)
+        capacity = min(self.settings.replay_size, self.config.interactions * self.settings.num_envs)
         return RunState(
             agent=self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
-            normaliser=norm.update(norm.init(self.env.observation_size), envs.observation),
+            normaliser=norm.init(self.env.observation_size),
             replay=replay_buffer.init(self.env.observation_size, self.env.action_size, capacity),
             envs=envs,
             key=key,
         )
+
+    def init(self, inputs: RunInputs) -> RunState:
+        """The state before the first interaction."""
+        key = jax.random.fold_in(jax.random.key(inputs.seed), Streams.ENV)
+        envs = vector.reset(self.env, key, self.settings.num_envs)
+        state = self.learner(inputs, envs)
+        return state._replace(normaliser=norm.update(state.normaliser, envs.observation))
 
     def to_disk(self, state: RunState) -> Arrays:
         """Everything the run needs to go on, named, on the host."""
@@ -93,7 +98,14 @@ class OffPolicyLoop(NamedTuple):
         Raises:
             CheckpointError: it is not the state of such a run.
         """
-        like = jax.eval_shape(self.init, inputs)
+        return self.read(arrays, jax.eval_shape(self.init, inputs))
+
+    def read(self, arrays: Arrays, like: RunState) -> RunState:
+        """The state that :meth:`to_disk` wrote; ``like`` has its shapes.
+
+        Raises:
+            CheckpointError: it is not such a state.
+        """
         rest = from_arrays({**like._asdict(), "replay": None}, arrays)
         held = {
             name.removeprefix("replay/"): x for name, x in arrays.items() if name.startswith("replay/")
@@ -129,28 +141,34 @@ class OffPolicyLoop(NamedTuple):
     def updates_due(self, interaction: Any) -> Any:
         """Updates that follow an interaction, so that k interactions bring ⌊k · ratio⌋ in all."""
         due = self.updates_by(interaction + 1) - self.updates_by(interaction)
-        return jnp.where(interaction >= self.random_interactions, due, 0)
+        return due * (interaction >= self.random_interactions)
 
-    def keys(self, state: RunState, interaction: Any) -> InteractionKeys:
-        """Every key of one interaction; update i draws from ``fold_in(keys.learn, i)``.
+    def keys(self, key: Array, interaction: Any) -> InteractionKeys:
+        """Every key of one interaction, from the run's; update i draws from ``fold_in(keys.learn, i)``.
 
         One split makes all three: ``split(k)[1]`` and ``fold_in(k, 1)`` are the same key.
         """
-        parent = jax.random.fold_in(state.key, Streams.INTERACTION)
+        parent = jax.random.fold_in(key, Streams.INTERACTION)
         act, env, learn = jax.random.split(jax.random.fold_in(parent, interaction), 3)
         return InteractionKeys(act, env, learn)
+
+    def act(self, agent: Any, observation: Array, interaction: Any, key: Array) -> Array:
+        """The agent's actions for normalised ``[n, o]``; random ones at first."""
+        shape = (observation.shape[0], self.env.action_size)
+        action: Array = jax.lax.cond(
+            interaction < self.random_interactions,
+            lambda: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0),
+            lambda: self.agent.act(agent, observation, key),
+        )
+        return action
 
     def interact(
         self, state: RunState, interaction: Any, keys: InteractionKeys
     ) -> tuple[RunState, vector.VectorStep]:
         """Act in every environment once and store what happened; random actions at first."""
         observation = state.envs.observation
-        shape = (observation.shape[0], self.env.action_size)
-        action = jax.lax.cond(
-            interaction < self.random_interactions,
-            lambda: jax.random.uniform(keys.act, shape, minval=-1.0, maxval=1.0),
-            lambda: self.agent.act(state.agent, norm.normalise(state.normaliser, observation), keys.act),
-        )
+        normalised = norm.normalise(state.normaliser, observation)
+        action = self.act(state.agent, normalised, interaction, keys.act)
         envs, seen = vector.step(self.env, keys.env, state.envs, action, self.config.env.action_repeat)
         transition = Transition(observation, action, seen.reward, seen.next_observation, seen.terminated)
         state = state._replace(
@@ -188,6 +206,28 @@ class OffPolicyLoop(NamedTuple):
         due = made % occasional.every == 0
         return state._replace(agent=jax.lax.cond(due, change, lambda same: same, state.agent))
 
+    def nothing_learned(self, state: RunState) -> Totals:
+        """Sums before the first update."""
+        metrics = jax.eval_shape(lambda s: self.update(s, s.key)[1], state)
+        zero = jnp.float32(0)
+        return Totals(jax.tree.map(lambda _: zero, metrics), jnp.int32(0), zero, zero)
+
+    def learn(
+        self, state: RunState, totals: Totals, interaction: Array, key: Array
+    ) -> tuple[RunState, Totals]:
+        """The updates that follow an interaction; the i-th draws from ``fold_in(key, i)``."""
+        made = self.updates_by(interaction)
+
+        def one_update(i: Array, carry: tuple[RunState, Totals]) -> tuple[RunState, Totals]:
+            state, totals = carry
+            own = jax.random.fold_in(key, i)
+            state, metrics = self.update(state, own)
+            state = self._change(state, own, made + i + 1)
+            sums = jax.tree.map(jnp.add, totals.metrics, metrics)
+            return state, totals._replace(metrics=sums, updates=totals.updates + 1)
+
+        return jax.lax.fori_loop(0, self.updates_due(interaction), one_update, (state, totals))
+
     def chunk(self, first: Array, state: RunState) -> tuple[RunState, Metrics]:
         """Interact and learn from interaction ``first`` to the next log point.
 
@@ -195,38 +235,25 @@ class OffPolicyLoop(NamedTuple):
             The new state, and a row of float32 scalars: means over the chunk's updates and finished
             episodes, and the health of the networks at its end.
         """
-        metric_shapes = jax.eval_shape(lambda s: self.update(s, s.key)[1], state)
-        zero = jnp.float32(0)
-        totals = _Totals(jax.tree.map(lambda _: zero, metric_shapes), jnp.int32(0), zero, zero)
+        totals = self.nothing_learned(state)
 
-        def one_update(
-            made: Array, i: Array, carry: tuple[RunState, _Totals, Array]
-        ) -> tuple[RunState, _Totals, Array]:
-            state, totals, parent = carry
-            key = jax.random.fold_in(parent, i)
-            state, metrics = self.update(state, key)
-            state = self._change(state, key, made + i + 1)
-            sums = jax.tree.map(jnp.add, totals.metrics, metrics)
-            return state, totals._replace(metrics=sums, updates=totals.updates + 1), parent
-
-        def one_interaction(interaction: Array, carry: tuple[RunState, _Totals]) -> Any:
+        def one_interaction(interaction: Array, carry: tuple[RunState, Totals]) -> Any:
             state, totals = carry
-            keys = self.keys(state, interaction)
+            keys = self.keys(state.key, interaction)
             state, seen = self.interact(state, interaction, keys)
             done = (seen.terminated | seen.truncated).astype(jnp.float32)
             totals = totals._replace(
                 finished_return=totals.finished_return + jnp.sum(seen.episode_return * done),
                 finished=totals.finished + jnp.sum(done),
             )
-            due = self.updates_due(interaction)
-            update = functools.partial(one_update, self.updates_by(interaction))
-            return jax.lax.fori_loop(0, due, update, (state, totals, keys.learn))[:2]
+            return self.learn(state, totals, interaction, keys.learn)
 
         count = self.config.log_every // self.config.frames_per_interaction
         state, totals = jax.lax.fori_loop(first, first + count, one_interaction, (state, totals))
-        return state, self._row(state, totals, first + count)
+        return state, self.row(state, totals, first + count)
 
-    def _row(self, state: RunState, totals: _Totals, interactions: Array) -> Metrics:
+    def row(self, state: RunState, totals: Totals, interactions: Array) -> Metrics:
+        """A chunk's row: means over its updates and finished episodes, and health at its end."""
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), interactions)
         samples = self.config.diagnostics.samples(self.config.width)
         row = self.agent.diagnose(state.agent, self.batch(state, key, samples))

@@ -1,17 +1,24 @@
-"""Environments of the host, and what rebuilds them after an interruption.
+"""Environments of the host, and what rebuilds them after an interruption or a crash.
 
-ale-py's vector environment cannot save its state, but what an environment does follows from its last
-seed and the actions since: its *session*. That is what a checkpoint holds, and a resume repeats it.
+Emulators and simulators cannot save all of their state, but what an environment does follows from its
+last seed and the actions since: its *session*. That is what a checkpoint holds, and a resume repeats it.
+When environments break off while they run, they are opened again and repeat their sessions too.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from sparse_rl.agents.contract import Streams
 from sparse_rl.env_configs import EnvConfig
-from sparse_rl.envs import HostActors, HostEnv, HostStep
+from sparse_rl.envs import ActorsLostError, HostActors, HostEnv, HostStep
+
+Answer = TypeVar("Answer")
+
+TRIES = 3
+"""How often environments that break off at one interaction are opened again."""
 
 
 class Sessions(NamedTuple):
@@ -54,17 +61,25 @@ class Group:
     """Some of a run's environments, which step together. Not thread-safe.
 
     Args:
-        env, actors: the environments, not seeded.
+        env: the environments.
+        opens: opens them.
         seed: the run's.
         first: place of the first of them among all of the run's.
         sessions: what they did; changed in place.
     """
 
     def __init__(
-        self, env: HostEnv, actors: HostActors, seed: int, first: int, sessions: Sessions
+        self,
+        env: HostEnv,
+        opens: Callable[[], HostActors],
+        seed: int,
+        first: int,
+        sessions: Sessions,
     ) -> None:
-        self._env, self._actors, self._sessions = env, actors, sessions
+        self._env, self._opens, self._actors, self._sessions = env, opens, opens(), sessions
         self._seed, self._first = seed, first
+        self.restarts = 0
+        """How often they were opened again."""
         self.observation = self._rebuild()
         """``[n, observation_size]``: what they see now."""
 
@@ -74,8 +89,8 @@ class Group:
 
     def _rebuild(self) -> np.ndarray:
         """Repeat what was done, so that all come to their ends together; what they see then."""
-        seeds, (_, length, actions, _) = self._seeds(), self._sessions
-        longest, rows = int(length.max()), np.arange(len(length))
+        seeds, length = self._seeds(), self._sessions.length
+        longest = int(length.max())
         waits = longest - length
         # Everything is seeded at the start, and what was seeded late waits with any action until then.
         observation = self._actors.seed(seeds, np.ones(len(length), bool))
@@ -83,20 +98,46 @@ class Group:
             late = (waits == t) & (t > 0)
             if late.any():
                 self._actors.seed(seeds, late)
-            action = actions[rows, np.maximum(t - waits, 0)]
-            self._actors.send(action.astype(np.int32) if self._env.discrete else action)
-            observation = self._actors.receive().observation
+            observation = self._repeat(np.maximum(t - waits, 0)).observation
         fresh = length == 0
         return self._actors.seed(seeds, fresh) if longest and fresh.any() else observation
+
+    def _repeat(self, at: np.ndarray) -> HostStep:
+        """Have each environment act as it did at this place of its session, int32 ``[n]``."""
+        action = self._sessions.actions[np.arange(len(at)), at]
+        self._actors.send(action.astype(np.int32) if self._env.discrete else action)
+        return self._actors.receive()
+
+    def _again(self, lost: ActorsLostError, goes_on: Callable[[np.ndarray], Answer]) -> Answer:
+        """Open the environments again, have them repeat what they did, and go on from what they see.
+
+        Raises:
+            ActorsLostError: they broke off again, :data:`TRIES` times.
+        """
+        for _ in range(TRIES):
+            self.restarts += 1
+            try:
+                self._actors = self._opens()
+                return goes_on(self._rebuild())
+            except ActorsLostError as error:
+                lost = error
+        raise lost
 
     def send(self, action: np.ndarray) -> None:
         """Have them begin to act: int32 ``[n]`` or float32 ``[n, action_size]``."""
         self._sessions.actions[np.arange(len(action)), self._sessions.length] = action
-        self._actors.send(action)
+        try:
+            self._actors.send(action)
+        except ActorsLostError as lost:
+            self._again(lost, lambda _: self._actors.send(action))
 
     def receive(self) -> Outcome:
         """Wait until they have acted. Sessions that are long enough end with an episode."""
-        step, now = self._actors.receive(), self._sessions
+        now = self._sessions
+        try:
+            step = self._actors.receive()
+        except ActorsLostError as lost:
+            step = self._again(lost, lambda _: self._repeat(now.length))
         now.length[:] += 1
         now.episode_return[:] += step.reward
         outcome = Outcome(step, now.episode_return.copy())
@@ -107,7 +148,10 @@ class Group:
         if over.any():
             now.number[over] += 1
             now.length[over] = 0
-            self.observation = self._actors.seed(self._seeds(), over)
+            try:
+                self.observation = self._actors.seed(self._seeds(), over)
+            except ActorsLostError as lost:
+                self.observation = self._again(lost, lambda seen: seen)
         return outcome
 
 
@@ -130,6 +174,7 @@ def open_groups(
     first = 0
     for size in sizes(len(sessions.length), groups):
         part = Sessions(*(field[first : first + size] for field in sessions))
-        made.append(Group(env, env.open(settings, size, threads), seed, first, part))
+        opens = functools.partial(env.open, settings, size, threads)
+        made.append(Group(env, opens, seed, first, part))
         first += size
     return made

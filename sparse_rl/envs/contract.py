@@ -70,6 +70,10 @@ class HostStep(NamedTuple):
     """``[N, observation_size]``: the true successor where an episode ended; anything elsewhere."""
 
 
+class ActorsLostError(RuntimeError):
+    """The environments broke off: they are to be opened again and brought to where they were."""
+
+
 class HostActors(Protocol):
     """N environments that step while the host does something else.
 

@@ -1,13 +1,17 @@
 """Find an environment by source and task."""
 
+import functools
 from collections.abc import Callable
 from typing import Literal, overload
 
 from sparse_rl.envs import atari, gymnax, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv
+from sparse_rl.envs.workers import in_workers
 
 SOURCES: dict[str, Callable[[str], Env | HostEnv]] = {
     "atari": atari.make,
+    "dm_control": functools.partial(in_workers, "dm_control"),
+    "gymnasium": functools.partial(in_workers, "gymnasium"),
     "gymnax": gymnax.make,
     "playground": playground.make,
     "probe": probe.make,
@@ -15,7 +19,7 @@ SOURCES: dict[str, Callable[[str], Env | HostEnv]] = {
 
 
 @overload
-def make(source: Literal["atari"], task: str) -> HostEnv: ...
+def make(source: Literal["atari", "dm_control", "gymnasium"], task: str) -> HostEnv: ...
 @overload
 def make(source: Literal["gymnax", "playground", "probe"], task: str) -> Env: ...
 @overload

@@ -1,7 +1,7 @@
 """What a sweep is about to do, in a table, before it does it."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from sparse_rl.training import Run
 
 def amount(value: float, unit: str = "") -> str:
     """A number with a decimal prefix: 4388353 → ``4.39M``."""
-    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.3g}{prefix}{unit}"
     return f"{value:g}{unit}"
@@ -66,10 +66,35 @@ def _setting(pack: PreparedPack) -> str:
     )
 
 
+def _work(runs: Iterable[Run]) -> float:
+    """FLOPs of the products that all updates make: dense ones, unless weights are held in blocks."""
+    return sum(
+        run.costs.updates
+        * (
+            run.costs.flops_per_update
+            if run.config.storage.storage == "block"
+            else run.costs.flops_per_update_dense
+        )
+        for run in runs
+    )
+
+
 def print_plan(
-    out: Console, packs: Sequence[PreparedPack], finished: Mapping[str, str], study_dir: Path
+    out: Console,
+    packs: Sequence[PreparedPack],
+    finished: Mapping[str, str],
+    study_dir: Path,
+    tflops: float,
 ) -> None:
-    """Print the costs of what is to be trained. ``finished``: run_id → status of the other runs."""
+    """Print the costs of what is to be trained.
+
+    Args:
+        out: where to.
+        packs: what is to be trained.
+        finished: run_id → status of the other runs.
+        study_dir: folder of the study.
+        tflops: TFLOP/s that a device is taken to sustain.
+    """
     waiting = sum(len(pack.runs) for pack in packs)
     if finished:
         total = waiting + len(finished)
@@ -88,4 +113,11 @@ def print_plan(
         out.print(table)
         for storage, reason in sorted(storages):
             out.print(f"storage {storage}: {reason}")
-    out.print("\ntime left is estimated from the first chunk on")
+    work = _work(run for pack in packs for run in pack.runs)
+    hours = work / tflops / 3.6e15
+    told = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    out.print(
+        f"\n{amount(work, 'FLOP')} in the products of all updates: "
+        f"{told} device hours at {tflops:g} TFLOP/s (plan_tflops)"
+    )
+    out.print("time left is estimated from the first chunk on")

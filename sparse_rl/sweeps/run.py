@@ -15,7 +15,7 @@ from sparse_rl import results
 from sparse_rl.config import SWEEP_KEYS, RunConfig, run_config
 from sparse_rl.console import console
 from sparse_rl.experiment import PreparedPack, cut, default_layout, prepare_pack, runs_that_fit
-from sparse_rl.schema import ConfigError
+from sparse_rl.schema import ConfigError, fits
 from sparse_rl.sweeps.grid import packs, unique
 from sparse_rl.sweeps.plan import print_plan
 from sparse_rl.sweeps.tasks import Settings, is_owned, status_of
@@ -67,6 +67,7 @@ class Prepared(NamedTuple):
     """Of the others."""
     settings: Settings
     plan: bool
+    plan_tflops: float
 
 
 def _sweep_settings(every: Sequence[dict[str, Any]], configs: Sequence[RunConfig]) -> Settings:
@@ -115,10 +116,13 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
     settings = _sweep_settings(jobs, configs)
     plan = _choice(jobs[0], "plan", (True, False), "true or false")
     size = _number(jobs[0], "max_runs_per_pack")
+    tflops = jobs[0]["plan_tflops"]
+    if not fits(tflops, float) or tflops <= 0:
+        raise ConfigError(f"plan_tflops={tflops!r} is not allowed; give a number > 0")
     finished = finished_runs(configs, settings)
     waiting = packs(config for config in configs if config.run_id not in finished)
     prepared = [part for pack in waiting for part in _parts(prepare_pack(pack), size)]
-    return Prepared(configs, finished, prepared, settings, plan)
+    return Prepared(configs, finished, prepared, settings, plan, tflops)
 
 
 def finished_runs(configs: Sequence[RunConfig], settings: Settings) -> dict[str, str]:
@@ -146,7 +150,7 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
         print(f"sparse_rl.sweep: {error}", file=sys.stderr)
         return 2
     study_dir = prepared.settings.study_dir
-    print_plan(out, prepared.packs, prepared.finished, study_dir)
+    print_plan(out, prepared.packs, prepared.finished, study_dir, prepared.plan_tflops)
     if prepared.plan:
         for line in lines:
             out.print(line, markup=False, soft_wrap=True)

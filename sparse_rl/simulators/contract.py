@@ -1,0 +1,35 @@
+"""What a worker process asks of a simulator."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Frame(NamedTuple):
+    """What one simulated frame brought."""
+
+    observation: np.ndarray
+    """float32 ``[observation_size]``: the state after the action."""
+    reward: float
+    terminated: bool
+    """The task ended by itself; do not bootstrap."""
+    truncated: bool
+    """Time ran out."""
+
+
+class Simulator(Protocol):
+    """One environment. What it does follows from its last seed and the actions since."""
+
+    observation_size: int
+    action_size: int
+    episode_length: int
+    """Frames before truncation."""
+
+    def seed(self, seed: int) -> None:
+        """Have all randomness from now on follow from a seed in [0, 2³¹)."""
+
+    def reset(self) -> np.ndarray:
+        """Begin an episode: its first observation, float32 ``[observation_size]``."""
+
+    def frame(self, action: np.ndarray) -> Frame:
+        """Simulate one frame; float32 ``[action_size]`` in [−1, 1]."""

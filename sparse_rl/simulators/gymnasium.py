@@ -1,0 +1,85 @@
+"""Gymnasium's MuJoCo tasks, version 5 (Towers et al. 2024, arXiv 2407.17032).
+
+Needs the extra ``gym``.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from sparse_rl.simulators.actions import from_unit
+from sparse_rl.simulators.contract import Frame, Simulator
+
+TASKS = {
+    "ant": "Ant-v5",
+    "half_cheetah": "HalfCheetah-v5",
+    "hopper": "Hopper-v5",
+    "humanoid": "Humanoid-v5",
+    "humanoid_standup": "HumanoidStandup-v5",
+    "inverted_double_pendulum": "InvertedDoublePendulum-v5",
+    "inverted_pendulum": "InvertedPendulum-v5",
+    "pusher": "Pusher-v5",
+    "reacher": "Reacher-v5",
+    "swimmer": "Swimmer-v5",
+    "walker2d": "Walker2d-v5",
+}
+
+
+def _say_nothing(message: str) -> None:
+    """MuJoCo's warnings, about the tasks' own models, would go to a file in the working directory."""
+
+
+class _Task:
+    """One task."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            import mujoco
+            from gymnasium import make as make_task
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "env=gymnasium/… needs MuJoCo; install it with: pip install 'sparse_rl[gym]'"
+            ) from error
+        mujoco.set_mju_user_warning(_say_nothing)
+        self._env = make_task(name)
+        space: Any = self._env.action_space
+        self._action, self._dtype = from_unit(space.low, space.high), space.dtype
+        self._seed: int | None = None
+        self.action_size = int(space.shape[0])
+        self.observation_size = int(np.prod(self._env.observation_space.shape))
+        self._last = np.zeros(self.observation_size, np.float32)
+        limit = self._env.spec.max_episode_steps if self._env.spec else None
+        if limit is None:
+            raise ValueError(f"{name} has no time limit")
+        self.episode_length = int(limit)
+
+    def seed(self, seed: int) -> None:
+        self._seed = seed
+
+    def reset(self) -> np.ndarray:
+        observation, _ = self._env.reset(seed=self._seed)
+        self._seed = None
+        self._last = np.ravel(observation).astype(np.float32)
+        return self._last
+
+    def frame(self, action: np.ndarray) -> Frame:
+        """One frame; physics that is no longer finite is a termination, as in :mod:`.dm_control`."""
+        given = self._action(action).astype(self._dtype)
+        observation, reward, terminated, truncated, _ = self._env.step(given)
+        seen = np.ravel(observation).astype(np.float32)
+        if not (np.isfinite(seen).all() and np.isfinite(reward)):
+            return Frame(self._last, 0.0, True, False)
+        self._last = seen
+        return Frame(seen, float(reward), bool(terminated), bool(truncated and not terminated))
+
+
+def make(task: str) -> Simulator:
+    """One of :data:`TASKS`.
+
+    Raises:
+        ValueError: there is no such task; the message lists them.
+        ModuleNotFoundError: the extra ``gym`` is not installed.
+    """
+    if task not in TASKS:
+        raise ValueError(f"gymnasium task {task!r} is unknown; choose one of {', '.join(TASKS)}")
+    return _Task(TASKS[task])
