@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from sparse_rl.agent_configs import AgentConfig, build_agent
-from sparse_rl.env_configs import AtariConfig, EnvConfig, build_env
+from sparse_rl.env_configs import AtariConfig, EnvConfig, PixelsConfig, build_env
 from sparse_rl.pruning import Distribution, Pattern, Storage, StorageChoice, choose_storage
 from sparse_rl.schema import ConfigError, at_least, build, check_multiple, fields_of, limited, share
 
@@ -52,7 +52,7 @@ class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
     agent: AgentConfig
-    env: EnvConfig | AtariConfig
+    env: EnvConfig | AtariConfig | PixelsConfig
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
     width: int = at_least(1)
