@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 from sparse_rl.schema import ConfigError, at_least, build, check_multiple, fits, limited, positive, share
 
 
-@dataclass(frozen=True)
-class SacConfig:
-    """SAC. The defaults are SimBa's published settings (SAC on DM Control)."""
+@dataclass(frozen=True, kw_only=True)
+class OffPolicyConfig:
+    """What agents have in common that learn Q from a replay buffer. The defaults are SimBa's published
+    settings on DM Control."""
 
-    name: Literal["sac"] = "sac"
     network: Literal["simba", "mlp"] = "simba"
     width: int = at_least(1, default=512)
     actor_width_ratio: float = positive(default=0.25)
@@ -27,8 +27,6 @@ class SacConfig:
     random_interactions: int = at_least(0, default=5000)
     target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.005)
     discount: float | None = share(default=None)
-    initial_temperature: float = positive(default=0.01)
-    target_entropy_per_action: float = -0.5
 
     ROUND: ClassVar[str] = "agent.num_envs × env.action_repeat"
     """What makes a round of interacting and learning, in words: log points fall between rounds."""
@@ -46,6 +44,23 @@ class SacConfig:
     def actor_width(self, width: int) -> int:
         """Hidden size of the actor beside a critic of the given width."""
         return max(1, round(self.actor_width_ratio * width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SacConfig(OffPolicyConfig):
+    """SAC. The defaults are SimBa's published settings (SAC on DM Control)."""
+
+    name: Literal["sac"] = "sac"
+    initial_temperature: float = positive(default=0.01)
+    target_entropy_per_action: float = -0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DdpgConfig(OffPolicyConfig):
+    """DDPG. The defaults are SimBa's published settings (DDPG on DM Control)."""
+
+    name: Literal["ddpg"] = "ddpg"
+    exploration_noise: float = at_least(0, default=0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +163,9 @@ class DqnConfig(OnPolicyConfig):
     NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
 
 
-AgentConfig = SacConfig | PpoConfig | PaacConfig | DqnConfig
+AgentConfig = SacConfig | DdpgConfig | PpoConfig | PaacConfig | DqnConfig
 AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
-    "sac": SacConfig, "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig,
+    "sac": SacConfig, "ddpg": DdpgConfig, "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig,
 }  # fmt: skip
 
 

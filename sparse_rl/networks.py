@@ -255,6 +255,22 @@ class GaussianActor(nn.Module):
         return mean, LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (1.0 + jnp.tanh(raw))
 
 
+class DeterministicActor(nn.Module):
+    """One action per observation, through a tanh: float32 ``[n, o]`` → ``[n, a]`` in [−1, 1]."""
+
+    kind: Kind
+    width: int
+    blocks: int
+    action_size: int
+    feature_major: bool = False
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Array:
+        x = _trunk(self.kind, self.width, self.blocks, self.feature_major)(observation)
+        init = nn.initializers.orthogonal(1.0)
+        return jnp.tanh(nn.Dense(self.action_size, kernel_init=init, name="mean")(x))
+
+
 def trunk_parameters(
     kind: Kind, width: int, blocks: int, inputs: int, picture: Picture | None = None
 ) -> int:
@@ -307,6 +323,7 @@ def policy_parameters(
     gaussian: bool,
     picture: Picture | None = None,
 ) -> int:
-    """Parameters of a :class:`Policy`: its trunk's, a(W + 1), and a more for a Gaussian."""
+    """Parameters of a :class:`Policy`: its trunk's, a(W + 1), and a more for a Gaussian; without these,
+    of a :class:`DeterministicActor`."""
     trunk = trunk_parameters(kind, width, blocks, observation, picture)
     return trunk + action * (width + 1 + gaussian)

@@ -20,13 +20,15 @@ from sparse_rl.agents import OffPolicyLoop, OnPolicyLoop, RunInputs  # noqa: E40
 from sparse_rl.config import RunConfig, run_config  # noqa: E402
 from sparse_rl.experiment import prepare_pack  # noqa: E402
 
+OFF_POLICY = {
+    "learning_rate": 1e-3,
+    "batch_size": 32,
+    "updates_per_interaction": 1,
+    "random_interactions": 20,
+}
 SMALL: dict[str, dict[str, Any]] = {
-    "sac": {
-        "learning_rate": 1e-3,
-        "batch_size": 32,
-        "updates_per_interaction": 1,
-        "random_interactions": 20,
-    },
+    "sac": OFF_POLICY,
+    "ddpg": OFF_POLICY,
     "ppo": {"learning_rate": 1e-3, "num_envs": 5, "num_steps": 10, "minibatches": 2, "epochs": 3},
     "paac": {"num_envs": 10, "num_steps": 5},
     "dqn": {"num_envs": 10, "num_steps": 5},
@@ -37,7 +39,7 @@ MakeConfig = Callable[..., RunConfig]
 
 
 def static_parts(agent: Any) -> Any:
-    """SAC's networks and constants, from the closure of its functions."""
+    """An off-policy agent's networks and constants, from the closure of its functions."""
     return agent.act.__closure__[0].cell_contents
 
 

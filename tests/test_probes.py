@@ -17,19 +17,25 @@ from sparse_rl.experiment import compile_programs
 GAMMA = 0.9
 
 
-def learn(make_config: MakeConfig, probe: str, **changes: Any) -> tuple[OffPolicyLoop, RunState, Any]:
+off_policy_agents = pytest.mark.parametrize("name", ["sac", "ddpg"])
+NO_ENTROPY_BONUS = {"initial_temperature": 1e-3, "target_entropy_per_action": -3.0}
+
+
+def learn(
+    make_config: MakeConfig, name: str, probe: str, **changes: Any
+) -> tuple[OffPolicyLoop, RunState, Any]:
     """Train on a probe with no entropy bonus to speak of, so that values are returns."""
     agent = {
+        "name": name,
         "learning_rate": 3e-3,
         "batch_size": 64,
         "random_interactions": 100,
         "discount": GAMMA,
-        "initial_temperature": 1e-3,
-        "target_entropy_per_action": -3.0,
         "target_rate": 0.05,
         "weight_decay": 0.0,
         "network": "mlp",
         "actor_width_ratio": 1.0,
+        **(NO_ENTROPY_BONUS if name == "sac" else {}),
     }
     config = make_config(
         env={"source": "probe", "task": probe},
@@ -47,43 +53,46 @@ def learn(make_config: MakeConfig, probe: str, **changes: Any) -> tuple[OffPolic
 
 
 def value(loop: OffPolicyLoop, state: RunState, observation: float, action: float) -> float:
-    sac = static_parts(loop.agent)
+    parts = static_parts(loop.agent)
     seen = normalise(state.normaliser, jnp.array([[observation]]))
     params = {"params": state.agent.critic["0"]}
-    return float(sac.critic.apply(params, seen, jnp.array([[action]]))[0])
+    return float(parts.critic.apply(params, seen, jnp.array([[action]]))[0])
 
 
 def test_constant_reward_is_the_value(make_config: MakeConfig) -> None:
-    loop, state, _ = learn(make_config, "constant")
+    loop, state, _ = learn(make_config, "sac", "constant")
     assert value(loop, state, 0.0, 0.3) == pytest.approx(1.0, abs=0.1)
 
 
 def test_value_follows_the_observation(make_config: MakeConfig) -> None:
-    loop, state, _ = learn(make_config, "observation")
+    loop, state, _ = learn(make_config, "sac", "observation")
     assert value(loop, state, 1.0, 0.0) == pytest.approx(1.0, abs=0.15)
     assert value(loop, state, -1.0, 0.0) == pytest.approx(-1.0, abs=0.15)
 
 
-def test_reward_is_discounted_once_per_step(make_config: MakeConfig) -> None:
-    loop, state, _ = learn(make_config, "discount")
+@off_policy_agents
+def test_reward_is_discounted_once_per_step(make_config: MakeConfig, name: str) -> None:
+    loop, state, _ = learn(make_config, name, "discount")
     assert value(loop, state, 1.0, 0.0) == pytest.approx(1.0, abs=0.1)
     assert value(loop, state, 0.0, 0.0) == pytest.approx(GAMMA, abs=0.1)
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5])
 def test_the_best_action_is_found(make_config: MakeConfig, sparsity: float) -> None:
-    _, _, score = learn(make_config, "action", sparsity=sparsity)
+    _, _, score = learn(make_config, "sac", "action", sparsity=sparsity)
     assert float(score["return_mean"]) > -0.02  # best 0; doing nothing −0.25
 
 
-def test_the_action_follows_the_observation(make_config: MakeConfig) -> None:
-    _, _, score = learn(make_config, "policy")
+@off_policy_agents
+def test_the_action_follows_the_observation(make_config: MakeConfig, name: str) -> None:
+    _, _, score = learn(make_config, name, "policy")
     assert float(score["return_mean"]) > -0.05  # best 0; a constant at best −0.25
 
 
-def test_truncation_bootstraps(make_config: MakeConfig) -> None:
+@off_policy_agents
+def test_truncation_bootstraps(make_config: MakeConfig, name: str) -> None:
     """Reward 1 for ever is worth 1/(1 − γ) = 10; cut at five steps without bootstrap, 4.1."""
-    loop, state, score = learn(make_config, "truncation")
+    loop, state, score = learn(make_config, name, "truncation")
     assert value(loop, state, 0.0, 0.0) == pytest.approx(10.0, abs=1.5)
     assert jax.tree.map(float, score)["episode_length_mean"] == 5.0
 

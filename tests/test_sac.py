@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import MakeConfig, off_policy, places, static_parts
 
+from sparse_rl.agents.q_learner import gamma_heuristic
 from sparse_rl.agents.replay import Transition
-from sparse_rl.agents.sac import gamma_heuristic, sample_action, td_target
+from sparse_rl.agents.sac import sample_action, td_target
 from sparse_rl.config import RunConfig
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.pruning import store, support_masks, surviving_counts

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agent_configs import SacConfig
+from sparse_rl.agent_configs import OffPolicyConfig
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents import replay as replay_buffer
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs, Streams, Workload
@@ -57,9 +57,9 @@ class OffPolicyLoop(NamedTuple):
     agent: OffPolicyAgent
 
     @property
-    def settings(self) -> SacConfig:
+    def settings(self) -> OffPolicyConfig:
         """The agent's settings."""
-        return agent_settings(self.config, SacConfig)
+        return agent_settings(self.config, OffPolicyConfig)
 
     @property
     def random_interactions(self) -> int:
