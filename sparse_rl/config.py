@@ -32,6 +32,7 @@ class PruningConfig:
     block_fan_in: int = at_least(1, default=1)
     actor_sparsity: float | None = share(default=None)
     critic_sparsity: float | None = share(default=None)
+    encoder_sparsity: float = share(default=0.0)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,11 @@ class RunConfig:
     @property
     def sparsities(self) -> dict[str, float]:
         """Network → share of its prunable weights to remove."""
-        every = {"actor": self.actor_sparsity, "critic": self.critic_sparsity}
+        every = {
+            "actor": self.actor_sparsity,
+            "critic": self.critic_sparsity,
+            "encoder": self.pruning.encoder_sparsity,
+        }
         return {name: every[name] for name in self.agent.NETWORKS}
 
     @property

@@ -67,7 +67,8 @@ def _nbytes(tree: Any) -> int:
 
 def _dense_networks(loop: Loop) -> Mapping[str, Any]:
     """Shapes of the networks' parameters, nothing removed."""
-    unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), {"actor": {}, "critic": {}})
+    nothing: dict[str, Any] = {name: {} for name in loop.config.agent.NETWORKS}
+    unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), nothing)
     return loop.agent.parameters(jax.eval_shape(loop.init, unpruned).agent)
 
 

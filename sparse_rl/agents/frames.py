@@ -1,10 +1,11 @@
 """A replay buffer for pictures: uint8, each picture once, n-step samples that end where episodes end.
 
-Each environment has a ring of rows. A row is a picture and what was done when it was the newest; the last
-picture of an episode has a row too, on which nothing was done. Observations are stacked again when they
-are sampled.
+Each environment has a ring of rows. A row is a picture and what was done when it was the newest; the
+last picture of an episode has a row too, on which nothing was done. Observations are stacked again when
+they are sampled.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -12,10 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sparse_rl.agents.contract import Buffer
-from sparse_rl.agents.replay import Transition
-from sparse_rl.checkpoints import Arrays
-from sparse_rl.envs import Env
+from sparse_rl.agents.replay import Buffer, Transition
+from sparse_rl.envs import Spec
 
 
 class Rows(NamedTuple):
@@ -56,6 +55,15 @@ class NStep(NamedTuple):
     """uint8 ``[observation_size]``: after the last."""
     bootstrap: Array
     """float32: γ^k, what its value is worth; 0 where the task ended by itself."""
+
+
+class _Drawn(NamedTuple):
+    """Rows that were drawn so far, and which of them can begin a sample."""
+
+    env: Array
+    place: Array
+    found: Array
+    attempts: Array
 
 
 def _write(frames: Frames, row: Rows, where: Array) -> Frames:
@@ -138,24 +146,21 @@ class FrameBuffer(NamedTuple):
             inside = (age >= forgotten[env]) & (age < end[env])
             return env, place, inside & ~frames.rows.last[env, place]
 
-        def again(held: tuple[Array, ...]) -> tuple[Array, ...]:
-            env, place, found, key = held
-            key, now = jax.random.split(key)
-            env_new, place_new, fits = attempt(now)
-            choose = ~found & fits
-            return (
-                jnp.where(choose, env_new, env),
-                jnp.where(choose, place_new, place),
-                found | fits,
-                key,
+        def again(drawn: _Drawn) -> _Drawn:
+            env, place, fits = attempt(jax.random.fold_in(key, drawn.attempts))
+            choose = ~drawn.found & fits
+            return _Drawn(
+                jnp.where(choose, env, drawn.env),
+                jnp.where(choose, place, drawn.place),
+                drawn.found | fits,
+                drawn.attempts + 1,
             )
 
         nowhere = jnp.zeros(batch_size, jnp.int32)
-        start = (nowhere, nowhere, jnp.zeros(batch_size, bool), key)
-        # Before anything can be sampled (shapes are traced, the loop runs) one attempt must do.
-        possible = jnp.any(end > forgotten)
-        held = jax.lax.while_loop(lambda held: possible & ~jnp.all(held[2]), again, start)
-        return held[0], held[1]
+        start = _Drawn(nowhere, nowhere, jnp.zeros(batch_size, bool), jnp.int32(0))
+        possible = jnp.any(end > forgotten)  # else there is nothing to find
+        drawn = jax.lax.while_loop(lambda drawn: possible & ~jnp.all(drawn.found), again, start)
+        return drawn.env, drawn.place
 
     def _stacked(self, frames: Frames, env: Array, place: Array) -> Array:
         """Observations whose newest pictures are at these places: uint8 ``[n, observation_size]``."""
@@ -196,14 +201,14 @@ class FrameBuffer(NamedTuple):
         """Draw samples uniformly, with replacement."""
         return self.at(frames, *self._draw(frames, key, batch_size))
 
-    def to_disk(self, frames: Frames) -> Arrays:
+    def to_disk(self, frames: Frames) -> dict[str, np.ndarray]:
         """What is held, on the host."""
         held = jax.device_get(frames)
         size = int(held.size.max())
         rows = {name: field[:, :size] for name, field in held.rows._asdict().items()}
         return {**rows, "position": held.position, "size": held.size}
 
-    def from_disk(self, arrays: Arrays, like: Frames) -> Frames:
+    def from_disk(self, arrays: Mapping[str, np.ndarray], like: Frames) -> Frames:
         """The buffer that :meth:`to_disk` wrote; ``like`` has its shapes.
 
         Raises:
@@ -220,7 +225,7 @@ class FrameBuffer(NamedTuple):
         return Frames(rows, *(jnp.asarray(arrays[name]) for name in ("position", "size")))
 
 
-def frame_buffer(env: Env, num_envs: int, n_steps: int, discount: float) -> Buffer:
+def frame_buffer(n_steps: int, discount: float, env: Spec, num_envs: int) -> Buffer:
     """Keep what is seen in an environment of pictures."""
     assert env.picture is not None
     kept = FrameBuffer(env.picture, env.frames, env.action_size, num_envs, n_steps, discount)

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agent_configs import OffPolicyConfig
+from sparse_rl.agent_configs import ReplayConfig
 from sparse_rl.agents import normaliser as norm
-from sparse_rl.agents import replay as replay_buffer
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs, Streams, Workload
 from sparse_rl.agents.evaluation import evaluate, evaluation_key
-from sparse_rl.agents.replay import Replay, Transition
+from sparse_rl.agents.replay import Buffer, Transition
 from sparse_rl.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
 from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.envs import Env, vector
@@ -26,7 +25,8 @@ class RunState(NamedTuple):
 
     agent: Any
     normaliser: norm.Normaliser
-    replay: Replay
+    replay: Any
+    """What the agent's buffer holds."""
     envs: vector.VectorState
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
@@ -57,9 +57,14 @@ class OffPolicyLoop(NamedTuple):
     agent: OffPolicyAgent
 
     @property
-    def settings(self) -> OffPolicyConfig:
+    def settings(self) -> ReplayConfig:
         """The agent's settings."""
-        return agent_settings(self.config, OffPolicyConfig)
+        return agent_settings(self.config, ReplayConfig)
+
+    @property
+    def buffer(self) -> Buffer:
+        """Where experience is kept."""
+        return self.agent.buffer(self.env, self.settings.num_envs)
 
     @property
     def random_interactions(self) -> int:
@@ -74,15 +79,28 @@ class OffPolicyLoop(NamedTuple):
         capacity = min(self.settings.replay_size, self.config.interactions * num_envs)
         return RunState(
             agent=self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
-            normaliser=norm.update(norm.init(self.env.observation_size), envs.observation),
-            replay=replay_buffer.init(self.env.observation_size, self.env.action_size, capacity),
+            normaliser=self._watch(norm.init(self._normalised), envs.observation),
+            replay=self.buffer.init(capacity),
             envs=envs,
             key=key,
         )
 
+    @property
+    def _normalised(self) -> int:
+        """Numbers of an observation that are normalised: of a picture none."""
+        return 0 if self.env.picture else self.env.observation_size
+
+    def _watch(self, normaliser: norm.Normaliser, observation: Array) -> norm.Normaliser:
+        """Take observations into the statistics that normalise."""
+        return norm.update(normaliser, observation[:, : self._normalised])
+
+    def _see(self, state: RunState, observation: Array) -> Array:
+        """Observations as the agent reads them."""
+        return norm.normalise(state.normaliser, observation) if self._normalised else observation
+
     def to_disk(self, state: RunState) -> Arrays:
         """Everything the run needs to go on, named, on the host."""
-        replay = replay_buffer.to_disk(state.replay, self.settings.num_envs)
+        replay = self.buffer.to_disk(state.replay)
         rest = to_arrays({**state._asdict(), "replay": None})
         return rest | {f"replay/{name}": array for name, array in replay.items()}
 
@@ -98,7 +116,7 @@ class OffPolicyLoop(NamedTuple):
             name.removeprefix("replay/"): x for name, x in arrays.items() if name.startswith("replay/")
         }
         try:
-            replay = replay_buffer.from_disk(held, like.replay, self.settings.num_envs)
+            replay = self.buffer.from_disk(held, like.replay)
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"replay: {error}") from error
         return RunState(**{**rest, "replay": replay})
@@ -144,23 +162,23 @@ class OffPolicyLoop(NamedTuple):
         action = jax.lax.cond(
             interaction < self.random_interactions,
             lambda: jax.random.uniform(keys.act, shape, minval=-1.0, maxval=1.0),
-            lambda: self.agent.act(state.agent, norm.normalise(state.normaliser, observation), keys.act),
+            lambda: self.agent.act(state.agent, self._see(state, observation), keys.act),
         )
         envs, seen = vector.step(self.env, keys.env, state.envs, action, self.config.env.action_repeat)
         transition = Transition(observation, action, seen.reward, seen.next_observation, seen.terminated)
         state = state._replace(
-            normaliser=norm.update(state.normaliser, envs.observation),
-            replay=replay_buffer.add(state.replay, transition),
+            normaliser=self._watch(state.normaliser, envs.observation),
+            replay=self.buffer.add(state.replay, transition, seen.truncated),
             envs=envs,
         )
         return state, seen
 
-    def _batch(self, state: RunState, key: Array, size: int) -> Transition:
-        """A normalised batch from the replay buffer."""
-        batch = replay_buffer.sample(state.replay, key, size)
+    def _batch(self, state: RunState, key: Array, size: int) -> Any:
+        """A batch from the replay buffer, as the agent reads it."""
+        batch = self.buffer.sample(state.replay, key, size)
         return batch._replace(
-            observation=norm.normalise(state.normaliser, batch.observation),
-            next_observation=norm.normalise(state.normaliser, batch.next_observation),
+            observation=self._see(state, batch.observation),
+            next_observation=self._see(state, batch.next_observation),
         )
 
     def _update(self, state: RunState, key: Array) -> tuple[RunState, Metrics]:
@@ -216,8 +234,7 @@ class OffPolicyLoop(NamedTuple):
         """Whole episodes with the deterministic policy, in fresh environments."""
 
         def act(envs: vector.VectorState) -> Array:
-            observation = norm.normalise(state.normaliser, envs.observation)
-            return self.agent.act_greedily(state.agent, observation)
+            return self.agent.act_greedily(state.agent, self._see(state, envs.observation))
 
         return evaluate(self.config, self.env, act, evaluation_key(state.key, interactions))
 

@@ -1,8 +1,14 @@
-"""Pictures by distance functions, in pure jnp: a pixel's share of a shape follows from how far its centre
-is from the shape's edge, so edges are smooth and small movements show (Quilez, "2D distance functions")."""
+"""Pictures by distance functions, in pure jnp.
+
+A pixel's share of a shape follows from how far its centre is from the shape's edge: edges are smooth,
+and movements of less than a pixel show (Quilez, "2D distance functions").
+"""
 
 import jax.numpy as jnp
 from jax import Array
+
+Point = tuple[Array, Array]
+"""x and y, metres."""
 
 
 class Canvas:
@@ -30,9 +36,7 @@ class Canvas:
         outside = jnp.hypot(jnp.maximum(across, 0.0), jnp.maximum(along, 0.0))
         self._paint(outside + jnp.minimum(jnp.maximum(across, along), 0.0), colour)
 
-    def rod(
-        self, start: tuple[Array, Array], end: tuple[Array, Array], radius: float, colour: tuple[float, ...]
-    ) -> None:
+    def rod(self, start: Point, end: Point, radius: float, colour: tuple[float, ...]) -> None:
         """Paint a line with round ends."""
         across, along = end[0] - start[0], end[1] - start[1]
         x, y = self._x - start[0], self._y - start[1]

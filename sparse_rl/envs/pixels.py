@@ -13,7 +13,7 @@ from sparse_rl.envs.contract import Env, Step
 from sparse_rl.envs.drawing import Canvas
 
 HALF_VIEW = 2.0
-"""Metres from the rail's centre to the picture's edge: the stops and a whole turn of the pole are seen."""
+"""Metres from the rail's centre to the picture's edge: the stops and a whole turn of the pole show."""
 POLE_RADIUS = 0.045
 CART = (0.2, 0.1)
 """Half the sides of DM Control's cart, metres."""
