@@ -208,18 +208,34 @@ def _diagnose(drq: Drq, settings: DiagnosticsConfig, state: DrqState, batch: NSt
     return health(probed, settings)
 
 
-def build(config: RunConfig, env: Spec) -> Drq:
-    """DrQ's static parts for one environment; ``config.width`` is the critic's, the others follow."""
-    settings, picture = agent_settings(config, DrqConfig), env.picture
-    assert picture is not None
-    width, features = config.width, settings.feature_width(config.width)
-    random = min(settings.random_interactions, config.interactions // 10)
+def _check_samples(config: RunConfig, env: Spec, random: int) -> None:
+    """Raise :class:`ConfigError` if at some update no sample of n steps is held."""
+    settings = agent_settings(config, DrqConfig)
+    least = settings.n_steps + env.frames + 1
+    if settings.replay_size < least * settings.num_envs:
+        raise ConfigError(
+            f"agent.replay_size={settings.replay_size} holds no {settings.n_steps} steps of each "
+            f"environment; give at least {least} pictures × agent.num_envs"
+        )
     if random <= settings.n_steps:
         raise ConfigError(
             f"a run of {config.interactions:,} interactions begins with {random} random ones; agent=drq "
             f"needs more than agent.n_steps (= {settings.n_steps}): raise agent.random_interactions "
             "or env_steps"
         )
+
+
+def build(config: RunConfig, env: Spec) -> Drq:
+    """DrQ's static parts for one environment; ``config.width`` is the critic's, the others follow.
+
+    Raises:
+        ConfigError: the run is too short, or its replay buffer too small.
+    """
+    settings, picture = agent_settings(config, DrqConfig), env.picture
+    assert picture is not None
+    width, features = config.width, settings.feature_width(config.width)
+    random = min(settings.random_interactions, config.interactions // 10)
+    _check_samples(config, env, random)
     return Drq(
         settings,
         PixelActor(settings.actor_width(width), features, env.action_size),
