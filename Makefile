@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns actors minatar benchmark storage-benchmark overhead loading soak host-benchmark clean
+.PHONY: demo test check learning patterns actors minatar drq benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -34,6 +34,10 @@ minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (hours on 
 	$(BIN)/python -m sparse_rl.sweep study=minatar
 	$(BIN)/python -m sparse_rl.report results/minatar
 
+drq: $(VENV)/.core  ## scaling curves of DrQ-v2 on cart-pole from pixels (hours on two cores)
+	$(BIN)/python -m sparse_rl.sweep study=drq
+	$(BIN)/python -m sparse_rl.report results/drq
+
 storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dense (about an hour)
 	$(BIN)/python benchmarks/storage.py
 
@@ -48,6 +52,9 @@ soak: $(VENV)/.dev  ## kill sweeps at random, with every launcher (half an hour)
 
 benchmark: $(VENV)/.bench  ## speed beside a Python-loop implementation (minutes)
 	$(BIN)/python benchmarks/sac_against_sbx.py
+
+drq-benchmark: $(VENV)/.core  ## frames per second and memory of DrQ-v2 (minutes)
+	$(BIN)/python benchmarks/drq.py
 
 host-benchmark: $(VENV)/.dev  ## training on Atari beside its bare environments (minutes)
 	$(BIN)/python benchmarks/host_path.py

@@ -1,6 +1,7 @@
 """DrQ-v2: the paper's equations by hand, shifts beside plain loops, and what it learns from pictures."""
 
 import functools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 from conftest import MakeConfig, off_policy, places
 from jax import Array
+from PIL import Image
 
+from sparse_rl import video
 from sparse_rl.agents import drq
 from sparse_rl.agents.augmentation import random_shift, shifted
 from sparse_rl.agents.frames import NStep
 from sparse_rl.config import RunConfig
 from sparse_rl.convolutions import DrqKind, layer_name
-from sparse_rl.experiment import compile_programs, prepare_pack
+from sparse_rl.experiment import compile_programs, prepare_pack, train_pack
 from sparse_rl.networks import applications
 from sparse_rl.pixel_networks import (
     HEADS,
@@ -275,3 +278,17 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare_pack([make_config(**changes)])
+
+
+def test_a_trained_run_is_filmed(make_config: MakeConfig, tmp_path: Path) -> None:
+    """As many pictures as interactions, each as it was drawn, and the return of what is shown."""
+    config = make_config(agent={"name": "drq"})
+    assert set(train_pack(prepare_pack([config]), tmp_path).values()) == {"done"}
+    path, score = video.film(tmp_path / config.run_id, seed=3)
+    assert -2.25 <= score <= 0.0
+    with Image.open(path) as image:
+        assert image.size == (192, 192)
+        assert getattr(image, "n_frames", 1) == 2
+        first = np.asarray(image.convert("L"))
+    halves = sorted((first[:, :96].mean(), first[:, 96:].mean()))
+    assert halves == [0, 255]  # the probe's first picture is bright on one side

@@ -230,11 +230,15 @@ class OffPolicyLoop(NamedTuple):
         row["train_return_mean"] = totals.finished_return / totals.finished
         return row
 
+    def act_greedily(self, state: RunState, observation: Array) -> Array:
+        """The deterministic policy's actions: ``[n, o]`` → ``[n, a]``."""
+        return self.agent.act_greedily(state.agent, self._see(state, observation))
+
     def evaluate(self, interactions: Array, state: RunState) -> Metrics:
         """Whole episodes with the deterministic policy, in fresh environments."""
 
         def act(envs: vector.VectorState) -> Array:
-            return self.agent.act_greedily(state.agent, self._see(state, envs.observation))
+            return self.act_greedily(state, envs.observation)
 
         return evaluate(self.config, self.env, act, evaluation_key(state.key, interactions))
 
