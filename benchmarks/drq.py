@@ -5,9 +5,10 @@
 
 Every measurement has a process of its own that is bound to one core, because runs of a pack train one
 per core, and counts that process's processor time: on a quiet machine the wall's, on a busy one less
-wrong than the wall's. With ``--public``, the public agent's ``update`` is measured too, on one thread of PyTorch, at
-the published picture (84×84, nine channels) and the row's width and batch, on batches that lie ready:
-neither its replay loader nor an environment is in its time, while ours samples from its replay and acts.
+wrong than the wall's. With ``--public``, the public agent's ``update`` is measured too, on one thread of
+PyTorch, at the published picture (84×84, nine channels) and the row's width and batch, on batches that
+lie ready: neither its replay loader nor an environment is in its time; ours samples from its replay and
+acts.
 """
 
 import argparse
@@ -26,7 +27,8 @@ FIRST = 200
 """Random interactions before the first update."""
 
 HEADER = """\
-One core of {cores}, load {load:.1f} before; processor time. env: frames/s of the environment alone, drawing included.
+One core of {cores}, load {load:.1f} before; processor time.
+env: frames/s of the environment alone, drawing included.
 train: frames/s with updates. floor: the update's FLOPs at the rate of a 1024×1024 product
 ({rate:.0f} GFLOP/s). replay: bytes kept per interaction; stacks: those of both observations, stacked.
 run: memory of a run of 100,000 frames, MB; compile in s.

@@ -99,7 +99,7 @@ class PixelActor(nn.Module):
 
 
 class TwinTrunk(nn.Module):
-    """F numbers for both critics, and two hidden layers of each, ReLU, orthogonal(√2):
+    """F numbers for both critics, and two hidden layers of each, ReLU, orthogonal(1):
     ``[n, d]`` and ``[n, a]`` → 2 × ``[n, W]``."""
 
     width: int
@@ -107,7 +107,7 @@ class TwinTrunk(nn.Module):
 
     @nn.compact
     def __call__(self, seen: Array, action: Array) -> list[Array]:
-        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
+        init = nn.initializers.orthogonal(1.0)
         few = _few(seen, self.features)
         self.sow("activations", "feature" + ACTIVATION, few)
         branches = []
@@ -129,7 +129,7 @@ class TwinCritic(nn.Module):
 
     @nn.compact
     def __call__(self, seen: Array, action: Array) -> Array:
-        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
+        init = nn.initializers.orthogonal(1.0)
         branches = TwinTrunk(self.width, self.features, name="trunk")(seen, action)
         heads = [nn.Dense(1, kernel_init=init, name=f"{head}_value") for head in HEADS]
         return jnp.stack([head(x)[..., 0] for head, x in zip(heads, branches, strict=True)])
