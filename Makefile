@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns comparators actors minatar benchmark ppo-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host clean
+.PHONY: demo test check learning patterns comparators actors minatar drq benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -40,6 +40,10 @@ minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (hours on 
 	$(BIN)/python -m sparse_rl.sweep study=minatar
 	$(BIN)/python -m sparse_rl.report results/minatar
 
+drq: $(VENV)/.core  ## scaling curves of DrQ-v2 on cart-pole from pixels (hours on two cores)
+	$(BIN)/python -m sparse_rl.sweep study=drq
+	$(BIN)/python -m sparse_rl.report results/drq
+
 storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dense (about an hour)
 	$(BIN)/python benchmarks/storage.py
 
@@ -57,6 +61,9 @@ benchmark: $(VENV)/.bench  ## speed beside a Python-loop implementation (minutes
 
 ppo-benchmark: $(VENV)/.core  ## PPO beside purejaxrl's; PUREJAXRL=a checkout of it (a quarter of an hour)
 	$(BIN)/python benchmarks/ppo_against_purejaxrl.py $(PUREJAXRL)
+
+drq-benchmark: $(VENV)/.core  ## frames per second and memory of DrQ-v2 (minutes)
+	$(BIN)/python benchmarks/drq.py
 
 host-benchmark: $(VENV)/.dev  ## training on Atari beside its bare environments (minutes)
 	$(BIN)/python benchmarks/host_path.py

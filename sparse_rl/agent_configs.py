@@ -8,26 +8,18 @@ from sparse_rl.schema import ConfigError, at_least, build, check_multiple, fits,
 
 
 @dataclass(frozen=True, kw_only=True)
-class OffPolicyConfig:
-    """What agents have in common that learn Q from a replay buffer. The defaults are SimBa's published
-    settings on DM Control."""
+class ReplayConfig:
+    """What agents have in common that learn from a replay buffer."""
 
-    network: Literal["simba", "mlp"] = "simba"
-    width: int = at_least(1, default=512)
-    actor_width_ratio: float = positive(default=0.25)
-    actor_blocks: int = at_least(1, default=1)
-    critic_blocks: int = at_least(1, default=2)
-    clipped_double_q: bool = False
+    width: int = at_least(1)
+    actor_width_ratio: float = positive()
     learning_rate: float = positive(default=1e-4)
-    weight_decay: float = at_least(0, default=1e-2)
     batch_size: int = at_least(1, default=256)
     replay_size: int = at_least(1, default=1_000_000)
     num_envs: int = at_least(1, default=1)
-    updates_per_interaction: float = positive(default=2.0)
-    random_interactions: int = at_least(0, default=5000)
-    target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.005)
-    discount: float | None = share(default=None)
-    reset_every: int | None = at_least(1, default=None)
+    updates_per_interaction: float = positive()
+    random_interactions: int = at_least(0)
+    target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1)
 
     ROUND: ClassVar[str] = "agent.num_envs × env.action_repeat"
     """What makes a round of interacting and learning, in words: log points fall between rounds."""
@@ -48,6 +40,25 @@ class OffPolicyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OffPolicyConfig(ReplayConfig):
+    """What those of them have in common that read numbers. The defaults are SimBa's published settings
+    on DM Control."""
+
+    network: Literal["simba", "mlp"] = "simba"
+    width: int = at_least(1, default=512)
+    actor_width_ratio: float = positive(default=0.25)
+    actor_blocks: int = at_least(1, default=1)
+    critic_blocks: int = at_least(1, default=2)
+    clipped_double_q: bool = False
+    weight_decay: float = at_least(0, default=1e-2)
+    updates_per_interaction: float = positive(default=2.0)
+    random_interactions: int = at_least(0, default=5000)
+    target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.005)
+    discount: float | None = share(default=None)
+    reset_every: int | None = at_least(1, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SacConfig(OffPolicyConfig):
     """SAC. The defaults are SimBa's published settings (SAC on DM Control)."""
 
@@ -62,6 +73,38 @@ class DdpgConfig(OffPolicyConfig):
 
     name: Literal["ddpg"] = "ddpg"
     exploration_noise: float = at_least(0, default=0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrqConfig(ReplayConfig):
+    """DrQ-v2. The defaults are the published settings of easy tasks."""
+
+    name: Literal["drq"] = "drq"
+    network: Literal["drq", "drq_strided"] = "drq"
+    width: int = at_least(1, default=1024)
+    actor_width_ratio: float = positive(default=1.0)
+    encoder_width_ratio: float = positive(default=1 / 32)
+    feature_width_ratio: float = positive(default=50 / 1024)
+    updates_per_interaction: float = positive(default=0.5)
+    random_interactions: int = at_least(0, default=2000)
+    target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.01)
+    discount: float = share(default=0.99)
+    n_steps: int = at_least(1, default=3)
+    shift: int = at_least(0, default=4)
+    initial_noise: float = at_least(0, default=1.0)
+    final_noise: float = at_least(0, default=0.1)
+    noise_steps: int = at_least(1, default=200_000)
+    noise_clip: float = positive(default=0.3)
+
+    NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic", "encoder")
+
+    def encoder_width(self, width: int) -> int:
+        """Channels of the convolutions beside a critic of the given width."""
+        return max(1, round(self.encoder_width_ratio * width))
+
+    def feature_width(self, width: int) -> int:
+        """Numbers to which actor and critic each reduce what the encoder sees."""
+        return max(1, round(self.feature_width_ratio * width))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +207,10 @@ class DqnConfig(OnPolicyConfig):
     NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
 
 
-AgentConfig = SacConfig | DdpgConfig | PpoConfig | PaacConfig | DqnConfig
+AgentConfig = SacConfig | DdpgConfig | DrqConfig | PpoConfig | PaacConfig | DqnConfig
 AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
-    "sac": SacConfig, "ddpg": DdpgConfig, "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig,
+    "sac": SacConfig, "ddpg": DdpgConfig, "drq": DrqConfig,
+    "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from sparse_rl.agent_configs import AgentConfig, OffPolicyConfig, build_agent
-from sparse_rl.env_configs import AtariConfig, EnvConfig, build_env
+from sparse_rl.env_configs import AtariConfig, EnvConfig, PixelsConfig, build_env
 from sparse_rl.pruning import Distribution, Pattern, Storage, StorageChoice, choose_storage
 from sparse_rl.pruning.dynamic import Method
 from sparse_rl.schema import ConfigError, at_least, build, check_multiple, fields_of, limited, share
@@ -37,6 +37,7 @@ class PruningConfig:
     drop_share: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.3)
     actor_sparsity: float | None = share(default=None)
     critic_sparsity: float | None = share(default=None)
+    encoder_sparsity: float = share(default=0.0)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
     agent: AgentConfig
-    env: EnvConfig | AtariConfig
+    env: EnvConfig | AtariConfig | PixelsConfig
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
     width: int = at_least(1)
@@ -94,7 +95,11 @@ class RunConfig:
     @property
     def sparsities(self) -> dict[str, float]:
         """Network → share of its prunable weights to remove."""
-        every = {"actor": self.actor_sparsity, "critic": self.critic_sparsity}
+        every = {
+            "actor": self.actor_sparsity,
+            "critic": self.critic_sparsity,
+            "encoder": self.pruning.encoder_sparsity,
+        }
         return {name: every[name] for name in self.agent.NETWORKS}
 
     @property

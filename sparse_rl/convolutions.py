@@ -13,6 +13,7 @@ from jax import Array
 Picture = tuple[int, int, int]
 """Height, width and channels of an observation that is laid out as a vector."""
 AtariKind = Literal["nips", "nature"]
+DrqKind = Literal["drq", "drq_strided"]
 
 FOLD = 4
 """Atari's pictures come with blocks of 4×4 pixels as channels: the first stride of both networks."""
@@ -50,10 +51,12 @@ def _shifts(size: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(size) for j in range(size)]
 
 
-def patches(x: Array, size: int) -> Array:
-    """Every patch of ``[n, height, width, channels]``: ``[n, rows, columns, size² · channels]``."""
+def patches(x: Array, size: int, stride: int = 1) -> Array:
+    """Every patch of ``[n, height, width, channels]``, or every ``stride``-th one in both directions:
+    ``[n, rows, columns, size² · channels]``."""
     rows, columns = (side - size + 1 for side in x.shape[1:3])
-    return jnp.concatenate([x[:, i : i + rows, j : j + columns] for i, j in _shifts(size)], axis=-1)
+    places = [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in _shifts(size)]
+    return jnp.concatenate(places, axis=-1)
 
 
 class Convolution(nn.Module):
@@ -139,3 +142,17 @@ def atari_parameters(kind: AtariKind, width: int, picture: Picture) -> int:
         total += units * (size**2 * channels + 1)
         channels = units
     return total + width * (list(positions(kind, picture).values())[-1] * channels + 1)
+
+
+DRQ_SIZE = 3
+DRQ_STRIDES: dict[DrqKind, tuple[int, ...]] = {"drq": (2, 1, 1, 1), "drq_strided": (2, 2, 2)}
+"""Of DrQ-v2's convolutions of 3×3 (:mod:`sparse_rl.pixel_networks`), and of fewer for small pictures."""
+
+
+def drq_positions(kind: DrqKind, picture: Picture) -> dict[str, int]:
+    """Layer → places of the picture at which its kernel is applied."""
+    (rows, columns, _), found = picture, {}
+    for i, stride in enumerate(DRQ_STRIDES[kind]):
+        rows, columns = ((side - DRQ_SIZE) // stride + 1 for side in (rows, columns))
+        found[layer_name(i)] = rows * columns
+    return found

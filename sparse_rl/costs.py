@@ -67,7 +67,8 @@ def _nbytes(tree: Any) -> int:
 
 def _dense_networks(loop: Loop) -> Mapping[str, Any]:
     """Shapes of the networks' parameters, nothing removed."""
-    unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), {"actor": {}, "critic": {}})
+    nothing: dict[str, Any] = {name: {} for name in loop.config.agent.NETWORKS}
+    unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), nothing)
     return loop.agent.parameters(jax.eval_shape(loop.init, unpruned).agent)
 
 
@@ -124,12 +125,24 @@ def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env | HostE
     )
 
 
-def _memory_bytes(config: RunConfig, state: int, work: Workload) -> int:
+def _uses(loop: Loop, path: str) -> int:
+    """How often a kernel is applied to one sample."""
+    return applications(loop.config.agent.network, path, loop.env.picture)
+
+
+def _widest(loop: Loop, networks: Mapping[str, Any]) -> int:
+    """Numbers of the largest thing that a layer reads or makes of one sample: of a convolution at all of
+    its positions together."""
+    shapes = (item for network in networks.values() for item in prunable_shapes(network).items())
+    return max(4 * loop.config.width, *(_uses(loop, path) * max(shape) for path, shape in shapes))
+
+
+def _memory_bytes(config: RunConfig, state: int, work: Workload, widest: int) -> int:
     """State and replay (updated in place), gradients of a quarter of the state, and three float32 arrays
-    ``[probe samples + largest batch, 4 · width]``: the widest activations, and what is made of them."""
+    ``[probe samples + largest batch, widest]``: the widest activations, and what is made of them."""
     samples = config.diagnostics.samples(config.width) + work.samples_at_once
     experience = _nbytes(work.replay) + _nbytes(work.rollout)
-    return experience + state + state // 4 + 3 * 4 * samples * 4 * config.width
+    return experience + state + state // 4 + 3 * 4 * samples * widest
 
 
 def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any]) -> Costs:
@@ -146,8 +159,7 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
     for name, network in networks.items():
         total = parameter_counts({}, network).total
         sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
-        kind = loop.config.agent.network
-        uses = {path: applications(kind, path, loop.env.picture) for path in sizes}
+        uses = {path: _uses(loop, path) for path in sizes}
         kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
         parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
         passes = loop.agent.passes[name]
@@ -164,7 +176,7 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
         bytes_per_update=traffic,
         state_bytes=_nbytes(state.agent),
         replay_bytes=_nbytes(work.replay),
-        memory_bytes=_memory_bytes(loop.config, _nbytes(state.agent), work),
+        memory_bytes=_memory_bytes(loop.config, _nbytes(state.agent), work, _widest(loop, networks)),
     )
 
 

@@ -93,7 +93,8 @@ def network_health(
     """Health of a network, or of an ensemble read as one network, on a probe batch.
 
     Args:
-        network: flax module that sows ``activations`` and ``features`` (:mod:`sparse_rl.networks`).
+        network: flax module that sows ``activations`` and, unless what it makes is too wide to rank,
+            ``features`` (:mod:`sparse_rl.networks`).
         members: label → parameters; the label ``""`` for a network that is no ensemble.
         supports: label → supports of its parameters.
         inputs: what the network is applied to, float32 ``[samples, …]`` each.
@@ -108,9 +109,9 @@ def network_health(
     for label, params in members.items():
         collections = ["activations", "features"]
         _, sown = apply(network, params, supports[label], *inputs, mutable=collections)
-        (features,) = sown["features"]["trunk"]["trunk"]
-        norms.append(feature_norm(features))
-        ranks.append(effective_rank(features, settings.srank_threshold))
+        for features in sown.get("features", {}).get("trunk", {}).get("trunk", ()):
+            norms.append(feature_norm(features))
+            ranks.append(effective_rank(features, settings.srank_threshold))
         for name, (value,) in sown["activations"]["trunk"].items():
             layer = name.removesuffix(ACTIVATION)
             support = supports[label]["trunk"][layer]["kernel"]
@@ -120,7 +121,8 @@ def network_health(
     health = {("dormant_ratio", f"/{k.strip('/')}"): v for k, v in found.layers.items()}
     health["dormant_ratio", ""] = found.network
     health["disconnected_ratio", ""] = found.disconnected
-    health["feature_norm", ""] = jnp.mean(jnp.stack(norms))
-    health["srank", ""] = jnp.mean(jnp.stack(ranks).astype(jnp.float32))
+    if norms:
+        health["feature_norm", ""] = jnp.mean(jnp.stack(norms))
+        health["srank", ""] = jnp.mean(jnp.stack(ranks).astype(jnp.float32))
     health["param_norm", ""] = global_norm(members)
     return health

@@ -6,12 +6,14 @@ from typing import Any, Literal
 
 from sparse_rl.schema import at_least, build, share
 
+Colour = Literal["grey", "rgb"]
+
 
 @dataclass(frozen=True)
 class EnvConfig:
     """An environment and the budgets that go with it, in env steps (frames)."""
 
-    source: Literal["atari", "dm_control", "gymnasium", "gymnax", "playground", "probe"]
+    source: Literal["atari", "dm_control", "gymnasium", "gymnax", "pixels", "playground", "probe"]
     task: str
     action_repeat: int = at_least(1, default=1)
     env_steps: int = at_least(1, default=1_000_000)
@@ -22,6 +24,11 @@ class EnvConfig:
     @property
     def name(self) -> str:
         return f"{self.source}/{self.task}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What decides how the environment is built, beside source and task."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,20 @@ class AtariConfig(EnvConfig):
     fire_starts: bool = False
 
 
-ENV_CONFIGS: dict[str, type[EnvConfig]] = {"atari": AtariConfig}
+@dataclass(frozen=True)
+class PixelsConfig(EnvConfig):
+    """Tasks seen through a camera."""
+
+    size: int = at_least(16, default=48)
+    colour: Colour = "grey"
+    frames: int = at_least(1, default=3)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"size": self.size, "colour": self.colour, "frames": self.frames}
+
+
+ENV_CONFIGS: dict[str, type[EnvConfig]] = {"atari": AtariConfig, "pixels": PixelsConfig}
 """Source → its settings, where it has more than others."""
 
 

@@ -18,8 +18,10 @@ from jax import Array
 from sparse_rl.convolutions import (
     ATARI_PICTURE,
     AtariTrunk,
+    DrqKind,
     Picture,
     atari_parameters,
+    drq_positions,
     patches,
     positions,
 )
@@ -120,22 +122,27 @@ def conv_positions(picture: Picture) -> int:
     return (picture[0] - CONV_SIZE + 1) * (picture[1] - CONV_SIZE + 1)
 
 
-def applications(kind: Kind, path: str, picture: Picture | None) -> int:
+def applications(kind: Kind | DrqKind, path: str, picture: Picture | None) -> int:
     """How often the kernel at this path is applied to one sample: a convolution's once per position."""
     layer = path.split("/")[-2]
     if picture is None or not layer.startswith("conv"):
         return 1
     if kind == "nips" or kind == "nature":
         return positions(kind, picture)[layer]
+    if kind == "drq" or kind == "drq_strided":
+        return drq_positions(kind, picture)[layer]
     return conv_positions(picture)
 
 
-def misread(kind: Kind, picture: Picture | None) -> str | None:
+def misread(kind: Kind | DrqKind, picture: Picture | None) -> str | None:
     """What stands in the way of reading such pictures, with a place for ``env``; ``None``: nothing."""
     if kind in ("simba", "mlp"):
         return None
     if picture is None:
         return "reads pictures, and env={env} shows none; choose mlp or simba"
+    if kind == "drq" or kind == "drq_strided":
+        blocks = picture == ATARI_PICTURE
+        return "reads pictures as they are, and env={env} shows blocks" if blocks else None
     if kind != "minatar" and picture != ATARI_PICTURE:
         return "reads Atari's pictures, and env={env} shows others; choose minatar, mlp or simba"
     if kind == "minatar" and picture == ATARI_PICTURE:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from sparse_rl import checkpoints, results
+from sparse_rl.agent_configs import OffPolicyConfig
 from sparse_rl.agents import OffPolicyLoop, RunInputs
 from sparse_rl.agents.probing import TREATMENTS, Prober
 from sparse_rl.analysis import statistics
@@ -49,11 +50,11 @@ class Programs(NamedTuple):
 def _programs(config: RunConfig, updates: int, batches: int) -> Programs:
     """The programs for runs like this one; each compiles when it is first called."""
     pack = prepare_pack([config])
-    if not isinstance(pack.loop, OffPolicyLoop) or pack.loop.agent.occasional:
-        raise CannotProbeError(
-            "agents with a replay buffer, in compiled environments, with static masks only"
-        )
-    prober = Prober(pack.loop, updates, batches)
+    loop = pack.loop
+    known = isinstance(config.agent, OffPolicyConfig)
+    if not known or not isinstance(loop, OffPolicyLoop) or loop.agent.occasional:
+        raise CannotProbeError("SAC and DDPG only, in compiled environments, with static masks")
+    prober = Prober(loop, updates, batches)
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(function, compiler_options=compiler_options())
@@ -62,7 +63,7 @@ def _programs(config: RunConfig, updates: int, batches: int) -> Programs:
         pack,
         {name: compiled(lambda s, i, name=name: prober.treat(name, s, i)) for name in TREATMENTS},
         compiled(prober.retrain),
-        compiled(pack.loop.evaluate),
+        compiled(loop.evaluate),
         compiled(prober.gradient_cosines),
         compiled(prober.churn),
     )

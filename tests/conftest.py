@@ -29,6 +29,14 @@ OFF_POLICY = {
 SMALL: dict[str, dict[str, Any]] = {
     "sac": OFF_POLICY,
     "ddpg": OFF_POLICY,
+    "drq": OFF_POLICY
+    | {
+        "network": "drq_strided",
+        "encoder_width_ratio": 0.25,
+        "feature_width_ratio": 0.5,
+        "n_steps": 2,
+        "noise_steps": 500,
+    },
     "ppo": {"learning_rate": 1e-3, "num_envs": 5, "num_steps": 10, "minibatches": 2, "epochs": 3},
     "paac": {"num_envs": 10, "num_steps": 5},
     "dqn": {"num_envs": 10, "num_steps": 5},
@@ -76,8 +84,10 @@ def make_config() -> MakeConfig:
     def make(**changes: Any) -> RunConfig:
         name = changes.get("agent", {}).get("name", "sac")
         agent = SMALL.get(name, {})
-        task = "CartPole-v1" if name == "dqn" else "Pendulum-v1"
-        env = {"source": "gymnax", "task": task, "eval_episodes": 3}
+        source, task = {"dqn": ("gymnax", "CartPole-v1"), "drq": ("probe", "picture")}.get(
+            name, ("gymnax", "Pendulum-v1")
+        )
+        env = {"source": source, "task": task, "eval_episodes": 3}
         data = {
             "agent": agent | changes.pop("agent", {}),
             "env": env | changes.pop("env", {}),

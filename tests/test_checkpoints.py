@@ -26,6 +26,7 @@ from sparse_rl.training import Layout, Policy, Progress
 
 EVERY = Policy(every=100)
 SAC = {"replay_size": 300, "num_envs": 2, "actor_width_ratio": 1.0}
+DRQ = {"name": "drq", "replay_size": 150, "num_envs": 2}
 PPO = {"name": "ppo", "normalise_observations": True, "normalise_rewards": True, "target_kl": 0.01}
 
 
@@ -56,6 +57,7 @@ def train(
         (SAC, "map", "unstructured", "masked"),
         (SAC, "map", "block", "block"),
         (SAC, "vmap", "unstructured", "compact"),
+        (DRQ, "vmap", "unstructured", "compact"),
         (PPO, "map", "unstructured", "compact"),
         (PPO, "vmap", "block", "block"),
         ({"name": "paac"}, "map", "unstructured", "masked"),

@@ -46,7 +46,7 @@ def count_compilations() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-every_agent = pytest.mark.parametrize("name", ["sac", "ppo", "paac", "dqn"])
+every_agent = pytest.mark.parametrize("name", ["sac", "drq", "ppo", "paac", "dqn"])
 
 
 @every_agent

@@ -2,8 +2,8 @@
 
 from typing import cast
 
-from sparse_rl.agent_configs import OffPolicyConfig
-from sparse_rl.agents import ddpg, dqn, paac, ppo, sac
+from sparse_rl.agent_configs import OffPolicyConfig, ReplayConfig
+from sparse_rl.agents import ddpg, dqn, drq, paac, ppo, sac
 from sparse_rl.agents.comparators import compare
 from sparse_rl.agents.contract import (
     HostedLoop,
@@ -22,7 +22,7 @@ from sparse_rl.envs import Env, HostEnv, Spec
 from sparse_rl.networks import misread
 from sparse_rl.schema import ConfigError
 
-OFF_POLICY = {"sac": sac.make, "ddpg": ddpg.make}
+OFF_POLICY = {"sac": sac.make, "ddpg": ddpg.make, "drq": drq.make}
 ON_POLICY = {"ppo": ppo.make, "paac": paac.make, "dqn": dqn.make}
 
 __all__ = [
@@ -50,10 +50,15 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
     wrong = misread(agent.network, env.picture)
     if wrong:
         raise ConfigError(f"agent.network={agent.network} {wrong.format(env=env.name)}")
-    if isinstance(agent, OffPolicyConfig) and env.discrete:
+    if isinstance(agent, ReplayConfig) and env.discrete:
         raise ConfigError(
             f"agent={agent.name} needs continuous actions, and env={env.name} has {env.action_size} "
             "discrete ones; choose one of ppo, paac, dqn"
+        )
+    if isinstance(agent, OffPolicyConfig) and env.picture:
+        raise ConfigError(
+            f"agent={agent.name} reads numbers, and env={env.name} shows pictures; choose one of drq, "
+            "ppo, paac"
         )
     if agent.name == "dqn" and not env.discrete:
         raise ConfigError(

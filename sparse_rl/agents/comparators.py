@@ -17,7 +17,7 @@ from sparse_rl.agent_configs import OffPolicyConfig
 from sparse_rl.agents.contract import Metrics, Occasional, OffPolicyAgent, RunInputs, Streams
 from sparse_rl.agents.gradients import gradients
 from sparse_rl.agents.replay import Transition
-from sparse_rl.config import PruningConfig, RunConfig, agent_settings
+from sparse_rl.config import PruningConfig, RunConfig
 from sparse_rl.pruning import dynamic
 from sparse_rl.pruning.dynamic import Change
 from sparse_rl.pruning.storage import Masked
@@ -190,10 +190,12 @@ def compare(config: RunConfig, agent: OffPolicyAgent, updates: int) -> OffPolicy
 
     Args:
         config: of the pack.
-        agent: an actor, critics and AdamW or Adam.
+        agent: wrapped only if it is one of :class:`OffPolicyConfig`.
         updates: in the whole run.
     """
-    settings = agent_settings(config, OffPolicyConfig)
+    settings = config.agent
+    if not isinstance(settings, OffPolicyConfig):
+        return agent
     changing = config.pruning.method != "static" and any(config.sparsities.values())
     if not changing and settings.reset_every is None:
         return agent

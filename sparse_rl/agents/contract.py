@@ -5,10 +5,10 @@ from typing import Any, NamedTuple, Protocol
 
 from jax import Array
 
-from sparse_rl.agents.replay import Transition
+from sparse_rl.agents.replay import Buffer, transition_buffer
 from sparse_rl.checkpoints import Arrays
 from sparse_rl.config import RunConfig
-from sparse_rl.envs import Env, HostEnv
+from sparse_rl.envs import Env, HostEnv, Spec
 
 Metrics = dict[str, Array]
 
@@ -46,12 +46,15 @@ class Occasional(NamedTuple):
 
     every: int
     """Updates."""
-    change: Callable[[Any, Transition, Array], Any]
+    change: Callable[[Any, Any, Array], Any]
     """``(state, batch, updates so far) → state``; never under a batched condition."""
 
 
 class OffPolicyAgent(NamedTuple):
-    """The functions that the off-policy loop drives. Observations arrive normalised."""
+    """The functions that the off-policy loop drives. Observations arrive normalised, pictures as bytes.
+
+    A batch is what the agent's ``buffer`` samples.
+    """
 
     init: Callable[[Array, RunInputs], Any]
     """``(key, inputs) → state``: parameters (pruned), their supports, optimiser, targets."""
@@ -59,9 +62,9 @@ class OffPolicyAgent(NamedTuple):
     """``(state, [n, o], key) → [n, a]`` in [−1, 1]: exploring."""
     act_greedily: Callable[[Any, Array], Array]
     """``(state, [n, o]) → [n, a]``: for evaluation."""
-    update: Callable[[Any, Transition, Array], tuple[Any, Metrics]]
+    update: Callable[[Any, Any, Array], tuple[Any, Metrics]]
     """``(state, batch, key) → (state, metrics)``: one optimiser step of the critic and the actor."""
-    diagnose: Callable[[Any, Transition], Metrics]
+    diagnose: Callable[[Any, Any], Metrics]
     """``(state, probe batch) → health``."""
     parameters: Callable[[Any], Mapping[str, Any]]
     """``state → network → parameters`` of what is trained and pruned."""
@@ -72,6 +75,8 @@ class OffPolicyAgent(NamedTuple):
     to weights, and gradients with respect to inputs, one each."""
     traffic: Mapping[str, int]
     """network → reads and writes of each of its weights that an update makes beside the products."""
+    buffer: Callable[[Spec, int], Buffer] = transition_buffer
+    """``(environment, how many) → replay buffer``."""
     occasional: Occasional | None = None
 
 

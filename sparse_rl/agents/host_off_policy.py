@@ -17,11 +17,10 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.agents import normaliser as norm
-from sparse_rl.agents import replay as replay_buffer
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs, Workload
 from sparse_rl.agents.hosting import Clock, Living, nothing_done, open_living
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState, Totals
-from sparse_rl.agents.replay import Replay, Transition
+from sparse_rl.agents.replay import Transition
 from sparse_rl.agents.sessions import Group, Sessions
 from sparse_rl.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.config import RunConfig
@@ -53,7 +52,7 @@ class Compiled(NamedTuple):
     """``(agent, totals, normaliser, replay, key, interaction) → (agent, totals)``, the first two in
     place."""
     add: Any
-    """``(replay, transition) → replay``, in place."""
+    """``(replay, transition, truncated) → replay``, in place."""
     row: Any
     """``(learner, totals, interactions) → row``."""
     greedily: Any
@@ -113,9 +112,9 @@ class HostOffPolicyLoop(NamedTuple):
     def _act(
         self, agent: Any, normaliser: norm.Normaliser, key: Array, interaction: Array, observation: Array
     ) -> tuple[norm.Normaliser, Array]:
-        normaliser = norm.update(normaliser, observation)
+        normaliser = self.learning.watch(normaliser, observation)
         key_act = self.learning.keys(key, interaction).act
-        seen = norm.normalise(normaliser, observation)
+        seen = self.learning.see(normaliser, observation)
         return normaliser, self.learning.act(agent, seen, interaction, key_act)
 
     def _learn(
@@ -123,7 +122,7 @@ class HostOffPolicyLoop(NamedTuple):
         agent: Any,
         totals: Totals,
         normaliser: norm.Normaliser,
-        replay: Replay,
+        replay: Any,
         key: Array,
         interaction: Array,
     ) -> tuple[Any, Totals]:
@@ -133,7 +132,7 @@ class HostOffPolicyLoop(NamedTuple):
         return state.agent, totals
 
     def _greedily(self, agent: Any, normaliser: norm.Normaliser, observation: Array) -> Array:
-        return self.agent.act_greedily(agent, norm.normalise(normaliser, observation))
+        return self.agent.act_greedily(agent, self.learning.see(normaliser, observation))
 
     def _lowered(self, inputs: RunInputs) -> dict[str, Any]:
         """The programs before compilation."""
@@ -143,14 +142,17 @@ class HostOffPolicyLoop(NamedTuple):
         agent, normaliser, replay, _, key = learner
         totals = jax.eval_shape(self.learning.nothing_learned, learner)
         i = of((), jnp.int32)
-        seen = [of((n, size), jnp.float32) for n in (num_envs, self.config.env.eval_episodes)]
-        transition = jax.tree.map(lambda x: of((num_envs, *x.shape[1:]), x.dtype), replay.storage)
+        seen: Any = [of((n, size), jnp.float32) for n in (num_envs, self.config.env.eval_episodes)]
+        action: Any = of((num_envs, self.env.action_size), jnp.float32)
+        reward: Any = of((num_envs,), jnp.float32)
+        flag: Any = of((num_envs,), jnp.bool_)
+        transition = Transition(seen[0], action, reward, seen[0], flag)
         lower = {
             "act": jax.jit(self._act).lower(agent, normaliser, key, i, seen[0]),
             "learn": jax.jit(self._learn, donate_argnums=(0, 1)).lower(
                 agent, totals, normaliser, replay, key, i
             ),
-            "add": jax.jit(replay_buffer.add, donate_argnums=0).lower(replay, transition),
+            "add": jax.jit(self.learning.buffer.add, donate_argnums=0).lower(replay, transition, flag),
             "row": jax.jit(self.learning.row).lower(learner, totals, i),
             "greedily": jax.jit(self._greedily).lower(agent, normaliser, seen[1]),
         }
@@ -233,7 +235,7 @@ class HostOffPolicyLoop(NamedTuple):
             following = np.where(ended[:, None], step.final_observation, step.observation)
             with clock.on("transfer"):
                 told = Transition(observation, action, step.reward, following, step.terminated)
-                learner = learner._replace(replay=programs.add(learner.replay, told))
+                learner = learner._replace(replay=programs.add(learner.replay, told, step.truncated))
             if not t:  # nothing was stored before
                 learner, totals = self._update(programs, clock, learner, totals, t)
             returned += float(episode_return[ended].sum())

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agent_configs import OffPolicyConfig
+from sparse_rl.agent_configs import ReplayConfig
 from sparse_rl.agents import normaliser as norm
-from sparse_rl.agents import replay as replay_buffer
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs, Streams, Workload
 from sparse_rl.agents.evaluation import evaluate, evaluation_key
-from sparse_rl.agents.replay import Replay, Transition
+from sparse_rl.agents.replay import Buffer, Transition
 from sparse_rl.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
 from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.envs import Env, vector
@@ -26,7 +25,8 @@ class RunState(NamedTuple):
 
     agent: Any
     normaliser: norm.Normaliser
-    replay: Replay
+    replay: Any
+    """What the agent's buffer holds."""
     envs: Any
     """:class:`~sparse_rl.envs.vector.VectorState`; nothing where they are on the host."""
     key: Array
@@ -58,9 +58,14 @@ class OffPolicyLoop(NamedTuple):
     agent: OffPolicyAgent
 
     @property
-    def settings(self) -> OffPolicyConfig:
+    def settings(self) -> ReplayConfig:
         """The agent's settings."""
-        return agent_settings(self.config, OffPolicyConfig)
+        return agent_settings(self.config, ReplayConfig)
+
+    @property
+    def buffer(self) -> Buffer:
+        """Where experience is kept."""
+        return self.agent.buffer(self.env, self.settings.num_envs)
 
     @property
     def random_interactions(self) -> int:
@@ -73,8 +78,8 @@ class OffPolicyLoop(NamedTuple):
         capacity = min(self.settings.replay_size, self.config.interactions * self.settings.num_envs)
         return RunState(
             agent=self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
-            normaliser=norm.init(self.env.observation_size),
-            replay=replay_buffer.init(self.env.observation_size, self.env.action_size, capacity),
+            normaliser=norm.init(self._normalised),
+            replay=self.buffer.init(capacity),
             envs=envs,
             key=key,
         )
@@ -84,11 +89,24 @@ class OffPolicyLoop(NamedTuple):
         key = jax.random.fold_in(jax.random.key(inputs.seed), Streams.ENV)
         envs = vector.reset(self.env, key, self.settings.num_envs)
         state = self.learner(inputs, envs)
-        return state._replace(normaliser=norm.update(state.normaliser, envs.observation))
+        return state._replace(normaliser=self.watch(state.normaliser, envs.observation))
+
+    @property
+    def _normalised(self) -> int:
+        """Numbers of an observation that are normalised: of a picture none."""
+        return 0 if self.env.picture else self.env.observation_size
+
+    def watch(self, normaliser: norm.Normaliser, observation: Array) -> norm.Normaliser:
+        """Take observations into the statistics that normalise."""
+        return norm.update(normaliser, observation[:, : self._normalised])
+
+    def see(self, normaliser: norm.Normaliser, observation: Array) -> Array:
+        """Observations as the agent reads them."""
+        return norm.normalise(normaliser, observation) if self._normalised else observation
 
     def to_disk(self, state: RunState) -> Arrays:
         """Everything the run needs to go on, named, on the host."""
-        replay = replay_buffer.to_disk(state.replay, self.settings.num_envs)
+        replay = self.buffer.to_disk(state.replay)
         rest = to_arrays({**state._asdict(), "replay": None})
         return rest | {f"replay/{name}": array for name, array in replay.items()}
 
@@ -111,7 +129,7 @@ class OffPolicyLoop(NamedTuple):
             name.removeprefix("replay/"): x for name, x in arrays.items() if name.startswith("replay/")
         }
         try:
-            replay = replay_buffer.from_disk(held, like.replay, self.settings.num_envs)
+            replay = self.buffer.from_disk(held, like.replay)
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"replay: {error}") from error
         return RunState(**{**rest, "replay": replay})
@@ -167,23 +185,23 @@ class OffPolicyLoop(NamedTuple):
     ) -> tuple[RunState, vector.VectorStep]:
         """Act in every environment once and store what happened; random actions at first."""
         observation = state.envs.observation
-        normalised = norm.normalise(state.normaliser, observation)
-        action = self.act(state.agent, normalised, interaction, keys.act)
+        seen_now = self.see(state.normaliser, observation)
+        action = self.act(state.agent, seen_now, interaction, keys.act)
         envs, seen = vector.step(self.env, keys.env, state.envs, action, self.config.env.action_repeat)
         transition = Transition(observation, action, seen.reward, seen.next_observation, seen.terminated)
         state = state._replace(
-            normaliser=norm.update(state.normaliser, envs.observation),
-            replay=replay_buffer.add(state.replay, transition),
+            normaliser=self.watch(state.normaliser, envs.observation),
+            replay=self.buffer.add(state.replay, transition, seen.truncated),
             envs=envs,
         )
         return state, seen
 
-    def batch(self, state: RunState, key: Array, size: int) -> Transition:
-        """A normalised batch from the replay buffer."""
-        batch = replay_buffer.sample(state.replay, key, size)
+    def batch(self, state: RunState, key: Array, size: int) -> Any:
+        """A batch from the replay buffer, as the agent reads it."""
+        batch = self.buffer.sample(state.replay, key, size)
         return batch._replace(
-            observation=norm.normalise(state.normaliser, batch.observation),
-            next_observation=norm.normalise(state.normaliser, batch.next_observation),
+            observation=self.see(state.normaliser, batch.observation),
+            next_observation=self.see(state.normaliser, batch.next_observation),
         )
 
     def update(self, state: RunState, key: Array) -> tuple[RunState, Metrics]:
@@ -263,12 +281,15 @@ class OffPolicyLoop(NamedTuple):
         row["train_return_mean"] = totals.finished_return / totals.finished
         return row
 
+    def act_greedily(self, state: RunState, observation: Array) -> Array:
+        """The deterministic policy's actions: ``[n, o]`` → ``[n, a]``."""
+        return self.agent.act_greedily(state.agent, self.see(state.normaliser, observation))
+
     def evaluate(self, interactions: Array, state: RunState) -> Metrics:
         """Whole episodes with the deterministic policy, in fresh environments."""
 
         def act(envs: vector.VectorState) -> Array:
-            observation = norm.normalise(state.normaliser, envs.observation)
-            return self.agent.act_greedily(state.agent, observation)
+            return self.act_greedily(state, envs.observation)
 
         return evaluate(self.config, self.env, act, evaluation_key(state.key, interactions))
 

@@ -1,12 +1,15 @@
 """A uniform replay buffer as a pytree of arrays, written in place inside compiled loops."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from sparse_rl.envs import Spec
 
 
 class Transition(NamedTuple):
@@ -22,6 +25,22 @@ class Transition(NamedTuple):
     """float32 ``[observation_size]``: the true successor, also at the end of an episode."""
     terminated: Array
     """bool: no bootstrapping; false when the episode was merely truncated."""
+
+
+class Buffer(NamedTuple):
+    """What a replay buffer is to the loop that fills it: functions of its contents, a pytree."""
+
+    init: Callable[[int], Any]
+    """``capacity → empty``."""
+    add: Callable[[Any, Transition, Array], Any]
+    """``(held, what N environments did, truncated [N]) → held``."""
+    sample: Callable[[Any, Array, int], Any]
+    """``(held, key, n) → batch``: fields with a leading n, ``observation`` and ``next_observation``
+    among them. The rest is between the buffer and the agent that chose it."""
+    to_disk: Callable[[Any], dict[str, np.ndarray]]
+    """What is held, on the host."""
+    from_disk: Callable[[Mapping[str, np.ndarray], Any], Any]
+    """``(what to_disk made, shapes of all) → held``; KeyError or ValueError if they do not fit."""
 
 
 class Replay(NamedTuple):
@@ -105,3 +124,19 @@ def sample(replay: Replay, key: Array, batch_size: int) -> Transition:
     """Draw ``batch_size`` transitions uniformly, with replacement."""
     index = jax.random.randint(key, (batch_size,), 0, replay.size)
     return jax.tree.map(lambda field: field[index], replay.storage)
+
+
+def transition_buffer(env: Spec, num_envs: int) -> Buffer:
+    """Single transitions, each with both of its observations."""
+
+    def keep(replay: Replay, batch: Transition, truncated: Array) -> Replay:
+        del truncated  # a transition says by itself whether to bootstrap
+        return add(replay, batch)
+
+    return Buffer(
+        functools.partial(init, env.observation_size, env.action_size),
+        keep,
+        sample,
+        functools.partial(to_disk, num_envs=num_envs),
+        functools.partial(from_disk, num_envs=num_envs),
+    )

@@ -14,7 +14,7 @@ class Step(NamedTuple):
     """What one simulated frame returns. No automatic reset has happened yet."""
 
     observation: Array
-    """float32 ``[observation_size]``: the state after the action."""
+    """float32 ``[observation_size]``: the state after the action; anything where it is drawn."""
     reward: Array
     """float32 scalar."""
     terminated: Array
@@ -38,6 +38,8 @@ class Spec:
     """Whether an action is a choice among ``action_size``."""
     picture: tuple[int, int, int] | None = None
     """Height, width and channels, where the observation is a picture laid out as a vector."""
+    frames: int = 1
+    """Pictures that an observation stacks as channels, the newest last: each interaction adds one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,10 @@ class Env(Spec):
     """``key → (state, float32 [observation_size])``."""
     step: Callable[[Array, Any, Array], tuple[Any, Step]]
     """``(key, state, action) → (state, Step)``: one frame."""
+    draw: Callable[[Any], Array] | None = None
+    """``state → uint8 [height, width, channels]``: a picture of it, drawn once per interaction. What
+    ``reset`` and ``step`` observe is then not looked at: an observation is the last ``frames`` pictures,
+    uint8, at first the first one over and over."""
     legal_actions: Callable[[Any], Array] | None = None
     """``state → bool [action_size]``: the choices that are allowed now; ``None``: always all of them."""
 

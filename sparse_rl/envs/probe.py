@@ -69,6 +69,26 @@ def _time(state: ProbeState) -> Array:
     return jnp.asarray(state.time, jnp.float32)
 
 
+def _picture() -> Env:
+    """Two steps: the first picture is bright on the side of the sign, the second one is dark. Both are
+    seen when the reward is given, −(a − sign/2)² at the second: the best action is half the sign."""
+    side, frames = 16, 2
+    right = jnp.arange(side) >= side // 2
+
+    def draw(state: ProbeState) -> Array:
+        bright = (right == (state.sign > 0)) & (state.time == 0)
+        return jnp.broadcast_to(jnp.where(bright, 255, 0), (side, side))[..., None].astype(jnp.uint8)
+
+    def reward(state: ProbeState, action: Array) -> Array:
+        return jnp.where(state.time == 1, -((action - 0.5 * state.sign) ** 2), 0.0)
+
+    shape = (side, side, frames)
+    base = _probe("picture", 2, _nothing, reward)
+    return dataclasses.replace(
+        base, observation_size=side * side * frames, picture=shape, frames=frames, draw=draw
+    )
+
+
 PROBES: dict[str, Callable[[], Env]] = {
     # one step, reward 1: the value is 1
     "constant": lambda: _probe("constant", 1, _nothing, lambda s, a: jnp.float32(1.0)),
@@ -84,6 +104,8 @@ PROBES: dict[str, Callable[[], Env]] = {
     "truncation": lambda: _probe(
         "truncation", 5, _nothing, lambda s, a: jnp.float32(1.0), terminates=False
     ),
+    # two steps, seen as pictures: the best second action is half the sign that the first one showed
+    "picture": _picture,
     # one step, three choices, reward 1 for the last: the best action is 2
     "choice": lambda: _probe("choice", 1, _nothing, lambda s, a: (a == 2) * 1.0, choices=3),
     # one step, two choices, reward 1 for the one shown: the best action is the observation's sign

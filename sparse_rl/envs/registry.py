@@ -2,17 +2,18 @@
 
 import functools
 from collections.abc import Callable
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
-from sparse_rl.envs import atari, gymnax, playground, probe
+from sparse_rl.envs import atari, gymnax, pixels, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv
 from sparse_rl.envs.workers import in_workers
 
-SOURCES: dict[str, Callable[[str], Env | HostEnv]] = {
+SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
     "atari": atari.make,
     "dm_control": functools.partial(in_workers, "dm_control"),
     "gymnasium": functools.partial(in_workers, "gymnasium"),
     "gymnax": gymnax.make,
+    "pixels": pixels.make,
     "playground": playground.make,
     "probe": probe.make,
 }
@@ -21,11 +22,13 @@ SOURCES: dict[str, Callable[[str], Env | HostEnv]] = {
 @overload
 def make(source: Literal["atari", "dm_control", "gymnasium"], task: str) -> HostEnv: ...
 @overload
-def make(source: Literal["gymnax", "playground", "probe"], task: str) -> Env: ...
+def make(
+    source: Literal["gymnax", "pixels", "playground", "probe"], task: str, **options: Any
+) -> Env: ...
 @overload
-def make(source: str, task: str) -> Env | HostEnv: ...
-def make(source: str, task: str) -> Env | HostEnv:
-    """Build the environment ``task`` of ``source``.
+def make(source: str, task: str, **options: Any) -> Env | HostEnv: ...
+def make(source: str, task: str, **options: Any) -> Env | HostEnv:
+    """Build the environment ``task`` of ``source``, with the source's own options.
 
     Raises:
         ValueError: the source or the task is unknown; the message lists the valid ones.
@@ -33,4 +36,4 @@ def make(source: str, task: str) -> Env | HostEnv:
     """
     if source not in SOURCES:
         raise ValueError(f"env.source={source!r} is unknown; choose one of {', '.join(SOURCES)}")
-    return SOURCES[source](task)
+    return SOURCES[source](task, **options)

@@ -15,7 +15,7 @@ class VectorState(NamedTuple):
     env: Any
     """The source's state, each leaf with a leading N."""
     observation: Array
-    """float32 ``[N, observation_size]``: what the policy sees next."""
+    """float32 ``[N, observation_size]``, uint8 where it is drawn: what the policy sees next."""
     elapsed: Array
     """int32 ``[N]``: frames since the reset."""
     episode_return: Array
@@ -26,7 +26,7 @@ class VectorStep(NamedTuple):
     """One interaction of a batch of N environments."""
 
     next_observation: Array
-    """float32 ``[N, observation_size]``: the true successor, before any reset."""
+    """``[N, observation_size]``: the true successor, before any reset."""
     reward: Array
     """float32 ``[N]``: summed over the repeated action."""
     terminated: Array
@@ -39,9 +39,30 @@ class VectorStep(NamedTuple):
     """int32 ``[N]``: frames since the reset, these included."""
 
 
+def _pictures(env: Env, state: Any, before: Array | None) -> Array:
+    """What the policy sees of drawn environments: the pictures before without the oldest, and a new one.
+
+    Args:
+        env: an environment that is drawn.
+        state: N of its states.
+        before: uint8 ``[N, observation_size]``; ``None`` after a reset.
+    """
+    assert env.draw is not None
+    assert env.picture is not None
+    new = jax.vmap(env.draw)(state)
+    if before is None:
+        stack = jnp.tile(new, (1, 1, 1, env.frames))
+    else:
+        kept = before.reshape(-1, *env.picture)[..., new.shape[-1] :]
+        stack = jnp.concatenate([kept, new], axis=-1)
+    return stack.reshape(len(stack), -1)
+
+
 def reset(env: Env, key: Array, num_envs: int) -> VectorState:
     """Start ``num_envs`` independent episodes."""
     state, observation = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    if env.draw:
+        observation = _pictures(env, state, None)
     return VectorState(
         state, observation, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.float32)
     )
@@ -85,6 +106,8 @@ def step(
     raw, seen = jax.vmap(lambda k, s, a: _repeat_action(env, k, s, a, action_repeat))(
         jax.random.split(key_step, num_envs), state.env, action
     )
+    if env.draw:
+        seen = seen._replace(observation=_pictures(env, raw, state.observation))
     elapsed = state.elapsed + action_repeat
     episode_return = state.episode_return + seen.reward
     truncated = (elapsed >= env.episode_length) & ~seen.terminated

@@ -32,6 +32,7 @@ def program_of(config: RunConfig) -> RunConfig:
             distribution=config.pruning.distribution if by_shape else "uniform",
             actor_sparsity=static(config.actor_sparsity),
             critic_sparsity=static(config.critic_sparsity),
+            encoder_sparsity=static(config.pruning.encoder_sparsity),
         ),
     )
 

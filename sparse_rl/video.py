@@ -1,0 +1,113 @@
+"""``python -m sparse_rl.video results/<name>/<run_id>``: an episode of a trained agent, as a GIF.
+
+The environment must be drawn (``env=pixels/…``). Pillow writes it, which Matplotlib stands on: nothing
+else is needed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import Array
+from PIL import Image
+
+from sparse_rl import results
+from sparse_rl.agents import OffPolicyLoop, RunState
+from sparse_rl.checkpoints import CheckpointError, from_arrays, read_arrays
+from sparse_rl.config import run_config
+from sparse_rl.envs import vector
+from sparse_rl.experiment import prepare_pack
+from sparse_rl.schema import ConfigError
+
+FILE = "episode.gif"
+LEAST_SIDE = 192
+"""Pixels of a side at least: small pictures are enlarged by a whole number."""
+MILLISECONDS = 20
+"""Between pictures; browsers slow down what is faster."""
+
+
+def trained_state(loop: OffPolicyLoop, run_dir: Path) -> RunState:
+    """A state whose networks and statistics are those at the run's end.
+
+    Raises:
+        CheckpointError: they are not of such a run, or it has not ended.
+    """
+    (run,) = prepare_pack([loop.config]).runs
+    state = jax.jit(loop.init)(run.inputs)
+    like = {
+        "parameters": dict(loop.agent.parameters(state.agent)),
+        "supports": loop.agent.supports(state.agent),
+        "normaliser": state.normaliser,
+    }
+    held = from_arrays(like, read_arrays(run_dir / results.PARAMETERS))
+    agent = state.agent._replace(**held["parameters"], supports=held["supports"])
+    return state._replace(agent=agent, normaliser=held["normaliser"])
+
+
+def episode(loop: OffPolicyLoop, state: RunState, key: Array) -> tuple[np.ndarray, float]:
+    """One episode with the deterministic policy.
+
+    Returns:
+        A picture per interaction, uint8 ``[interactions, height, width, channels]``, and the return.
+
+    Raises:
+        ConfigError: the environment is not drawn.
+    """
+    env, repeat, draw = loop.env, loop.config.env.action_repeat, loop.env.draw
+    if draw is None:
+        raise ConfigError(f"env={env.name} is not drawn; videos are of env=pixels/…")
+    key_reset, key_steps = jax.random.split(key)
+
+    def interact(envs: vector.VectorState, key: Array) -> tuple[vector.VectorState, tuple[Array, ...]]:
+        picture = draw(jax.tree.map(lambda x: x[0], envs.env))
+        envs, seen = vector.step(env, key, envs, loop.act_greedily(state, envs.observation), repeat)
+        return envs, (picture, seen.episode_return[0], (seen.terminated | seen.truncated)[0])
+
+    keys = jax.random.split(key_steps, -(-env.episode_length // repeat))
+    _, (pictures, returns, ended) = jax.jit(
+        lambda envs: jax.lax.scan(interact, envs, keys)
+    )(vector.reset(env, key_reset, 1))  # fmt: skip
+    last = int(np.argmax(ended))
+    return np.asarray(pictures[: last + 1]), float(returns[last])
+
+
+def write_gif(path: Path, pictures: np.ndarray) -> None:
+    """Write pictures ``[n, height, width, 1 or 3]`` as an animation."""
+    times = -(-LEAST_SIDE // pictures.shape[1])
+    large = pictures.repeat(times, axis=1).repeat(times, axis=2)
+    first, *others = (Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in large)
+
+    def write(aside: Path) -> None:
+        first.save(aside, "GIF", save_all=True, append_images=others, duration=MILLISECONDS, loop=0)
+
+    results.write_aside(path, write)
+
+
+def film(run_dir: Path, seed: int) -> tuple[Path, float]:
+    """Write a video beside a run's results; where it is, and the episode's return."""
+    loop = prepare_pack([run_config(results.read_config(run_dir))]).loop
+    if not isinstance(loop, OffPolicyLoop):
+        raise ConfigError(f"agent={loop.config.agent.name}: videos are of drq")
+    pictures, score = episode(loop, trained_state(loop, run_dir), jax.random.key(seed))
+    write_gif(run_dir / FILE, pictures)
+    return run_dir / FILE, score
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--seed", type=int, default=0, help="of the episode's first state")
+    options = parser.parse_args()
+    try:
+        path, score = film(options.run_dir, options.seed)
+    except (CheckpointError, ConfigError, FileNotFoundError) as error:
+        print(f"no video of {options.run_dir}: {error}", file=sys.stderr)
+        return 1
+    print(f"{path}: return {score:.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
