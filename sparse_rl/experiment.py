@@ -54,7 +54,7 @@ def prepare_pack(configs: Sequence[RunConfig]) -> PreparedPack:
         configs: runs that differ only in what :func:`sparse_rl.sweeps.grid.program_of` ignores.
     """
     first = configs[0]
-    loop = make_loop(first, envs.make(first.env.source, first.env.task))
+    loop = make_loop(first, envs.from_config(first.env))
     counted = zip(configs, count(configs, loop), strict=True)
     return PreparedPack(loop, [Run(config, inputs, costs) for config, (inputs, costs) in counted])
 

@@ -1,10 +1,13 @@
 """Agents: one file per algorithm, and the loops that drive them."""
 
-from sparse_rl.agents import dqn, paac, ppo, sac
+from typing import Any
+
+from sparse_rl.agents import azopg, dqn, paac, ppo, sac, zero_order
 from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, PureLoop, RunInputs
 from sparse_rl.agents.host import HostLoop
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
 from sparse_rl.agents.on_policy import OnPolicyLoop, OnPolicyState
+from sparse_rl.agents.zero_order import ZeroOrderLoop, ZeroOrderState
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env, HostEnv, Spec
 from sparse_rl.networks import misread
@@ -26,6 +29,9 @@ __all__ = [
     "PureLoop",
     "RunInputs",
     "RunState",
+    "ZeroOrderLoop",
+    "ZeroOrderState",
+    "drawn",
     "make_loop",
 ]
 
@@ -36,6 +42,8 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
     wrong = misread(agent.network, env.picture)
     if wrong:
         raise ConfigError(f"agent.network={agent.network} {wrong.format(env=env.name)}")
+    if agent.name == "azopg" and not env.name.startswith("lqr/"):
+        raise ConfigError(f"agent=azopg controls linear plants, and env={env.name} is none; choose lqr/…")
     if agent.name == "sac" and env.discrete:
         raise ConfigError(
             f"agent=sac needs continuous actions, and env={env.name} has {env.action_size} discrete "
@@ -60,6 +68,15 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
         if name not in ON_POLICY:
             raise ConfigError(f"agent={name} does not learn in env={env.name}, which runs on the host")
         return HostLoop(config, env, ON_POLICY[name](config, env))
+    if name == "azopg":
+        return ZeroOrderLoop(config, env, azopg.make(config, zero_order.plant_of(config)))
     if name in ON_POLICY:
         return OnPolicyLoop(config, env, ON_POLICY[name](config, env))
     return OffPolicyLoop(config, env, OFF_POLICY[name](config, env))
+
+
+def drawn(loop: Loop, config: RunConfig, inputs: RunInputs) -> Any:
+    """What the host finds for a run before it begins: nothing for most agents."""
+    if isinstance(loop, ZeroOrderLoop):
+        return zero_order.draw(config, loop.agent, inputs)
+    return ()

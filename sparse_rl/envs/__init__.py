@@ -7,6 +7,6 @@ automatic resets are written once, in :mod:`sparse_rl.envs.vector`, for every so
 """
 
 from sparse_rl.envs.contract import Env, HostActors, HostEnv, HostStep, Spec, Step
-from sparse_rl.envs.registry import make
+from sparse_rl.envs.registry import from_config, make
 
-__all__ = ["Env", "HostActors", "HostEnv", "HostStep", "Spec", "Step", "make"]
+__all__ = ["Env", "HostActors", "HostEnv", "HostStep", "Spec", "Step", "from_config", "make"]

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Literal, overload
 
-from sparse_rl.envs import atari, gymnax, playground, probe
+from sparse_rl.env_configs import EnvConfig, LqrConfig
+from sparse_rl.envs import atari, gymnax, lqr, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv
 
 SOURCES: dict[str, Callable[[str], Env | HostEnv]] = {
     "atari": atari.make,
     "gymnax": gymnax.make,
+    "lqr": lqr.make,
     "playground": playground.make,
     "probe": probe.make,
 }
@@ -17,7 +19,7 @@ SOURCES: dict[str, Callable[[str], Env | HostEnv]] = {
 @overload
 def make(source: Literal["atari"], task: str) -> HostEnv: ...
 @overload
-def make(source: Literal["gymnax", "playground", "probe"], task: str) -> Env: ...
+def make(source: Literal["gymnax", "lqr", "playground", "probe"], task: str) -> Env: ...
 @overload
 def make(source: str, task: str) -> Env | HostEnv: ...
 def make(source: str, task: str) -> Env | HostEnv:
@@ -30,3 +32,15 @@ def make(source: str, task: str) -> Env | HostEnv:
     if source not in SOURCES:
         raise ValueError(f"env.source={source!r} is unknown; choose one of {', '.join(SOURCES)}")
     return SOURCES[source](task)
+
+
+def from_config(settings: EnvConfig) -> Env | HostEnv:
+    """Build the environment of a run.
+
+    Raises:
+        ValueError: as of :func:`make`.
+        ModuleNotFoundError: as of :func:`make`.
+    """
+    if isinstance(settings, LqrConfig) and settings.masses is not None:
+        return lqr.make(settings.task, settings.masses)
+    return make(settings.source, settings.task)
