@@ -45,7 +45,9 @@ class LqrConfig(EnvConfig):
 def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
     """The chain of a run of this width; raises :class:`ConfigError` if azopg's gain has another size."""
     if agent == "azopg" and env.masses not in (None, width):
-        raise ConfigError(f"env.masses={env.masses} and width={width}: agent=azopg takes the width for both")
+        raise ConfigError(
+            f"env.masses={env.masses} and width={width}: agent=azopg takes the width for both"
+        )
     return dataclasses.replace(env, masses=width if env.masses is None else env.masses)
 
 

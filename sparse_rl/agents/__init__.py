@@ -43,7 +43,9 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
     if wrong:
         raise ConfigError(f"agent.network={agent.network} {wrong.format(env=env.name)}")
     if agent.name == "azopg" and not env.name.startswith("lqr/"):
-        raise ConfigError(f"agent=azopg controls linear plants, and env={env.name} is none; choose lqr/…")
+        raise ConfigError(
+            f"agent=azopg controls linear plants, and env={env.name} is none; choose lqr/…"
+        )
     if agent.name == "sac" and env.discrete:
         raise ConfigError(
             f"agent=sac needs continuous actions, and env={env.name} has {env.action_size} discrete "

@@ -1,7 +1,7 @@
 """The simulated clock: when the estimates of parallel workers arrive, and which gain each was made with.
 
-How long a worker takes does not depend on the gain, so all of it is known before training: the host draws
-it once, and training is one compiled scan over it.
+How long a worker takes does not depend on the gain, so all of it is known before training: the host
+draws it once, and training is one compiled scan over it.
 """
 
 import heapq

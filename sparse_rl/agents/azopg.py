@@ -2,8 +2,9 @@
 
 Sha, Zhao, You 2024 (arXiv 2407.03233). A worker perturbs the gain K that it was given by a direction U,
 uniform on the unit sphere of the free entries, and rolls both perturbations out from the same x0:
-g = d/(2r) · [J(K + rU; x0) − J(K − rU; x0)] · U with d free entries; one-point: g = d/r · J(K + rU; x0) · U.
-The master takes the step K ← K − ηg when g arrives, whatever K has become meanwhile.
+g = d/(2r) · [J(K + rU; x0) − J(K − rU; x0)] · U with d free entries; one-point:
+g = d/r · J(K + rU; x0) · U. The master takes the step K ← K − ηg when g arrives, whatever K has become
+meanwhile.
 
 The policy is a network of one layer: its kernel is Kᵀ, ``[n, m]``.
 """
@@ -21,7 +22,6 @@ from sparse_rl.agents.contract import RunInputs
 from sparse_rl.agents.pruned import draw_pruned
 from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.diagnostics import global_norm
-from sparse_rl.envs.lqr import cost_matrix
 from sparse_rl.pruning import restore, store, support_masks
 
 
@@ -31,6 +31,17 @@ class AzopgState(NamedTuple):
     params: Any
     """``{"gain": {"kernel": …}}`` as stored."""
     supports: Any
+
+
+class Probe(NamedTuple):
+    """What a worker is about to roll out."""
+
+    direction: Any
+    """U, of the form of the parameters."""
+    start: Array
+    """x0, float32 ``[n]``: of all its rollouts."""
+    gains: Array
+    """float32 ``[rollouts, m, n]``: K + rU, and K − rU of a two-point estimate."""
 
 
 class Estimate(NamedTuple):
@@ -49,8 +60,11 @@ class AzopgAgent(NamedTuple):
     """``(key, inputs) → state``: K = 0, pruned."""
     gain: Callable[[Any, Any], Array]
     """``(parameters, supports) → K``, float32 ``[m, n]``."""
-    estimate: Callable[[Any, Any, Array], Estimate]
-    """``(parameters, supports, key) → estimate`` at these parameters."""
+    probe: Callable[[Any, Any, Array], Probe]
+    """``(parameters, supports, key) → probe`` around these parameters."""
+    estimate: Callable[[Any, Probe, Array, Array], Estimate]
+    """``(supports, probe, P [rollouts, n, n], settles [rollouts]) → estimate``, from what the oracle
+    says of the probe's gains (:func:`sparse_rl.envs.lqr.cost_matrix`)."""
     free_entries: Callable[[Any, Any], Array]
     """``(parameters, supports) → d``, float32."""
     parameters: Callable[[Any], Mapping[str, Any]]
@@ -96,20 +110,23 @@ def make(config: RunConfig, plant: lqr.Plant) -> AzopgAgent:
         params, supports = draw_pruned(config, {"actor": of_kernel(jnp.zeros(shape))}, inputs)
         return AzopgState(params["actor"], supports["actor"])
 
-    def estimate(params: Any, supports: Any, key: Array) -> Estimate:
+    def probe(params: Any, supports: Any, key: Array) -> Probe:
         key_direction, key_start = jax.random.split(key)
         u = direction(shape, supports, key_direction)
-        x0 = jax.random.normal(key_start, shape[:1])
         moved = gain(params, supports) + radius * signs[:, None, None] * gain(u, supports)
-        p, settles = jax.vmap(lambda gain: cost_matrix(plant, gain))(moved)
-        costs = jnp.einsum("i,sij,j->s", x0, p, x0)
+        return Probe(u, jax.random.normal(key_start, shape[:1]), moved)
+
+    def estimate(supports: Any, probe: Probe, p: Array, settles: Array) -> Estimate:
+        costs = jnp.einsum("i,sij,j->s", probe.start, p, probe.start)
         slope = jnp.sum(signs * costs) / (len(signs) * radius) * free_entries(shape, supports)
         failed = ~jnp.all(settles)
-        return Estimate(jax.tree.map(lambda u: jnp.where(failed, 0.0, slope * u), u), failed)
+        gradient = jax.tree.map(lambda u: jnp.where(failed, 0.0, slope * u), probe.direction)
+        return Estimate(gradient, failed)
 
     return AzopgAgent(
         init=init,
         gain=gain,
+        probe=probe,
         estimate=estimate,
         free_entries=lambda params, supports: free_entries(shape, supports),
         parameters=lambda state: {"actor": state.params},

@@ -1,8 +1,8 @@
 """The zero-order loop on the simulated clock: delayed estimates, applied as they arrive.
 
-Which worker's estimate comes next was drawn on the host (:mod:`sparse_rl.agents.arrivals`); each worker's
-gain stays in a slot until its estimate is in. A chunk is one pure function, so one XLA program, and the
-program is the same for every number of workers, kind of durations and kind of master.
+Which worker's estimate comes next was drawn on the host (:mod:`sparse_rl.agents.arrivals`); each
+worker's gain stays in a slot until its estimate is in. A chunk is one pure function, so one XLA program,
+and the program is the same for every number of workers, kind of durations and kind of master.
 """
 
 import functools
@@ -26,7 +26,7 @@ from sparse_rl.envs.lqr import cost, cost_matrix
 from sparse_rl.pruning import support_masks
 
 NEVER = np.iinfo(np.int32).max
-"""Estimates to the target of a run that has not reached it."""
+"""Updates to the target of a run that has not reached it."""
 
 
 def plant_of(config: RunConfig) -> lqr.Plant:
@@ -88,7 +88,7 @@ class ZeroOrderState(NamedTuple):
     failures: Array
     """int32: estimates that failed so far."""
     reached: Array
-    """int32: the estimate after which the target was first met, or :data:`NEVER`."""
+    """int32: updates before the target was first met, or :data:`NEVER`."""
     learning_rate: Array
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
@@ -146,30 +146,39 @@ class ZeroOrderLoop(NamedTuple):
             }
         )
 
-    def gap(self, agent: AzopgState, best: Array) -> tuple[Array, Array]:
-        """J(K), and its share that is left: (J(K) − J°) / (J(0) − J°), J° the mask's optimum."""
-        now = cost(plant_of(self.config), self.agent.gain(*agent))
-        return now, (now - best) / (known(self.config.env.task, self.config.width).start - best)
+    @property
+    def plant(self) -> lqr.Plant:
+        return plant_of(self.config)
+
+    def gap(self, now: Array, best: Array) -> Array:
+        """The share of the cost that is left: (J(K) − J°) / (J(0) − J°), J° the mask's optimum."""
+        return (now - best) / (known(self.config.env.task, self.config.width).start - best)
 
     def step(self, i: Array, state: ZeroOrderState) -> tuple[ZeroOrderState, Array]:
-        """Apply the estimate that arrives as number i: the new state, and the estimate's norm."""
-        events: Arrivals = jax.tree.map(lambda x: x[i], state.drawn.arrivals)
+        """Apply the estimate that arrives as number i: the new state, and the estimate's norm.
+
+        The exact cost of the gain before it is found beside the costs of the perturbed gains.
+        """
+        agent, supports, events = state.agent, state.agent.supports, state.drawn.arrivals
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.INTERACTION), i)
-        at = jax.tree.map(lambda held: held[events.reads], state.held)
-        found = self.agent.estimate(at, state.agent.supports, key)
+        at = jax.tree.map(lambda held: held[events.reads[i]], state.held)
+        probe = self.agent.probe(at, supports, key)
+        gains = jnp.concatenate([probe.gains, self.agent.gain(*agent)[None]])
+        p, settles = jax.vmap(lambda gain: cost_matrix(self.plant, gain))(gains)
+        found = self.agent.estimate(supports, probe, p[:-1], settles[:-1])
+        # The gain that is told to workers: of a synchronous round, only the last.
+        told = (i == 0) | (events.writes[i - 1] < self.settings.slots)
+        met = settles[-1] & (self.gap(jnp.trace(p[-1]), state.drawn.best) <= self.settings.target)
         rate = state.learning_rate
         if self.settings.learning_rate_over == "free_entries":
-            rate = rate / self.agent.free_entries(*state.agent)
-        params = jax.tree.map(lambda p, g: p - rate * g, state.agent.params, found.gradient)
-        agent = state.agent._replace(params=params)
-        held = jax.tree.map(lambda held, new: held.at[events.writes].set(new), state.held, params)
-        told = events.writes < self.settings.slots  # of a synchronous round, only the last
-        met = told & (self.gap(agent, state.drawn.best)[1] <= self.settings.target)
+            rate = rate / self.agent.free_entries(*agent)
+        params = jax.tree.map(lambda p, g: p - rate * g, agent.params, found.gradient)
+        held = jax.tree.map(lambda held, new: held.at[events.writes[i]].set(new), state.held, params)
         state = state._replace(
-            agent=agent,
+            agent=agent._replace(params=params),
             held=held,
             failures=state.failures + found.failed,
-            reached=jnp.minimum(state.reached, jnp.where(met, i, NEVER)),
+            reached=jnp.minimum(state.reached, jnp.where(told & met, i, NEVER)),
         )
         return state, global_norm(found.gradient)
 
@@ -186,24 +195,24 @@ class ZeroOrderLoop(NamedTuple):
         events: Arrivals = state.drawn.arrivals
         delays = jax.lax.dynamic_slice_in_dim(events.delay, start, count)
         reached = state.reached < NEVER
-        at = jnp.where(reached, state.reached, 0)
+        when = jnp.where(state.reached > 0, events.time[state.reached - 1], 0.0)
         return state, self.row(state) | {
             "grad_norm/actor": norms / count,
             "updates_in_chunk": jnp.float32(count),
             "simulated_time": events.time[start + count - 1],
             "delay_mean": jnp.mean(delays.astype(jnp.float32)),
-            "time_to_target": jnp.where(reached, events.time[at], jnp.inf),
-            "updates_to_target": jnp.where(reached, at + 1.0, jnp.inf),
+            "time_to_target": jnp.where(reached, when, jnp.inf),
+            "updates_to_target": jnp.where(reached, state.reached.astype(jnp.float32), jnp.inf),
         }
 
     def row(self, state: Any) -> Metrics:
         """What a log point says of a gain, whatever the clock."""
         best = state.drawn.best
         optimum = known(self.config.env.task, self.config.width).best
-        now, gap = self.gap(state.agent, best)
+        now = cost(self.plant, self.agent.gain(*state.agent))
         return {
             "loss/actor": now,
-            "cost_gap": gap,
+            "cost_gap": self.gap(now, best),
             "structural_gap": best / optimum - 1.0,
             "free_entries": self.agent.free_entries(*state.agent),
             "failures": state.failures.astype(jnp.float32),
@@ -212,7 +221,7 @@ class ZeroOrderLoop(NamedTuple):
 
     def evaluate(self, interactions: Array, state: Any) -> Metrics:
         """The exact return −x0ᵀPx0 over x0 ~ N(0, I): mean −tr P, variance 2 tr P²."""
-        p, settles = cost_matrix(plant_of(self.config), self.agent.gain(*state.agent))
+        p, settles = cost_matrix(self.plant, self.agent.gain(*state.agent))
         return {
             "return_mean": jnp.where(settles, -jnp.trace(p), -jnp.inf),
             "return_std": jnp.where(settles, jnp.sqrt(2.0 * jnp.sum(p * p)), jnp.inf),

@@ -55,15 +55,17 @@ def cost(plant: lqr.Plant, gain: Array) -> Array:
 def make(task: str, masses: int = 4) -> Env:
     """Build ``chain`` or ``chain_discrete`` for agents that act in steps.
 
-    x0 ~ N(0, I); a force is held for 0.1 s and the reward is minus the cost of the step, so that for such
-    agents both tasks are the same. They differ for a gain, which acts in continuous or in discrete time.
+    x0 ~ N(0, I); a force is held for 0.1 s and the reward is minus the cost of the step, so that for
+    such agents both tasks are the same. They differ for a gain, which acts in continuous or in discrete
+    time.
 
     Raises:
         ValueError: the task is unknown.
     """
     if task not in lqr.PLANTS:
         raise ValueError(f"lqr task {task!r} is unknown; choose one of {', '.join(lqr.PLANTS)}")
-    a, b, seconds = lqr.chain_discrete(masses)
+    plant = lqr.chain_discrete(masses)
+    a, b, seconds = plant.a, plant.b, plant.weight
     states, forces = b.shape
 
     def reset(key: Array) -> tuple[Array, Array]:
