@@ -38,6 +38,9 @@ class SacConfig:
     RECORDED: ClassVar[tuple[str, ...]] = ()
     """Settings that stand in a run's record, beside those of every agent."""
 
+    alone = False
+    """Whether a run wants the machine for itself."""
+
     @property
     def interactions_per_round(self) -> int:
         return 1
@@ -76,6 +79,7 @@ class OnPolicyConfig:
     ROUND: ClassVar[str] = "agent.num_envs × agent.num_steps × env.action_repeat"
     NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic")
     RECORDED: ClassVar[tuple[str, ...]] = ()
+    alone = False
 
     def program(self) -> Self:
         """What the compiled program depends on: no number that is an array in it."""
@@ -175,11 +179,14 @@ class AzopgConfig:
     workers: int = at_least(1, default=1)
     master: Literal["asynchronous", "synchronous"] = "asynchronous"
     durations: Literal["constant", "exponential", "lognormal"] = "exponential"
+    clock: Literal["simulated", "real"] = "simulated"
+    work: Literal["latency", "compute"] = "latency"
+    estimate_seconds: float = positive(default=0.02)
 
     ROUND: ClassVar[str] = "rollouts per estimate"
     NETWORKS: ClassVar[tuple[str, ...]] = ("actor",)
     RECORDED: ClassVar[tuple[str, ...]] = (
-        "workers", "master", "durations", "estimator", "learning_rate_over",
+        "workers", "master", "durations", "estimator", "learning_rate_over", "clock", "work",
     )  # fmt: skip
     MIN_SLOTS: ClassVar[int] = 64
 
@@ -187,6 +194,11 @@ class AzopgConfig:
     def num_envs(self) -> int:
         """Rollouts of an estimate."""
         return 2 if self.estimator == "two_point" else 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether a run wants the machine for itself: its workers are timed."""
+        return self.clock == "real"
 
     @property
     def slots(self) -> int:
@@ -199,6 +211,8 @@ class AzopgConfig:
 
     def program(self) -> Self:
         """What the compiled program depends on: of the workers, only how many it has room for."""
+        if self.clock == "real":
+            return dataclasses.replace(self, learning_rate=1.0)
         changes: dict[str, Any] = {"master": "asynchronous", "durations": "constant"}
         return dataclasses.replace(self, learning_rate=1.0, workers=self.slots, **changes)
 

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from sparse_rl.agent_configs import AzopgConfig
 from sparse_rl.agents import azopg, dqn, paac, ppo, sac, zero_order
 from sparse_rl.agents.contract import Loop, OffPolicyAgent, OnPolicyAgent, PureLoop, RunInputs
 from sparse_rl.agents.host import HostLoop
+from sparse_rl.agents.master import MasterLoop
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
 from sparse_rl.agents.on_policy import OnPolicyLoop, OnPolicyState
 from sparse_rl.agents.zero_order import ZeroOrderLoop, ZeroOrderState
@@ -21,6 +23,7 @@ __all__ = [
     "ON_POLICY",
     "HostLoop",
     "Loop",
+    "MasterLoop",
     "OffPolicyAgent",
     "OffPolicyLoop",
     "OnPolicyAgent",
@@ -70,8 +73,9 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
         if name not in ON_POLICY:
             raise ConfigError(f"agent={name} does not learn in env={env.name}, which runs on the host")
         return HostLoop(config, env, ON_POLICY[name](config, env))
-    if name == "azopg":
-        return ZeroOrderLoop(config, env, azopg.make(config, zero_order.plant_of(config)))
+    if isinstance(config.agent, AzopgConfig):
+        zero_order_loop = MasterLoop if config.agent.clock == "real" else ZeroOrderLoop
+        return zero_order_loop(config, env, azopg.make(config, zero_order.plant_of(config)))
     if name in ON_POLICY:
         return OnPolicyLoop(config, env, ON_POLICY[name](config, env))
     return OffPolicyLoop(config, env, OFF_POLICY[name](config, env))
@@ -79,6 +83,6 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
 
 def drawn(loop: Loop, config: RunConfig, inputs: RunInputs) -> Any:
     """What the host finds for a run before it begins: nothing for most agents."""
-    if isinstance(loop, ZeroOrderLoop):
+    if isinstance(loop, ZeroOrderLoop | MasterLoop):
         return zero_order.draw(config, loop.agent, inputs)
     return ()

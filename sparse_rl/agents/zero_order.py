@@ -75,7 +75,7 @@ def draw(config: RunConfig, agent: AzopgAgent, inputs: RunInputs) -> Drawn:
     best = _best_of_mask(task, masses, np.asarray(masks[0]).T.tobytes()) if masks else None
     return Drawn(
         np.float32(known(task, masses).best if best is None else best),
-        arrivals(settings, config.seed, config.interactions),
+        arrivals(settings, config.seed, config.interactions) if settings.clock == "simulated" else (),
     )
 
 
@@ -137,7 +137,7 @@ class ZeroOrderLoop(NamedTuple):
         read: ZeroOrderState = from_arrays(like, arrays)
         return read._replace(drawn=jax.tree.map(jnp.asarray, inputs.drawn))
 
-    def trained(self, state: ZeroOrderState) -> Arrays:
+    def trained(self, state: Any) -> Arrays:
         """The gain as stored, and where its entries are."""
         return to_arrays(
             {
@@ -199,7 +199,7 @@ class ZeroOrderLoop(NamedTuple):
         return state, self.row(state) | {
             "grad_norm/actor": norms / count,
             "updates_in_chunk": jnp.float32(count),
-            "simulated_time": events.time[start + count - 1],
+            "clock_time": events.time[start + count - 1],
             "delay_mean": jnp.mean(delays.astype(jnp.float32)),
             "time_to_target": jnp.where(reached, when, jnp.inf),
             "updates_to_target": jnp.where(reached, state.reached.astype(jnp.float32), jnp.inf),
@@ -227,7 +227,7 @@ class ZeroOrderLoop(NamedTuple):
             "return_std": jnp.where(settles, jnp.sqrt(2.0 * jnp.sum(p * p)), jnp.inf),
         }
 
-    def workload(self, state: ZeroOrderState) -> Workload:
+    def workload(self, state: Any) -> Workload:
         """One update per estimate."""
         return Workload(self.config.interactions, 1, 1, replay=(), rollout=())
 
