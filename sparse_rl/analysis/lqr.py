@@ -75,15 +75,16 @@ def median(values: pd.Series) -> float:
 
 
 def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
-    """Medians of resamples, float64 ``[RESAMPLES]``."""
+    """Medians of resamples, float64 ``[RESAMPLES]``; equal numbers of runs are resampled alike."""
     rng = np.random.default_rng(seed)
     drawn = values[rng.integers(len(values), size=(RESAMPLES, len(values)))]
     return np.asarray(np.sort(drawn, axis=1)[:, len(values) // 2])
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
-    """Bootstrap interval of a ratio of medians."""
-    first, second = _resampled(above, 0), _resampled(below, 1)
+    """Bootstrap interval of a ratio of medians over the same seeds: these draw the same directions and
+    initial states whatever the number of workers, so they are resampled together."""
+    first, second = _resampled(above, 0), _resampled(below, 0)
     both = np.isfinite(first) | np.isfinite(second)
     with np.errstate(invalid="ignore"):
         ratios = np.where(both, first / second, np.nan)
@@ -115,7 +116,7 @@ def _points(curve: pd.DataFrame, steps: Sequence[float]) -> list[dict[str, Any]]
     for workers, group in curve[curve["learning_rate"].isin(steps)].groupby("workers"):
         by_step = group.groupby("learning_rate")[TIME].agg(median)
         step = by_step.idxmin() if np.isfinite(by_step).any() else by_step.index.min()
-        chosen = group[group["learning_rate"] == step]
+        chosen = group[group["learning_rate"] == step].sort_values(["seed", "mask_seed"])
         times = chosen[TIME].to_numpy(np.float64)
         one = times if one is None else one
         low, high = _ratio(one, times)
