@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns actors minatar benchmark storage-benchmark overhead loading soak host-benchmark clean
+.PHONY: demo test check learning patterns actors minatar lqr lqr-real benchmark storage-benchmark overhead loading soak host-benchmark clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -33,6 +33,17 @@ actors: $(VENV)/.core  ## what many parallel actors buy: PAAC with 16 to 512 (a 
 minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (hours on two cores)
 	$(BIN)/python -m sparse_rl.sweep study=minatar
 	$(BIN)/python -m sparse_rl.report results/minatar
+
+lqr: $(VENV)/.core  ## the calibration bench: workers, sparsity and theory on LQR (five minutes)
+	-$(BIN)/python -m sparse_rl.sweep study=lqr  # large steps diverge: that is a result
+	$(BIN)/python -m sparse_rl.sweep study=lqr_durations
+	-$(BIN)/python -m sparse_rl.sweep study=lqr_entries
+	-$(BIN)/python -m sparse_rl.sweep study=lqr_map
+	$(BIN)/python -m sparse_rl.report results/lqr
+
+lqr-real: $(VENV)/.core  ## the same with worker processes on the real clock (a few minutes, machine idle)
+	$(BIN)/python -m sparse_rl.sweep study=lqr_real
+	$(BIN)/python -m sparse_rl.report results/lqr
 
 storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dense (about an hour)
 	$(BIN)/python benchmarks/storage.py

@@ -9,6 +9,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+import scipy.integrate
 import scipy.linalg
 import scipy.optimize
 
@@ -133,3 +134,31 @@ def masked_optimum(plant: Plant, mask: Floats) -> tuple[Floats, float]:
         objective, np.zeros(len(free)), jac=True, method="L-BFGS-B", options=options
     )
     return gain_of(found.x), float(found.fun)
+
+
+def flow_time(plant: Plant, mask: Floats, best: float, target: float) -> float:
+    """Time of the gradient flow dK/dt = −∇J(K) inside ``mask``, from K = 0 to a gap of ``target``.
+
+    What stochastic gradient descent follows where its step η is small: it needs flow_time / η updates.
+
+    Args:
+        plant: at rest without force.
+        mask: bool ``[m, n]``.
+        best: J of :func:`masked_optimum`.
+        target: share of J(0) − best.
+    """
+    goal = target * (cost(plant, np.zeros(mask.shape)) - best)
+    if goal <= 0.0:  # no gain of this mask is better than none
+        return 0.0
+
+    def descent(_: float, values: Floats) -> Floats:
+        return np.asarray(-(mask * cost_and_gradient(plant, values.reshape(mask.shape))[1]).reshape(-1))
+
+    def left(_: float, values: Floats) -> float:
+        gap = cost(plant, values.reshape(mask.shape)) - best
+        return float(np.log(max(gap / goal, 1e-12)))
+
+    left.terminal = True  # type: ignore[attr-defined]
+    start, options = np.zeros(mask.size), {"rtol": 1e-4, "atol": 1e-7}
+    flow = scipy.integrate.solve_ivp(descent, (0.0, 1e6), start, events=left, **options)
+    return float(flow.t_events[0][0])

@@ -126,3 +126,13 @@ def test_episodes_cost_what_the_oracle_says() -> None:
 def test_an_unknown_plant_is_refused() -> None:
     with pytest.raises(ValueError, match="choose one of chain, chain_discrete"):
         envs.make("lqr", "pendulum")
+
+
+def test_the_flow_takes_as_long_as_small_exact_steps() -> None:
+    plant, mask = lqr.chain(2), np.array([[1, 0, 1, 0], [0, 1, 0, 1]], bool)
+    _, best = lqr.masked_optimum(plant, mask)
+    start = lqr.cost(plant, np.zeros(mask.shape))
+    gain, steps, eta = np.zeros(mask.shape), 0, 2e-3
+    while lqr.cost(plant, gain) - best > 0.01 * (start - best):
+        gain, steps = gain - eta * mask * lqr.cost_and_gradient(plant, gain)[1], steps + 1
+    assert lqr.flow_time(plant, mask, best, 0.01) == pytest.approx(eta * steps, rel=0.01)

@@ -18,12 +18,12 @@ from sparse_rl.agent_configs import AzopgConfig
 from sparse_rl.agents.azopg import AzopgAgent, AzopgState, of_kernel
 from sparse_rl.agents.contract import Metrics, RunInputs, Workload
 from sparse_rl.agents.crew import Crew, Hire, Processes
-from sparse_rl.agents.zero_order import NEVER, ZeroOrderLoop, known, plant_of
+from sparse_rl.agents.zero_order import NEVER, ZeroOrderLoop, known, mask_of, plant_of
 from sparse_rl.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env
 from sparse_rl.lqr_worker import Job
-from sparse_rl.pruning import store, support_masks
+from sparse_rl.pruning import store
 
 
 class MasterState(NamedTuple):
@@ -54,7 +54,7 @@ class _Live:
     def __init__(self, loop: "MasterLoop", state: MasterState) -> None:
         self.plant = plant_of(loop.config)
         self.gain = np.asarray(loop.agent.gain(*state.agent), np.float64)
-        self.free = np.asarray(loop.mask(state))
+        self.free = mask_of(loop.agent, state.agent)
         self.rate = float(state.learning_rate)
         if loop.settings.learning_rate_over == "free_entries":
             self.rate /= self.free.sum()
@@ -142,12 +142,6 @@ class MasterLoop(NamedTuple):
             f"worker(s) on the real clock ({self.settings.work})"
         )
 
-    def mask(self, state: MasterState) -> np.ndarray:
-        """bool ``[m, n]``: the free entries."""
-        masks = jax.tree.leaves(support_masks(state.agent.supports))
-        plant = plant_of(self.config)
-        return np.asarray(masks[0]).T if masks else np.ones(plant.b.shape[::-1], bool)
-
     def compile(self, inputs: RunInputs, options: Any) -> tuple[Any, Any, Any]:
         """``init``, ``chunk`` and ``evaluate``; what is compiled are rows and evaluations."""
         state, i = jax.eval_shape(self.init, inputs), jax.ShapeDtypeStruct((), jnp.int32)
@@ -167,7 +161,7 @@ class MasterLoop(NamedTuple):
             return state.crew
         settings, plant = self.settings, plant_of(self.config)
         job = Job(
-            *plant, self.mask(state), settings.radius, settings.estimator == "two_point",
+            *plant, mask_of(self.agent, state.agent), settings.radius, settings.estimator == "two_point",
             settings.work, settings.durations, settings.estimate_seconds, [int(state.seed), first],
         )  # fmt: skip
         crew = Crew(job, settings.workers, self.hire)

@@ -50,33 +50,48 @@ def known(task: str, masses: int) -> Known:
     return Known(lqr.cost(plant, np.zeros(plant.b.shape[::-1])), lqr.optimum(plant)[1])
 
 
+class OfMask(NamedTuple):
+    """What the exact oracle says of a mask."""
+
+    best: float
+    """J of the best gain that it allows."""
+    flow_time: float
+    """:func:`sparse_rl.lqr.flow_time` to the target."""
+
+
 @functools.lru_cache(maxsize=4096)
-def _best_of_mask(task: str, masses: int, mask: bytes) -> float:
-    """J of the best gain with this mask, bool ``[m, n]`` as bytes."""
+def of_mask(task: str, masses: int, mask: bytes, target: float) -> OfMask:
+    """Of a plant and a mask, bool ``[m, n]`` as bytes, by the oracle in float64."""
     plant = lqr.PLANTS[task](masses)
-    shape = plant.b.shape[::-1]
-    return lqr.masked_optimum(plant, np.frombuffer(mask, bool).reshape(shape))[1]
+    free = np.frombuffer(mask, bool).reshape(plant.b.shape[::-1])
+    best = known(task, masses).best if free.all() else lqr.masked_optimum(plant, free)[1]
+    return OfMask(best, lqr.flow_time(plant, free, best, target))
 
 
 class Drawn(NamedTuple):
     """What the host finds before a run begins."""
 
     best: Any
-    """float32: J of the best gain that the run's mask allows."""
+    flow_time: Any
+    """float32 each: of the run's mask, as of :class:`OfMask`."""
     arrivals: Any
     """:class:`Arrivals` of the whole run, or nothing on the real clock."""
+
+
+def mask_of(agent: AzopgAgent, state: AzopgState) -> np.ndarray:
+    """bool ``[m, n]``: the free entries."""
+    masks = jax.tree.leaves(support_masks(state.supports))
+    return np.asarray(masks[0]).T if masks else np.ones(agent.gain(*state).shape, bool)
 
 
 def draw(config: RunConfig, agent: AzopgAgent, inputs: RunInputs) -> Drawn:
     """What a run's mask and workers are to it."""
     settings = agent_settings(config, AzopgConfig)
-    masks = jax.tree.leaves(support_masks(agent.init(jax.random.key(0), inputs).supports))
-    task, masses = config.env.task, config.width
-    best = _best_of_mask(task, masses, np.asarray(masks[0]).T.tobytes()) if masks else None
-    return Drawn(
-        np.float32(known(task, masses).best if best is None else best),
-        arrivals(settings, config.seed, config.interactions) if settings.clock == "simulated" else (),
-    )
+    mask = mask_of(agent, agent.init(jax.random.key(0), inputs))
+    found = of_mask(config.env.task, config.width, mask.tobytes(), settings.target)
+    simulated = settings.clock == "simulated"
+    events = arrivals(settings, config.seed, config.interactions) if simulated else ()
+    return Drawn(np.float32(found.best), np.float32(found.flow_time), events)
 
 
 class ZeroOrderState(NamedTuple):
@@ -214,6 +229,7 @@ class ZeroOrderLoop(NamedTuple):
             "loss/actor": now,
             "cost_gap": self.gap(now, best),
             "structural_gap": best / optimum - 1.0,
+            "flow_time": state.drawn.flow_time,
             "free_entries": self.agent.free_entries(*state.agent),
             "failures": state.failures.astype(jnp.float32),
             "param_norm/actor": global_norm(state.agent.params),

@@ -35,11 +35,12 @@ def outcomes(runs: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The runs' columns, ``clock_time``, ``delay_mean``, ``free_entries``, ``structural_gap``,
         ``failures``, ``time_to_target`` and ``updates_to_target`` (∞ where the target was not met or the
-        run did not end done), ``reached``; dense runs have the pattern ``dense``.
+        run did not end done), ``reached``, and ``flow_updates``: those of the exact gradient flow, what
+        theory says where the step is small; dense runs have the pattern ``dense``.
     """
     ended = runs[(runs["agent"] == AGENT) & runs["status"].isin(["done", "diverged", "failed"])]
     measured = [
-        "run_id", "updates", "clock_time", "delay_mean", "free_entries", "structural_gap", "cost_gap",
+        "run_id", "updates", "clock_time", "delay_mean", "free_entries", "structural_gap", "flow_time",
         "failures", TIME, UPDATES,
     ]  # fmt: skip
     last = rows.groupby("run_id").tail(1).reindex(columns=measured)
@@ -48,6 +49,8 @@ def outcomes(runs: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     done = found["status"] == "done"
     for name in (TIME, UPDATES):
         found[name] = found[name].where(done & found[name].notna(), np.inf)
+    over = found["free_entries"].where(found["learning_rate_over"] == "free_entries", 1.0)
+    found["flow_updates"] = found["flow_time"] * over / found["learning_rate"]
     # A dense run is the same whatever the pattern of the pruned ones beside it.
     same = ["env", "width", "pattern", "sparsity", "variant", "seed", "mask_seed"]
     return found.assign(reached=np.isfinite(found[TIME])).drop_duplicates(same)
@@ -126,6 +129,7 @@ def _points(curve: pd.DataFrame, steps: Sequence[float]) -> list[dict[str, Any]]
                 "reached": int(chosen["reached"].sum()),
                 "diverged": int((chosen["status"] == "diverged").sum()),
                 "time": median(chosen[TIME]), "updates": median(chosen[UPDATES]),
+                "flow_updates": chosen["flow_updates"].median(),
                 "delay": chosen["delay_mean"].median(), "low": low, "high": high,
             }
         )  # fmt: skip
@@ -179,7 +183,8 @@ def entries(found: pd.DataFrame) -> pd.DataFrame:
                         **dict(zip(by, axes, strict=True)), "pattern": pattern, "sparsity": sparsity,
                         "free_entries": group["free_entries"].median(), "runs": len(group),
                         "reached": int(group["reached"].sum()), "updates": median(group[UPDATES]),
-                        "low": low, "high": high, "structural_gap": group["structural_gap"].median(),
+                        "flow_updates": group["flow_updates"].median(), "low": low, "high": high,
+                        "structural_gap": group["structural_gap"].median(),
                         "gap_low": group["structural_gap"].min(),
                         "gap_high": group["structural_gap"].max(),
                     }
@@ -187,43 +192,44 @@ def entries(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def slopes(found: pd.DataFrame) -> pd.DataFrame:
-    """The exponent of updates in free entries: least squares through the medians, in logarithms.
+def _slope(x: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """Exponent of medians in x, least squares in logarithms, with its bootstrap interval."""
+    samples = np.stack([_resampled(values, i) for i, values in enumerate(groups)])
+    usable = samples[:, np.isfinite(samples).all(0)]
+    drawn = np.polyfit(np.log(x), np.log(usable), 1)[0]
+    tail = (1.0 - LEVEL) / 2.0
+    low, high = np.quantile(drawn, [tail, 1.0 - tail])
+    middles = [median(pd.Series(values)) for values in groups]
+    return float(np.polyfit(np.log(x), np.log(middles), 1)[0]), float(low), float(high)
 
-    Points whose median is infinite take no part, and are counted. The interval is a bootstrap over runs
-    within each point.
+
+def slopes(found: pd.DataFrame) -> pd.DataFrame:
+    """The exponent of updates in free entries, through the medians of :func:`entries`.
+
+    Points whose median is infinite take no part, and are counted. ``at_equal_flow``: of updates over the
+    time of the exact gradient flow, which a mask changes too. Intervals are a bootstrap over the runs
+    of each point.
     """
-    points = entries(found)
-    table = []
-    for axes, curve in (
-        points.groupby(["env", "width", "learning_rate", "pattern"]) if len(points) else ()
-    ):
+    points, table = entries(found), []
+    one = found[(found["workers"] == 1) & (found["learning_rate_over"] == "free_entries")]
+    by = ["env", "width", "learning_rate", "pattern"]
+    for axes, curve in points.groupby(by) if len(points) else ():
         finite = curve[np.isfinite(curve["updates"])]
         if len(finite) < 3:
             continue
-        chosen = found[
-            (found["workers"] == 1)
-            & (found["learning_rate_over"] == "free_entries")
-            & (found["env"] == axes[0])
-            & (found["width"] == axes[1])
-            & (found["learning_rate"] == axes[2])
-            & found["pattern"].isin([axes[3], "dense"])
-        ]
-        x = np.log(finite["free_entries"].to_numpy())
-        groups = [chosen[chosen["sparsity"] == s] for s in finite["sparsity"]]
-        samples = np.stack(
-            [_resampled(g[UPDATES].to_numpy(np.float64), i) for i, g in enumerate(groups)]
-        )
-        usable = samples[:, np.isfinite(samples).all(0)]
-        drawn = np.polyfit(x, np.log(usable), 1)[0]
-        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        table.append(
-            {
-                "env": axes[0], "width": axes[1], "step": axes[2], "pattern": axes[3],
-                "points": len(finite), "without a median": len(curve) - len(finite),
-                "slope": np.polyfit(x, np.log(finite["updates"]), 1)[0], "low": low, "high": high,
-            }
+        env, width, step, pattern = axes
+        same = (one["env"] == env) & (one["width"] == width) & (one["learning_rate"] == step)
+        chosen = one[same & one["pattern"].isin([pattern, "dense"])]
+        runs = [chosen[chosen["sparsity"] == sparsity] for sparsity in finite["sparsity"]]
+        x = finite["free_entries"].to_numpy(np.float64)
+        raw = _slope(x, [group[UPDATES].to_numpy(np.float64) for group in runs])
+        even = _slope(x, [(group[UPDATES] / group["flow_time"]).to_numpy(np.float64) for group in runs])
+        values = (*axes, len(finite), len(curve) - len(finite), *raw, *even)
+        names = (
+            *by, "points", "without a median", "slope", "low", "high", "at_equal_flow", "flow_low",
+            "flow_high",
         )  # fmt: skip
+        table.append(dict(zip(names, values, strict=True)))
     return pd.DataFrame(table)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter
 
 from sparse_rl.analysis.figures import BAND
 
@@ -28,7 +28,7 @@ def _powers(ax: Axes, ticks: list[float]) -> None:
     ax.set_yscale("log", base=2)
     ax.set_xticks(ticks)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
+        axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
 
 
@@ -78,19 +78,19 @@ def entries(points: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
         slope = slopes.loc[slopes["pattern"] == pattern, "slope"]
         label = f"{pattern}" + (f", slope {slope.iloc[0]:.2f}" if len(slope) else "")
         left.plot(d, curve["updates"], "o-", color=colour, markersize=4, label=label)
+        flow = "theory: gradient flow" if pattern == points["pattern"].max() else None
+        left.plot(d, curve["flow_updates"], color=colour, linewidth=0.9, dashes=(4, 3), label=flow)
         left.fill_between(d, curve["low"], curve["high"], color=colour, alpha=0.2)
         gaps = curve[curve["sparsity"] > 0]
         right.plot(gaps["free_entries"], 100 * gaps["structural_gap"], "o-", color=colour, markersize=4)
         low, high = 100 * gaps["gap_low"], 100 * gaps["gap_high"]
         right.fill_between(gaps["free_entries"], low, high, color=colour, alpha=0.2, label=pattern)
-    dense = points.loc[points["sparsity"] == 0].iloc[:1]
-    if len(dense):
-        x = sorted(points["free_entries"].unique())
-        theory = dense["updates"].iloc[0] * np.array(x) / dense["free_entries"].iloc[0]
-        left.plot(x, theory, color="black", linewidth=0.8, dashes=(4, 3), label="theory: slope 1")
-    left.set_xscale("log")
     left.set_yscale("log")
-    right.set_xscale("log")
+    for ax in (left, right):
+        ax.set_xscale("log")
+        ax.set_xticks(sorted(points["free_entries"].unique()))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     _style(left, "free entries d", "updates to 1 % of the cost gap")
     _style(right, "free entries d", "structural gap (% of J*)")
     left.legend(frameon=False, fontsize=8)
@@ -108,7 +108,8 @@ def joint(table: pd.DataFrame) -> Figure:
     for ax, (column, title) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         grid = shared.pivot_table(index="free_entries", columns="workers", values=column)
         colours = np.log(grid) if column == "time" else grid
-        sns.heatmap(colours, annot=grid, fmt=".3g", cmap="viridis", ax=ax, cbar=False)
+        written = grid.map(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
+        sns.heatmap(colours, annot=written, fmt="", cmap="viridis", ax=ax, cbar=False)
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("workers M")
         ax.set_ylabel("free entries d")

@@ -30,7 +30,9 @@ def words(found: pd.DataFrame) -> list[str]:
     for _, line in lqr.slopes(found).iterrows():
         said.append(
             f"Updates grow with free entries to the power {line['slope']:.2f} [{line['low']:.2f}, "
-            f"{line['high']:.2f}] with {line['pattern']} masks at width {line['width']} (theory: 1)."
+            f"{line['high']:.2f}] with {line['pattern']} masks at width {line['width']}; beside the "
+            f"exact gradient flow of each mask {line['at_equal_flow']:.2f} [{line['flow_low']:.2f}, "
+            f"{line['flow_high']:.2f}] (theory: 1)."
         )
     table = lqr.joint(found)
     if len(table):

@@ -61,8 +61,9 @@ page.table(
 # ## Free entries
 #
 # Theory: the estimate's variance grows with the number d of free entries, so a stable step is in
-# proportion to 1/d and the updates to d. What the mask itself costs is its structural gap,
-# J(best gain of the mask) / J* − 1, by the exact oracle.
+# proportion to 1/d and the updates to d. How fast the exact gradient flow dK/dt = −∇J inside the mask
+# gets there depends on the mask too: `flow_updates` is its time over the step. What the mask itself costs
+# is its structural gap, J(best gain of the mask) / J* − 1, by the exact oracle.
 
 # %%
 points, slopes = lqr.entries(found), lqr.slopes(found)
