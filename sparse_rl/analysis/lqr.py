@@ -225,12 +225,11 @@ def slopes(found: pd.DataFrame) -> pd.DataFrame:
         raw = _slope(x, [group[UPDATES].to_numpy(np.float64) for group in runs])
         even = _slope(x, [(group[UPDATES] / group["flow_time"]).to_numpy(np.float64) for group in runs])
         values = (*axes, len(finite), len(curve) - len(finite), *raw, *even)
-        names = (
-            *by, "points", "without a median", "slope", "low", "high", "at_equal_flow", "flow_low",
-            "flow_high",
-        )  # fmt: skip
-        table.append(dict(zip(names, values, strict=True)))
-    return pd.DataFrame(table)
+        table.append(values)
+    columns = [
+        *by, "points", "without a median", "slope", "low", "high", "at_equal_flow", "flow_low", "flow_high",
+    ]  # fmt: skip
+    return pd.DataFrame(table, columns=columns)
 
 
 def joint(found: pd.DataFrame) -> pd.DataFrame:

@@ -62,14 +62,14 @@ page.table(
 #
 # Theory: the estimate's variance grows with the number d of free entries, so a stable step is in
 # proportion to 1/d and the updates to d. How fast the exact gradient flow dK/dt = −∇J inside the mask
-# gets there depends on the mask too: `flow_updates` is its time over the step. What the mask itself costs
-# is its structural gap, J(best gain of the mask) / J* − 1, by the exact oracle.
+# gets there depends on the mask too: `flow_updates` is its time over the step. What the mask itself
+# costs is its structural gap, J(best gain of the mask) / J* − 1, by the exact oracle.
 
 # %%
 points, slopes = lqr.entries(found), lqr.slopes(found)
 page.together(
     page.show(
-        lqr_figures.entries(group, slopes[(slopes["width"] == width)] if len(slopes) else slopes),
+        lqr_figures.entries(group, slopes[(slopes["env"] == env) & (slopes["width"] == width)]),
         f"lqr_entries_{page.slug(str(env))}_{width}",
         f"Updates and structural gap on {env}, width {width}",
         out,
