@@ -227,7 +227,8 @@ def slopes(found: pd.DataFrame) -> pd.DataFrame:
         values = (*axes, len(finite), len(curve) - len(finite), *raw, *even)
         table.append(values)
     columns = [
-        *by, "points", "without a median", "slope", "low", "high", "at_equal_flow", "flow_low", "flow_high",
+        *by, "points", "without a median", "slope", "low", "high",
+        "at_equal_flow", "flow_low", "flow_high",
     ]  # fmt: skip
     return pd.DataFrame(table, columns=columns)
 
