@@ -28,6 +28,7 @@ from sparse_rl.lqr_worker import Job
 from sparse_rl.pruning import support_masks
 from sparse_rl.schema import ConfigError
 from sparse_rl.sweeps.grid import packs
+from sparse_rl.training import stack
 
 
 def config(agent: dict[str, Any] | None = None, **changes: Any) -> RunConfig:
@@ -38,6 +39,14 @@ def config(agent: dict[str, Any] | None = None, **changes: Any) -> RunConfig:
     return run_config({"env_steps": 80, "log_every": 40, "eval_every": 80, **data})
 
 
+def job(**changes: Any) -> Job:
+    plant = lqr.chain(2)
+    given = Job(
+        *plant, np.ones((2, 4), bool), 1e-3, True, "latency", "constant", 0.01, [0],
+    )  # fmt: skip
+    return given._replace(**changes)
+
+
 def prepared(*configs: RunConfig) -> PreparedPack:
     return prepare_pack(list(configs))
 
@@ -46,9 +55,9 @@ def final_gain(pack: PreparedPack, run: int = 0) -> np.ndarray:
     """K after the whole run, driven by hand."""
     loop, config = pack.loop, pack.runs[run].config
     assert isinstance(loop, ZeroOrderLoop)
-    state = loop.init(pack.runs[run].inputs)
+    state, chunk = loop.init(pack.runs[run].inputs), jax.jit(loop.chunk)
     for first in range(0, config.interactions, config.log_every // 2):
-        state, _ = jax.jit(loop.chunk)(jnp.int32(first), state)
+        state, _ = chunk(jnp.int32(first), state)
     return np.asarray(loop.agent.gain(*state.agent))
 
 
@@ -176,15 +185,21 @@ def test_a_probe_that_does_not_stabilise_is_counted_and_moves_nothing(tmp_path: 
 
 @pytest.mark.parametrize("master", ["asynchronous", "synchronous"])
 def test_training_is_a_plain_replay_with_these_delays(master: str) -> None:
-    """K_{i+1} = K_i − η g(K at the time the worker was given it), with every past gain kept."""
+    """K_{i+1} = K_i − η g(K at the time the worker was given it), with every past gain kept, the same
+    directions and initial states, and costs in float64: the float32 of training is good enough.
+    """
     pack = prepared(config({"workers": 4, "master": master}))
     estimate = jax.jit(estimating(pack))
-    past: list[Any] = [np.zeros((3, 6), np.float32)]
+    exact = job(mask=np.ones((3, 6), bool))._replace(a=lqr.chain(3).a, b=lqr.chain(3).b)
+    past: list[Any] = [np.zeros((3, 6))]
     for i, delay in enumerate(pack.runs[0].inputs.drawn.arrivals.delay):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), Streams.INTERACTION), i)
-        drawn = estimate(of_kernel(jnp.asarray(past[i - delay].T)), of_kernel(None), key)
-        past.append(past[-1] - 2e-3 * np.asarray(drawn.gradient))
-    np.testing.assert_allclose(final_gain(pack), past[-1], atol=2e-4)
+        at = of_kernel(jnp.asarray(past[i - delay].T, jnp.float32))
+        u, x0 = (np.asarray(x, np.float64) for x in estimate(at, of_kernel(None), key)[:2])
+        costs = [lqr_worker.exact_costs(exact, past[i - delay] + r * u, x0) for r in (1e-3, -1e-3)]
+        past.append(past[-1] - 2e-3 * 18 * (costs[0] - costs[1]) / 2e-3 * u)
+    assert abs(past[-1]).max() > 0.1
+    np.testing.assert_allclose(final_gain(pack), past[-1], atol=1e-3 * abs(past[-1]).max())
 
 
 def test_one_program_serves_workers_masters_durations_steps_and_sparsities() -> None:
@@ -200,8 +215,18 @@ def test_one_program_serves_workers_masters_durations_steps_and_sparsities() -> 
     assert len(together) == 3
     assert len(packs([*grid, config({"workers": 65}, sparsity=0.5)])) == 2
     assert len(packs([*grid, config({"estimator": "one_point"}, sparsity=0.5)])) == 2
+    pack = prepared(*grid)
+    loop = pack.loop
+    assert isinstance(loop, ZeroOrderLoop)
+    inputs = stack([run.inputs for run in pack.runs])
+    batch, chunk = jax.vmap(loop.init)(inputs), jax.jit(jax.vmap(loop.chunk, (None, 0)))
+    for first in (0, 20):
+        batch, _ = chunk(jnp.int32(first), batch)
+    gains = jax.vmap(loop.agent.gain)(*batch.agent)
     for i, alone in enumerate(grid):
-        np.testing.assert_array_equal(final_gain(prepared(*grid), i), final_gain(prepared(alone)))
+        mine = final_gain(pack, i)
+        np.testing.assert_array_equal(mine, final_gain(prepared(alone)))
+        np.testing.assert_allclose(gains[i], mine, atol=1e-3 * abs(mine).max())
 
 
 @pytest.mark.parametrize("task", ["chain", "chain_discrete"])
@@ -268,14 +293,6 @@ def test_other_environments_and_other_sizes_are_refused() -> None:
 
 
 # The real clock
-
-
-def job(**changes: Any) -> Job:
-    plant = lqr.chain(2)
-    given = Job(
-        *plant, np.ones((2, 4), bool), 1e-3, True, "latency", "constant", 0.01, [0],
-    )  # fmt: skip
-    return given._replace(**changes)
 
 
 @pytest.mark.parametrize("task", ["chain", "chain_discrete"])
