@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns comparators actors minatar drq benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host clean
+.PHONY: demo test check learning patterns comparators actors minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -43,6 +43,17 @@ minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (hours on 
 drq: $(VENV)/.core  ## scaling curves of DrQ-v2 on cart-pole from pixels (hours on two cores)
 	$(BIN)/python -m sparse_rl.sweep study=drq
 	$(BIN)/python -m sparse_rl.report results/drq
+
+lqr: $(VENV)/.core  ## the calibration bench: workers, sparsity and theory on LQR (five minutes)
+	-$(BIN)/python -m sparse_rl.sweep study=lqr  # large steps diverge: that is a result
+	$(BIN)/python -m sparse_rl.sweep study=lqr_durations
+	-$(BIN)/python -m sparse_rl.sweep study=lqr_entries
+	-$(BIN)/python -m sparse_rl.sweep study=lqr_map
+	$(BIN)/python -m sparse_rl.report results/lqr
+
+lqr-real: $(VENV)/.core  ## the same with worker processes on the real clock (a few minutes, machine idle)
+	$(BIN)/python -m sparse_rl.sweep study=lqr_real
+	$(BIN)/python -m sparse_rl.report results/lqr
 
 storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dense (about an hour)
 	$(BIN)/python benchmarks/storage.py

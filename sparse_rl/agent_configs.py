@@ -1,8 +1,9 @@
 """The settings of every agent, one frozen dataclass each; the defaults are published settings."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from sparse_rl.schema import ConfigError, at_least, build, check_multiple, fits, limited, positive, share
 
@@ -25,6 +26,11 @@ class ReplayConfig:
     """What makes a round of interacting and learning, in words: log points fall between rounds."""
     NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic")
     """What is trained and pruned."""
+    RECORDED: ClassVar[tuple[str, ...]] = ()
+    """Settings that stand in a run's record, beside those of every agent."""
+
+    alone = False
+    """Whether a run wants the machine for itself."""
 
     @property
     def interactions_per_round(self) -> int:
@@ -33,6 +39,10 @@ class ReplayConfig:
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
         check_multiple("agent.replay_size", self.replay_size, "agent.num_envs", self.num_envs)
+
+    def program(self) -> Self:
+        """What the compiled program depends on: no number that is an array in it."""
+        return dataclasses.replace(self, learning_rate=1.0)
 
     def actor_width(self, width: int) -> int:
         """Hidden size of the actor beside a critic of the given width."""
@@ -127,6 +137,12 @@ class OnPolicyConfig:
 
     ROUND: ClassVar[str] = "agent.num_envs × agent.num_steps × env.action_repeat"
     NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic")
+    RECORDED: ClassVar[tuple[str, ...]] = ()
+    alone = False
+
+    def program(self) -> Self:
+        """What the compiled program depends on: no number that is an array in it."""
+        return dataclasses.replace(self, learning_rate=1.0)
 
     @property
     def interactions_per_round(self) -> int:
@@ -207,10 +223,66 @@ class DqnConfig(OnPolicyConfig):
     NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
 
 
-AgentConfig = SacConfig | DdpgConfig | DrqConfig | PpoConfig | PaacConfig | DqnConfig
+@dataclass(frozen=True, kw_only=True)
+class AzopgConfig:
+    """Asynchronous zero-order policy gradient on a linear-quadratic regulator."""
+
+    name: Literal["azopg"] = "azopg"
+    network: Literal["linear"] = "linear"
+    width: int = at_least(1, default=4)
+    estimator: Literal["two_point", "one_point"] = "two_point"
+    radius: float = positive(default=1e-3)
+    learning_rate: float = positive(default=5e-4)
+    learning_rate_over: Literal["one", "free_entries"] = "one"
+    target: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.01)
+    workers: int = at_least(1, default=1)
+    master: Literal["asynchronous", "synchronous"] = "asynchronous"
+    durations: Literal["constant", "exponential", "lognormal"] = "exponential"
+    clock: Literal["simulated", "real"] = "simulated"
+    work: Literal["latency", "compute"] = "latency"
+    estimate_seconds: float = positive(default=0.02)
+
+    ROUND: ClassVar[str] = "rollouts per estimate"
+    NETWORKS: ClassVar[tuple[str, ...]] = ("actor",)
+    RECORDED: ClassVar[tuple[str, ...]] = (
+        "workers", "master", "durations", "estimator", "learning_rate_over", "clock", "work",
+    )  # fmt: skip
+    MIN_SLOTS: ClassVar[int] = 64
+
+    @property
+    def num_envs(self) -> int:
+        """Rollouts of an estimate."""
+        return 2 if self.estimator == "two_point" else 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether a run wants the machine for itself: its workers are timed."""
+        return self.clock == "real"
+
+    @property
+    def slots(self) -> int:
+        """Workers that the compiled program has room for: so many programs for all their numbers."""
+        return max(self.MIN_SLOTS, 1 << (self.workers - 1).bit_length())
+
+    @property
+    def interactions_per_round(self) -> int:
+        return 1
+
+    def program(self) -> Self:
+        """What the compiled program depends on: of the workers, only how many it has room for."""
+        if self.clock == "real":
+            return dataclasses.replace(self, learning_rate=1.0)
+        changes: dict[str, Any] = {"master": "asynchronous", "durations": "constant"}
+        return dataclasses.replace(self, learning_rate=1.0, workers=self.slots, **changes)
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+
+
+AgentConfig = SacConfig | DdpgConfig | DrqConfig | PpoConfig | PaacConfig | DqnConfig | AzopgConfig
 AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
     "sac": SacConfig, "ddpg": DdpgConfig, "drq": DrqConfig,
-    "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig,
+    "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig, "azopg": AzopgConfig,
 }  # fmt: skip
 
 

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from sparse_rl.agent_configs import AgentConfig, OffPolicyConfig, build_agent
-from sparse_rl.env_configs import AtariConfig, EnvConfig, PixelsConfig, build_env
+from sparse_rl.env_configs import (
+    AtariConfig,
+    EnvConfig,
+    LqrConfig,
+    PixelsConfig,
+    build_env,
+    of_width,
+)
 from sparse_rl.pruning import Distribution, Pattern, Storage, StorageChoice, choose_storage
 from sparse_rl.pruning.dynamic import Method
 from sparse_rl.schema import ConfigError, at_least, build, check_multiple, fields_of, limited, share
@@ -58,7 +65,7 @@ class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
     agent: AgentConfig
-    env: EnvConfig | AtariConfig | PixelsConfig
+    env: EnvConfig | AtariConfig | LqrConfig | PixelsConfig
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
     width: int = at_least(1)
@@ -204,6 +211,8 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     if isinstance(data["env_steps"], int):
         data.setdefault("log_every", min(env.log_every, data["env_steps"]))
         _default_eval_every(data, min(env.eval_every, data["env_steps"]))
+    if isinstance(env, LqrConfig):
+        data["env"] = of_width(env, data["width"], agent.name)
     config: RunConfig = build(RunConfig, data, "")
     _check_multiples(config)
     try:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_rl.agents import Loop, RunInputs, make_loop
+from sparse_rl.agents import Loop, RunInputs, drawn, make_loop
 from sparse_rl.agents.contract import Workload
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env, HostEnv
@@ -184,5 +184,9 @@ def count(configs: Sequence[RunConfig], loop: Loop) -> list[tuple[RunInputs, Cos
     """Inputs and costs of a pack's runs. Shapes are the pack's: they are traced once, not per run."""
     networks = _dense_networks(loop)
     inputs = [_run_inputs(config, networks, loop.env) for config in configs]
+    inputs = [
+        each._replace(drawn=drawn(loop, config, each))
+        for config, each in zip(configs, inputs, strict=True)
+    ]
     state = jax.eval_shape(loop.init, inputs[0])
     return [(each, _costs(loop, each, state, networks)) for each in inputs]

@@ -1,10 +1,11 @@
 """The settings of every environment, by source, with the budgets that go with it."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sparse_rl.schema import at_least, build, share
+from sparse_rl.schema import ConfigError, at_least, build, share
 
 Colour = Literal["grey", "rgb"]
 
@@ -13,7 +14,7 @@ Colour = Literal["grey", "rgb"]
 class EnvConfig:
     """An environment and the budgets that go with it, in env steps (frames)."""
 
-    source: Literal["atari", "dm_control", "gymnasium", "gymnax", "pixels", "playground", "probe"]
+    source: Literal["atari", "dm_control", "gymnasium", "gymnax", "lqr", "pixels", "playground", "probe"]
     task: str
     action_repeat: int = at_least(1, default=1)
     env_steps: int = at_least(1, default=1_000_000)
@@ -54,7 +55,31 @@ class PixelsConfig(EnvConfig):
         return {"size": self.size, "colour": self.colour, "frames": self.frames}
 
 
-ENV_CONFIGS: dict[str, type[EnvConfig]] = {"atari": AtariConfig, "pixels": PixelsConfig}
+@dataclass(frozen=True)
+class LqrConfig(EnvConfig):
+    """A chain of masses with a quadratic cost; ``null`` masses: as many as the run's width."""
+
+    masses: int | None = at_least(1, default=None)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {} if self.masses is None else {"masses": self.masses}
+
+
+def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
+    """The chain of a run of this width; raises :class:`ConfigError` if azopg's gain has another size."""
+    if agent == "azopg" and env.masses not in (None, width):
+        raise ConfigError(
+            f"env.masses={env.masses} and width={width}: agent=azopg takes the width for both"
+        )
+    return dataclasses.replace(env, masses=width if env.masses is None else env.masses)
+
+
+ENV_CONFIGS: dict[str, type[EnvConfig]] = {
+    "atari": AtariConfig,
+    "lqr": LqrConfig,
+    "pixels": PixelsConfig,
+}
 """Source → its settings, where it has more than others."""
 
 

@@ -12,13 +12,23 @@ import jax
 import jax.numpy as jnp
 
 from sparse_rl import envs
-from sparse_rl.agents import HostedLoop, Loop, PureLoop, RunInputs, make_loop
+from sparse_rl.agents import (
+    HostedLoop,
+    HostLoop,
+    HostOffPolicyLoop,
+    Loop,
+    MasterLoop,
+    PureLoop,
+    RunInputs,
+    make_loop,
+)
 from sparse_rl.config import RunConfig
 from sparse_rl.costs import count
-from sparse_rl.envs import HostEnv
 from sparse_rl.results import Status
 from sparse_rl.training import NOT_COMPILED, Layout, Lockstep, Policy, Programs, Run, Watch, stack
 
+DRIVEN = (HostLoop, HostOffPolicyLoop, MasterLoop)
+"""Loops that bring functions of the host which drive compiled programs."""
 SIDE_BY_SIDE_FLOPS = 2e9
 """On a CPU, an update above this many FLOPs keeps all cores busy by itself (measured with SimBa at
 width 256); below it, one run per core is up to twice as fast."""
@@ -34,7 +44,7 @@ class PreparedPack(NamedTuple):
 def default_layout(loop: Loop) -> Layout:
     """Batching runs gains nothing on a CPU and much on an accelerator; environments of the host step
     outside of what can be batched."""
-    return "map" if jax.default_backend() == "cpu" or isinstance(loop.env, HostEnv) else "vmap"
+    return "map" if jax.default_backend() == "cpu" or isinstance(loop, DRIVEN) else "vmap"
 
 
 def compiler_options() -> dict[str, str | bool]:
@@ -69,7 +79,7 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         ValueError: the layout is ``vmap``, and the environments are on the host.
     """
     started = time.monotonic()
-    if isinstance(loop.env, HostEnv):
+    if isinstance(loop, DRIVEN):
         if layout == "vmap":
             raise ValueError("layout=vmap batches what is compiled, not environments of the host")
         return Programs(
@@ -121,7 +131,8 @@ def runs_that_fit(run: Run) -> int:
 
 def workers(runs: Sequence[Run], layout: Layout) -> int:
     """Runs that train side by side: one per core on a CPU while a single one cannot fill the cores."""
-    if layout == "vmap" or runs[0].costs.flops_per_update_dense > SIDE_BY_SIDE_FLOPS:
+    alone = runs[0].config.agent.alone or runs[0].costs.flops_per_update_dense > SIDE_BY_SIDE_FLOPS
+    if layout == "vmap" or alone:
         return 1
     return min(len(runs), len(os.sched_getaffinity(0)), runs_that_fit(runs[0]))
 

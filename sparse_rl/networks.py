@@ -27,6 +27,8 @@ from sparse_rl.convolutions import (
 )
 
 Kind = Literal["simba", "mlp", "minatar", "nips", "nature"]
+Reader = Kind | DrqKind | Literal["linear"]
+"""What an agent may read observations with; a linear one has no hidden layers."""
 
 ROWS_AT_ONCE = 64
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
@@ -122,7 +124,7 @@ def conv_positions(picture: Picture) -> int:
     return (picture[0] - CONV_SIZE + 1) * (picture[1] - CONV_SIZE + 1)
 
 
-def applications(kind: Kind | DrqKind, path: str, picture: Picture | None) -> int:
+def applications(kind: Reader, path: str, picture: Picture | None) -> int:
     """How often the kernel at this path is applied to one sample: a convolution's once per position."""
     layer = path.split("/")[-2]
     if picture is None or not layer.startswith("conv"):
@@ -134,9 +136,9 @@ def applications(kind: Kind | DrqKind, path: str, picture: Picture | None) -> in
     return conv_positions(picture)
 
 
-def misread(kind: Kind | DrqKind, picture: Picture | None) -> str | None:
+def misread(kind: Reader, picture: Picture | None) -> str | None:
     """What stands in the way of reading such pictures, with a place for ``env``; ``None``: nothing."""
-    if kind in ("simba", "mlp"):
+    if kind in ("simba", "mlp", "linear"):
         return None
     if picture is None:
         return "reads pictures, and env={env} shows none; choose mlp or simba"

@@ -68,6 +68,7 @@ def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
         "storage": config.storage.storage,
         "learning_rate": config.agent.learning_rate,
         "num_envs": config.agent.num_envs,
+        **{name: getattr(config.agent, name) for name in config.agent.RECORDED},
         "seed": config.seed,
         "mask_seed": config.mask_seed,
         "parameters_total": costs.parameters_total,

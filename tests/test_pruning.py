@@ -65,7 +65,7 @@ def test_counts_sum_exactly_to_the_target(distribution: Any, sparsity: float) ->
         assert abs(counts[path] - density * np.prod(shapes[path])) <= 1
 
 
-@pytest.mark.parametrize("pattern", ["unstructured", "constant_fan_in"])
+@pytest.mark.parametrize("pattern", ["unstructured", "constant_fan_in", "banded"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9, 0.97])
 def test_masks_have_exactly_the_counted_survivors(pattern: Pattern, sparsity: float) -> None:
     params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), critic_params(24))
@@ -110,6 +110,18 @@ def test_constant_fan_in_differs_by_at_most_one() -> None:
     fan_in = np.asarray(mask.sum(axis=0))
     assert mask.sum() == 333
     assert set(fan_in) == {6, 7}
+
+
+def test_a_band_is_what_is_nearest_to_the_diagonal() -> None:
+    """Positions and velocities of four masses beside four forces: the two diagonals are 8 entries, 12
+    lie beside them, and the next ones are two away."""
+    params = {"kernel": jax.ShapeDtypeStruct((8, 4), jnp.float32)}
+    away = abs(np.arange(8)[:, None] % 4 - np.arange(4))
+    for count, nearest in ((8, 0), (20, 1), (24, 2)):
+        mask = np.asarray(draw_supports(KEY, params, {"kernel": count}, pattern="banded")["kernel"].mask)
+        assert mask.sum() == count
+        assert away[mask].max() == nearest
+        assert mask[away < nearest].all()
 
 
 def test_survivors_are_uniform_over_places() -> None:

@@ -162,3 +162,31 @@ def test_parameters_are_checked_before_submission(tmp_path: Path, argument: str,
     assert message in out
     assert "Traceback" not in out
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_master_s_workers_are_jobs_and_a_killed_one_is_replaced(tmp_path: Path) -> None:
+    """AZOPG on the real clock: the master trains in this process, its workers in an array."""
+    command = [
+        "study=single", "agent=azopg", "env=lqr/chain", "width=3", "agent.clock=real", "agent.workers=3",
+        "env_steps=6000", "log_every=300", "eval_every=6000",
+    ]  # fmt: skip
+    before = {job for job, *_ in jobs()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sparse_rl.sweep", *command, *SLURM],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    study = tmp_path / "results" / "single"
+    wait_for(process, "a row", lambda: list(study.glob("*/metrics.parquet")))
+    workers = subprocess.run(["pgrep", "-f", "submitit.core._submit"], capture_output=True, text=True)
+    os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
+    out = finish(process)
+    assert process.returncode == 0, out
+    (run_dir,) = results.run_dirs(study)
+    rows = results.read_metrics(run_dir)
+    assert rows["workers_lost"].iloc[-1] == 1
+    assert rows["updates"].iloc[-1] == 3000
+    assert len({job for job, *_ in jobs()} - before) >= 4  # three, and one more

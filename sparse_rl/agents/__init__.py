@@ -1,9 +1,9 @@
 """Agents: one file per algorithm, and the loops that drive them."""
 
-from typing import cast
+from typing import Any, cast
 
-from sparse_rl.agent_configs import OffPolicyConfig, ReplayConfig
-from sparse_rl.agents import ddpg, dqn, drq, paac, ppo, sac
+from sparse_rl.agent_configs import AzopgConfig, OffPolicyConfig, ReplayConfig
+from sparse_rl.agents import azopg, ddpg, dqn, drq, paac, ppo, sac, zero_order
 from sparse_rl.agents.comparators import compare
 from sparse_rl.agents.contract import (
     HostedLoop,
@@ -15,8 +15,10 @@ from sparse_rl.agents.contract import (
 )
 from sparse_rl.agents.host import HostLoop
 from sparse_rl.agents.host_off_policy import HostOffPolicyLoop
+from sparse_rl.agents.master import MasterLoop
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState
 from sparse_rl.agents.on_policy import OnPolicyLoop, OnPolicyState
+from sparse_rl.agents.zero_order import ZeroOrderLoop, ZeroOrderState
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env, HostEnv, Spec
 from sparse_rl.networks import misread
@@ -32,6 +34,7 @@ __all__ = [
     "HostOffPolicyLoop",
     "HostedLoop",
     "Loop",
+    "MasterLoop",
     "OffPolicyAgent",
     "OffPolicyLoop",
     "OnPolicyAgent",
@@ -40,6 +43,9 @@ __all__ = [
     "PureLoop",
     "RunInputs",
     "RunState",
+    "ZeroOrderLoop",
+    "ZeroOrderState",
+    "drawn",
     "make_loop",
 ]
 
@@ -50,6 +56,10 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
     wrong = misread(agent.network, env.picture)
     if wrong:
         raise ConfigError(f"agent.network={agent.network} {wrong.format(env=env.name)}")
+    if agent.name == "azopg" and not env.name.startswith("lqr/"):
+        raise ConfigError(
+            f"agent=azopg controls linear plants, and env={env.name} is none; choose lqr/…"
+        )
     if isinstance(agent, ReplayConfig) and env.discrete:
         raise ConfigError(
             f"agent={agent.name} needs continuous actions, and env={env.name} has {env.action_size} "
@@ -75,6 +85,9 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
     """
     _check_fit(config, env)
     name = config.agent.name
+    if isinstance(config.agent, AzopgConfig):
+        zero_order_loop = MasterLoop if config.agent.clock == "real" else ZeroOrderLoop
+        return zero_order_loop(config, cast(Env, env), azopg.make(config, zero_order.plant_of(config)))
     if name in ON_POLICY:
         actors = ON_POLICY[name](config, env)
         if isinstance(env, HostEnv):
@@ -85,3 +98,10 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
     if isinstance(env, HostEnv):
         return HostOffPolicyLoop(config, env, agent)
     return plain._replace(agent=agent)
+
+
+def drawn(loop: Loop, config: RunConfig, inputs: RunInputs) -> Any:
+    """What the host finds for a run before it begins: nothing for most agents."""
+    if isinstance(loop, ZeroOrderLoop | MasterLoop):
+        return zero_order.draw(config, loop.agent, inputs)
+    return ()

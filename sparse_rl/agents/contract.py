@@ -39,6 +39,8 @@ class RunInputs(NamedTuple):
     budgets: Mapping[str, Mapping[str, Any]]
     """network → path → what the tensor keeps (:func:`sparse_rl.pruning.plan_budget`); empty for a dense
     network. Numbers of survivors are int32 arrays, but where they decide shapes they are static."""
+    drawn: Any = ()
+    """What the host found before the run began (a pytree of arrays): nothing for most agents."""
 
 
 class Occasional(NamedTuple):

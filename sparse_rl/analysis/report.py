@@ -8,12 +8,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from sparse_rl.analysis import lqr
 from sparse_rl.analysis.load import load, load_runs
 from sparse_rl.analysis.page import STYLE
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.statistics import counted
 
 NOTEBOOKS = ("scaling_curves", "network_health", "compute_optimal")
+BENCH = "lqr"
+"""The notebook of runs whose optimum is known; they have no part in the others, nor other runs in it."""
 TIMEOUT_SECONDS = 1800
 
 CELL_TEMPLATE = """
@@ -69,6 +74,12 @@ def execute(book: Any, folder: Path) -> str:
     return str(body)
 
 
+def notebooks_of(runs: pd.DataFrame) -> list[str]:
+    """The notebooks that have something to say of these runs."""
+    bench = runs["agent"] == lqr.AGENT
+    return [*(NOTEBOOKS if not bench.all() else ()), *([BENCH] if bench.any() else ())]
+
+
 def write_report(
     studies: Sequence[str | Path],
     out: str | Path | None = None,
@@ -98,8 +109,9 @@ def write_report(
     target.mkdir(parents=True, exist_ok=True)
     parameters = {"studies": [str(Path(s).resolve()) for s in studies], "out": str(target.resolve())}
     sections = []
-    for i, name in enumerate(NOTEBOOKS):
-        say(f"{i + 1} of {len(NOTEBOOKS)}: {name}")
+    names = notebooks_of(runs)
+    for i, name in enumerate(names):
+        say(f"{i + 1} of {len(names)}: {name}")
         with tempfile.TemporaryDirectory() as folder:
             sections.append((name, execute(notebook(name, parameters), Path(folder))))
     title = ", ".join(Path(study).resolve().name for study in studies)

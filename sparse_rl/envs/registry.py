@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
-from sparse_rl.envs import atari, gymnax, pixels, playground, probe
+from sparse_rl.envs import atari, gymnax, lqr, pixels, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv
 from sparse_rl.envs.workers import in_workers
 
@@ -13,6 +13,7 @@ SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
     "dm_control": functools.partial(in_workers, "dm_control"),
     "gymnasium": functools.partial(in_workers, "gymnasium"),
     "gymnax": gymnax.make,
+    "lqr": lqr.make,
     "pixels": pixels.make,
     "playground": playground.make,
     "probe": probe.make,
@@ -23,7 +24,7 @@ SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
 def make(source: Literal["atari", "dm_control", "gymnasium"], task: str) -> HostEnv: ...
 @overload
 def make(
-    source: Literal["gymnax", "pixels", "playground", "probe"], task: str, **options: Any
+    source: Literal["gymnax", "lqr", "pixels", "playground", "probe"], task: str, **options: Any
 ) -> Env: ...
 @overload
 def make(source: str, task: str, **options: Any) -> Env | HostEnv: ...

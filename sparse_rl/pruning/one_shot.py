@@ -13,7 +13,7 @@ from jax import Array
 
 from sparse_rl.pruning.blocks import BlockError, BlockGrid, block_grid, draw_blocks
 from sparse_rl.pruning.distributions import Distribution, Shapes, densities, surviving_counts
-from sparse_rl.pruning.patterns import PATTERNS, Pattern, constant_fan_in, unstructured
+from sparse_rl.pruning.patterns import PATTERNS, Pattern, banded, constant_fan_in, unstructured
 from sparse_rl.pruning.storage import STORAGES, Storage, Support, store, support_masks, support_of
 from sparse_rl.pruning.tree import Prunable, default_prunable, path_name, prunable_shapes
 
@@ -73,9 +73,9 @@ def plan_budget(
 ) -> dict[str, Kept]:
     """What each tensor keeps; a tensor that is not named stays dense.
 
-    The survivors of ``unstructured`` and ``constant_fan_in`` sum exactly to
-    ``round((1 − sparsity) · total)``. Blocks come in whole numbers: each layer is within 5 % of its
-    share where it has units enough, and the exact number is the grid's ``count``.
+    Survivors sum exactly to ``round((1 − sparsity) · total)``, but for ``block``: blocks come in whole
+    numbers, each layer is within 5 % of its share where it has units enough, and the exact number is the
+    grid's ``count``.
 
     Raises:
         ValueError: sparsity out of range or an unknown distribution.
@@ -142,6 +142,8 @@ def _support(
     matrix = (math.prod(shape[:-1]), shape[-1])
     if pattern == "constant_fan_in":
         mask = constant_fan_in(key, matrix, count)
+    elif pattern == "banded":
+        mask = banded(key, matrix, count)
     else:
         mask = unstructured(key, matrix, count, min_fan_in)
     return support_of(mask.reshape(shape), storage, kept.count if storage == "compact" else None)

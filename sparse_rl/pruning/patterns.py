@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-Pattern = Literal["unstructured", "constant_fan_in", "block"]
+Pattern = Literal["unstructured", "constant_fan_in", "banded", "block"]
 PATTERNS: tuple[str, ...] = get_args(Pattern)
 
 
@@ -110,3 +110,16 @@ def constant_fan_in(key: Array, shape: tuple[int, int], count: Array) -> Array:
     key_weights, key_extra = jax.random.split(key)
     extra = _smallest(jax.random.bits(key_extra, (units, 1)), (count % units)[None])[:, 0]
     return _smallest(_bits(key_weights, shape), count // units + extra.astype(jnp.int32))
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def banded(key: Array, shape: tuple[int, int], count: Array) -> Array:
+    """bool ``[inputs, units]``: the entries nearest to the diagonal, ties at random.
+
+    Input i is |i mod units − j| away from unit j: where inputs are several copies of the units'
+    places (positions and velocities of a chain), each copy has its band.
+    """
+    inputs, units = shape
+    places = jnp.arange(units, dtype=jnp.int32)
+    away = jnp.abs(jnp.arange(inputs, dtype=jnp.int32)[:, None] % units - places)
+    return _smallest((away.astype(jnp.uint32) << 16) | (_bits(key, shape) >> 16), count)

@@ -26,7 +26,7 @@ def program_of(config: RunConfig) -> RunConfig:
         seed=0,
         mask_seed=0,
         sparsity=0.0,
-        agent=dataclasses.replace(config.agent, learning_rate=1.0),
+        agent=config.agent.program(),
         pruning=dataclasses.replace(
             config.pruning,
             distribution=config.pruning.distribution if by_shape else "uniform",

@@ -4,6 +4,7 @@ Works without an accounting database: what has ended is known from ``squeue`` an
 directories, never from ``sacct``.
 """
 
+import functools
 import json
 import signal
 import subprocess
@@ -11,13 +12,16 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import submitit
 from rich.console import Console
 
-from sparse_rl import results
+from sparse_rl import lqr_worker, results
+from sparse_rl.agents import MasterLoop
 from sparse_rl.experiment import PreparedPack
+from sparse_rl.lqr_worker import Address
+from sparse_rl.sweeps import inprocess
 from sparse_rl.sweeps.progress import PackProgress, poll
 from sparse_rl.sweeps.tasks import (
     FOLDER,
@@ -108,10 +112,14 @@ def describe(
     """What would be submitted: the array, and the text of its jobs."""
     home = settings.study_dir.resolve() / FOLDER / "<time>"
     executor = _executor(home, parameters)
-    if len(packs) > 1:
-        executor.parameters["map_count"] = len(packs)
+    masters = sum(isinstance(pack.loop, MasterLoop) for pack in packs)
+    tasks = len(packs) - masters
+    if tasks > 1:
+        executor.parameters["map_count"] = tasks
     text = executor._make_submission_file_text(executor._submitit_command_str, "")
-    return [f"\nSLURM: {len(packs)} tasks, one pack each; sbatch would read", text]
+    lines = [f"\nSLURM: {tasks} tasks, one pack each; sbatch would read", text]
+    here = f"\n{masters} packs train here, the workers of each run in an array of jobs of their own"
+    return [here, *lines] if masters else lines
 
 
 def states() -> dict[str, str] | None:
@@ -158,6 +166,45 @@ def adopted(settings: Settings) -> dict[str, list[str]]:
     return {i: runs for file in files for i, runs in json.loads(file.read_text()).items() if i in alive}
 
 
+class Workers:
+    """Workers of a master on the real clock as a job array; jobs that end are submitted again."""
+
+    def __init__(self, home: Path, parameters: dict[str, Any], address: Address, count: int) -> None:
+        self._executor, self._address, self._count = _executor(home, parameters), address, count
+        self._jobs: list[str] = []
+        self._submit(count)
+
+    def _submit(self, count: int) -> None:
+        jobs = self._executor.map_array(lqr_worker.work, [self._address] * count)
+        self._jobs += [job.job_id for job in jobs]
+
+    def renew(self) -> int:
+        now = states()
+        if now is None:
+            return 0
+        self._jobs = [i for i in self._jobs if now.get(i) not in (None, *ENDED)]
+        missing = self._count - len(self._jobs)
+        if missing > 0:
+            self._submit(missing)
+        return missing
+
+    def dismiss(self) -> None:
+        if self._jobs:
+            subprocess.run(["scancel", *self._jobs], capture_output=True, check=False)
+
+
+def _train_masters(
+    out: Console, packs: Sequence[PreparedPack], settings: Settings, parameters: dict[str, Any]
+) -> None:
+    """Runs whose workers are on the real clock: the master works here, its workers are jobs."""
+    home = folder(settings).resolve()
+    home.chmod(0o700)  # the workers' key is in it
+    hire = functools.partial(Workers, home, parameters)
+    hired = [pack._replace(loop=cast(MasterLoop, pack.loop)._replace(hire=hire)) for pack in packs]
+    out.print(f"masters work here, their workers are jobs; logs in {home}")
+    inprocess.train(out, hired, settings)
+
+
 def _without(packs: Sequence[PreparedPack], names: set[str]) -> list[PreparedPack]:
     left = (p._replace(runs=[r for r in p.runs if r.config.run_id not in names]) for p in packs)
     return [pack for pack in left if pack.runs]
@@ -171,11 +218,15 @@ def train(
     retries: int = 3,
     **parameters: Any,
 ) -> None:
-    """Submit all packs and watch until their runs have ended.
+    """Submit all packs and watch until their runs have ended; masters of workers train here, first.
 
     Jobs of an earlier sweep that still wait or work are watched, not submitted again. A job that broke
     is halved and submitted again, ``retries`` times; one that was cancelled is not.
     """
+    masters = [pack for pack in packs if isinstance(pack.loop, MasterLoop)]
+    if masters:
+        _train_masters(out, masters, settings, parameters)
+    packs = [pack for pack in packs if not isinstance(pack.loop, MasterLoop)]
     if not packs:
         return
     earlier = adopted(settings)

@@ -1,0 +1,89 @@
+"""Linear-quadratic regulators: a chain of masses, as a task for any agent and as an exact oracle in XLA.
+
+The plants and the oracle on the host are in :mod:`sparse_rl.lqr`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl import lqr
+from sparse_rl.envs.contract import Env, Step
+
+FORCE = 5.0
+"""An agent's action of 1. Feedback by a gain is not limited."""
+EPISODE_STEPS = 100
+DOUBLINGS = 12
+"""The sums of the oracle have 2¹² terms."""
+
+
+def cost_matrix(plant: lqr.Plant, gain: Array) -> tuple[Array, Array]:
+    """What a gain costs from every initial state, by matrix products and one small inverse.
+
+    Continuous time is first mapped to discrete time by the Cayley transform F = (I + A)(I − A)⁻¹,
+    A = A − BK, which leaves P as it is; P = Σ (Fᵀ)ᵏ C Fᵏ is then summed by doubling.
+
+    Args:
+        plant: with n states and m forces.
+        gain: ``[m, n]``; the result has its dtype.
+
+    Returns:
+        P ``[n, n]`` with J(K; x0) = x0ᵀ P x0, and bool: whether F settles within the sum. Where it
+        does not, the gain is not stabilising (or hardly so), and P means nothing.
+    """
+    one = jnp.eye(len(plant.a), dtype=gain.dtype)
+    closed = jnp.asarray(plant.a, gain.dtype) - jnp.asarray(plant.b, gain.dtype) @ gain
+    costs = plant.weight * (one + gain.T @ gain)
+    if plant.step is None:
+        inverse = jnp.linalg.inv(one - closed)
+        closed, costs = 2.0 * inverse - one, 2.0 * inverse.T @ costs @ inverse
+
+    def double(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        power, total = carry
+        return power @ power, total + power.T @ total @ power
+
+    power, total = jax.lax.fori_loop(0, DOUBLINGS, double, (closed, costs))
+    return total, jnp.sum(power * power) < 1.0
+
+
+def cost(plant: lqr.Plant, gain: Array) -> Array:
+    """J(K), a scalar; infinite where the gain ``[m, n]`` is not stabilising."""
+    p, settles = cost_matrix(plant, gain)
+    return jnp.where(settles, jnp.trace(p), jnp.inf)
+
+
+def make(task: str, masses: int = 4) -> Env:
+    """Build ``chain`` or ``chain_discrete`` for agents that act in steps.
+
+    x0 ~ N(0, I); a force is held for 0.1 s and the reward is minus the cost of the step, so that for
+    such agents both tasks are the same. They differ for a gain, which acts in continuous or in discrete
+    time.
+
+    Raises:
+        ValueError: the task is unknown.
+    """
+    if task not in lqr.PLANTS:
+        raise ValueError(f"lqr task {task!r} is unknown; choose one of {', '.join(lqr.PLANTS)}")
+    plant = lqr.chain_discrete(masses)
+    a, b, seconds = plant.a, plant.b, plant.weight
+    states, forces = b.shape
+
+    def reset(key: Array) -> tuple[Array, Array]:
+        x = jax.random.normal(key, (states,))
+        return x, x
+
+    def step(key: Array, x: Array, action: Array) -> tuple[Array, Step]:
+        del key  # the plant is deterministic
+        u = FORCE * action
+        reward = -seconds * (jnp.sum(x * x) + jnp.sum(u * u))
+        x = jnp.asarray(a, jnp.float32) @ x + jnp.asarray(b, jnp.float32) @ u
+        return x, Step(x, reward, jnp.zeros((), bool))
+
+    return Env(
+        name=f"lqr/{task}",
+        observation_size=states,
+        action_size=forces,
+        episode_length=EPISODE_STEPS,
+        reset=reset,
+        step=step,
+    )
