@@ -34,7 +34,7 @@ minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (hours on 
 	$(BIN)/python -m sparse_rl.sweep study=minatar
 	$(BIN)/python -m sparse_rl.report results/minatar
 
-lqr: $(VENV)/.core  ## the calibration bench: workers, sparsity and theory on LQR (five minutes)
+lqr: $(VENV)/.core  ## the calibration bench: workers, sparsity and theory on LQR (minutes)
 	-$(BIN)/python -m sparse_rl.sweep study=lqr  # large steps diverge: that is a result
 	$(BIN)/python -m sparse_rl.sweep study=lqr_durations
 	-$(BIN)/python -m sparse_rl.sweep study=lqr_entries
