@@ -131,6 +131,12 @@ def test_physics_that_breaks_ends_the_episode_with_finite_numbers() -> None:
     assert np.isfinite(task.reset()).all()
 
 
+def test_a_worker_does_without_jax() -> None:
+    """It starts in a second, and is as large as its simulators."""
+    program = "import sys, sparse_rl.simulators.worker; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def play(count: int, before: int) -> list[np.ndarray]:
     """What three actors in so many processes see from their second seed on, after some other play."""
     settings = EnvConfig("dm_control", "cartpole_swingup", 4)
