@@ -1,5 +1,6 @@
 """DM Control and gymnasium on the host: what an environment does, and that its process may die."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import yaml
@@ -16,8 +18,11 @@ from host_env import on_host
 
 from sparse_rl import envs, results, simulators
 from sparse_rl.agents import HostOffPolicyLoop
+from sparse_rl.agents import replay as replay_buffer
 from sparse_rl.agents import sessions as hosted
 from sparse_rl.agents.contract import Streams
+from sparse_rl.agents.host_off_policy import Compiled
+from sparse_rl.agents.hosting import Living
 from sparse_rl.config import RunConfig
 from sparse_rl.env_configs import EnvConfig
 from sparse_rl.envs import ActorsLostError, probe, registry, workers
@@ -129,6 +134,12 @@ def test_physics_that_breaks_ends_the_episode_with_finite_numbers() -> None:
     assert (frame.terminated, frame.truncated, frame.reward) == (True, False, 0.0)
     np.testing.assert_array_equal(frame.observation, first)
     assert np.isfinite(task.reset()).all()
+
+
+def test_a_worker_does_without_jax() -> None:
+    """It starts in a second, and is as large as its simulators."""
+    program = "import sys, sparse_rl.simulators.worker; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def play(count: int, before: int) -> list[np.ndarray]:
@@ -303,20 +314,58 @@ def test_truncation_bootstraps_on_the_host_and_programs_are_compiled_once(
 PROGRAMS = tuple(f"jit({name})" for name in ("_act", "_learn", "add", "row", "_greedily", "init"))
 
 
-def test_a_buffer_that_is_empty_is_never_drawn_from(
+def test_updates_learn_from_what_was_stored_before_the_interaction(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without random interactions the first updates wait for the first transition."""
+    """While transition t is simulated there are t of them; a buffer that is empty is waited for."""
     monkeypatch.setitem(registry.SOURCES, "probe", on_host(probe.make))
-    agent = {"random_interactions": 0, "batch_size": 8}
     env = {"source": "probe", "task": "truncation"}
-    budget = {"env_steps": 10, "log_every": 10, "eval_every": 10}
-    loop, inputs = host_loop(make_config(agent=agent, env=env, **budget))
-    programs = compile_programs(loop, [inputs], "map")
-    _, row = programs.chunk(np.int32(0), programs.init(inputs))
-    assert row["updates_in_chunk"] == 10
-    stored = loop.learning.workload(loop.init(inputs).learner).replay
-    assert stored.storage.reward.shape == (10,)
+    budget = {"env_steps": 9, "log_every": 9, "eval_every": 9}
+    loop, inputs = host_loop(make_config(agent={"random_interactions": 0}, env=env, **budget))
+    stored: list[tuple[int, int]] = []
+
+    def act(agent: Any, normaliser: Any, key: Any, t: Any, observation: Any) -> Any:
+        return normaliser, np.full((1, 1), 0.1 * t, np.float32)
+
+    def learn(agent: Any, totals: Any, normaliser: Any, replay: Any, key: Any, t: Any) -> Any:
+        stored.append((int(t), int(replay.size)))
+        return agent, totals
+
+    def row(learner: Any, totals: Any, end: Any) -> Any:
+        return {"finished": totals.finished, "finished_return": totals.finished_return}
+
+    nothing = jax.tree.map(np.asarray, loop.learning.nothing_learned(loop.init(inputs).learner))
+    programs = Compiled(act, learn, replay_buffer.add, row, None, nothing)
+    state, found = loop._chunk(programs, 0, loop.init(inputs))
+    assert stored == [(0, 1), *((t, t) for t in range(1, 9))]
+    replay = state.learner.replay
+    assert int(replay.size) == 9
+    np.testing.assert_allclose(replay.storage.action[:, 0], np.arange(9) * 0.1, rtol=1e-6)
+    assert (found["finished"], found["finished_return"]) == (1, 5.0)  # an episode is five frames
+
+
+def test_an_evaluation_that_breaks_off_begins_again(make_config: MakeConfig) -> None:
+    env = {"source": "probe", "task": "truncation", "eval_episodes": 2}
+    config = make_config(agent={"name": "ppo"}, env=env)
+    made = on_host(probe.make)("truncation")
+    opened: list[Any] = []
+
+    def opens(*arguments: Any) -> Any:
+        opened.append(made.open(*arguments))
+        if len(opened) == 2:  # the first one trains
+
+            def lost() -> Any:
+                raise ActorsLostError("gone")
+
+            opened[-1].receive = lost
+        return opened[-1]
+
+    breaking = dataclasses.replace(made, open=opens)
+    living = Living(config, breaking, 0, hosted.begin(breaking, config.env, 1), 1)
+    found = living.evaluate(0, lambda seen: np.zeros((2, 1), np.float32))
+    assert (found["return_mean"], found["episode_length_mean"]) == (5.0, 5.0)
+    assert living.restarts() == {results.RESTARTS: 1.0}
+    assert living.restarts() == {results.RESTARTS: 0.0}
 
 
 def test_the_plan_of_dmc_hard_is_the_published_study(tmp_path: Path) -> None:

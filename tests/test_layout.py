@@ -41,6 +41,7 @@ def imported(folder: str) -> set[str]:
         ("pruning", ("agents", "envs", "networks", "config", "experiment", "sweeps", "analysis")),
         ("analysis", ("agents", "envs", "networks", "pruning", "experiment", "sweeps", "config")),
         ("envs", ("agents", "pruning", "experiment", "sweeps", "analysis")),
+        ("simulators", ("agents", "envs", "networks", "pruning", "config", "experiment", "sweeps")),
         ("agents", ("experiment", "sweeps", "analysis")),
         ("experiment.py", ("sweeps", "analysis")),
         ("torch_modules.py", ("agents", "envs", "experiment", "sweeps", "analysis")),

@@ -105,6 +105,7 @@ def _start(command: list[str], fd: int) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=[fd],
+        process_group=0,  # Ctrl-C is the learner's: it goes on to its next log point
         env={"MUJOCO_GL": "disabled"} | os.environ | {"PYTHONPATH": paths},
     )
 
