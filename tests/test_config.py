@@ -34,7 +34,7 @@ from sparse_rl.schema import ConfigError
         ),
         ({"eval_every": 150}, r"eval_every=150 must be a multiple of log_every \(= 100\)"),
         ({"env_steps": 250}, r"env_steps=250 must be a multiple.*200 or 300"),
-        ({"env": {"source": "doom"}}, r"env.source='doom'.*atari, gymnax, playground, probe"),
+        ({"env": {"source": "doom"}}, r"env.source='doom'.*atari, gymnax, pixels, playground, probe"),
     ],
 )
 def test_errors_name_the_key_and_what_is_allowed(
