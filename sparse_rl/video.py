@@ -29,13 +29,13 @@ MILLISECONDS = 20
 
 
 def trained_state(loop: OffPolicyLoop, run_dir: Path) -> RunState:
-    """A state whose networks and statistics are those at the run's end.
+    """A state whose networks and statistics are those at the run's end; of the rest it has the shapes.
 
     Raises:
         CheckpointError: they are not of such a run, or it has not ended.
     """
     (run,) = prepare_pack([loop.config]).runs
-    state = jax.jit(loop.init)(run.inputs)
+    state = jax.eval_shape(loop.init, run.inputs)
     like = {
         "parameters": dict(loop.agent.parameters(state.agent)),
         "supports": loop.agent.supports(state.agent),

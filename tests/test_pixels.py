@@ -1,6 +1,10 @@
 """A task seen through a camera: its physics beside MuJoCo's, and what its pictures show."""
 
+import dataclasses
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +36,27 @@ def state_of(x: float = 0.0, angle: float = 0.0, speed: float = 0.0, spin: float
     return CartPole(*map(jnp.float32, (x, angle, speed, spin)))
 
 
+@functools.cache
 def pixels(**options: object) -> Env:
-    return envs.make("pixels", "cartpole_swingup", **options)
+    """The environment, its drawing compiled once."""
+    env = envs.make("pixels", "cartpole_swingup", **options)
+    assert env.draw is not None
+    return dataclasses.replace(env, draw=jax.jit(env.draw))
+
+
+def stepper(env: Env, repeat: int) -> Callable[..., Any]:
+    """``(state, action) → (state, step)``, compiled."""
+    return jax.jit(lambda state, action: vector.step(env, KEY, state, action, repeat))
+
+
+def trajectory(state: CartPole, controls: jax.Array) -> jax.Array:
+    """Positions and speeds after each frame: ``[frames, 4]``."""
+
+    def one(state: CartPole, control: jax.Array) -> tuple[CartPole, jax.Array]:
+        state = cartpole.step(state, control)
+        return state, jnp.stack(state)
+
+    return jax.lax.scan(one, state, controls)[1]
 
 
 def test_physics_are_mujocos_stops_included() -> None:
@@ -50,12 +73,8 @@ def test_physics_are_mujocos_stops_included() -> None:
             mujoco.mj_step(model, data)
             expected.append([*data.qpos, *data.qvel])
 
-        def one(state: CartPole, control: jax.Array) -> tuple[CartPole, jax.Array]:
-            state = cartpole.step(state, control)
-            return state, jnp.stack(state)
-
         begin = state_of(0.01, math.pi - 0.02, 0.0, 0.01)
-        _, found = jax.lax.scan(one, begin, jnp.asarray(controls))
+        found = jax.jit(trajectory)(begin, jnp.asarray(controls))
         np.testing.assert_allclose(found, expected, atol=2e-4)
     assert np.max(expected) > cartpole.STOP  # the stop was reached
 
@@ -112,23 +131,24 @@ def test_observations_are_the_last_pictures_one_per_interaction() -> None:
     def stack(state: vector.VectorState) -> np.ndarray:
         return np.asarray(state.observation).reshape(24, 24, 3, 3)  # row, column, picture, colour
 
-    state, drawn = vector.reset(env, KEY, 1), []
+    state, drawn, step = vector.reset(env, KEY, 1), [], stepper(env, 2)
     assert state.observation.dtype == jnp.uint8
     for i in range(4):
         drawn.append(np.asarray(jax.vmap(env.draw)(state.env))[0])
         seen = [drawn[max(i - 2, 0)], drawn[max(i - 1, 0)], drawn[i]]
         np.testing.assert_array_equal(stack(state), np.stack(seen, axis=2))
-        state, step = vector.step(env, KEY, state, jnp.ones((1, 1)), 2)
-        assert step.elapsed[0] == 2 * (i + 1)
+        state, seen_now = step(state, jnp.ones((1, 1)))
+        assert seen_now.elapsed[0] == 2 * (i + 1)
     assert (drawn[3] != drawn[2]).any()
 
 
 def test_an_episode_that_ends_is_seen_to_its_end_and_begins_with_one_picture() -> None:
     env = pixels(size=16)
     state = vector.reset(env, KEY, 2)
-    state, _ = vector.step(env, KEY, state, jnp.ones((2, 1)), 1)
+    step = stepper(env, 1)
+    state, _ = step(state, jnp.ones((2, 1)))
     state = state._replace(elapsed=jnp.array([999, 5]))
-    after, seen = vector.step(env, KEY, state, jnp.ones((2, 1)), 1)
+    after, seen = step(state, jnp.ones((2, 1)))
     np.testing.assert_array_equal(seen.truncated, [True, False])
     assert not seen.terminated.any()
     last, first = (
