@@ -1,6 +1,7 @@
 """The replay buffer of pictures: n steps by hand, and beside a naive buffer that keeps stacks."""
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,11 +47,22 @@ class Stacks:
         return self.held[i]["seen"], reward, step["after"], worth
 
 
+class Compiled(NamedTuple):
+    """A buffer's programs."""
+
+    add: Any
+    sample: Any
+
+
+@functools.cache
+def compiled(kept: FrameBuffer) -> Compiled:
+    return Compiled(jax.jit(kept.add), jax.jit(kept.sample, static_argnums=2))
+
+
 def keep(kept: FrameBuffer, held: Frames, done: list[tuple[Transition, bool]]) -> Frames:
     """Add an interaction of every environment."""
-    batch = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(leaf) for leaf in x]), *[d[0] for d in done])
-    add: Any = jax.jit(kept.add)
-    return add(held, batch, jnp.array([d[1] for d in done]))
+    batch = jax.tree.map(lambda *x: np.stack(x), *[d[0] for d in done])
+    return compiled(kept).add(held, batch, np.array([d[1] for d in done]))
 
 
 def one_of(observation: Any) -> list[int]:
@@ -90,24 +102,20 @@ def test_samples_are_those_of_a_naive_buffer_of_stacks(num_envs: int) -> None:
     rng = np.random.default_rng(0)
     kept, envs = buffer(num_envs), [Stacks() for _ in range(num_envs)]
     held = kept.init(24 * num_envs)
-    sample: Any = jax.jit(kept.sample, static_argnums=2)
     for t in range(60):
         ends = rng.choice(["", "", "", "terminated", "truncated"], num_envs)
         done = [env.interact(float(rng.normal()), str(end)) for env, end in zip(envs, ends, strict=True)]
         held = keep(kept, held, done)
         if t % 6 != 5:
             continue
-        batch = jax.device_get(sample(held, jax.random.fold_in(KEY, t), 64))
+        batch = jax.device_get(compiled(kept).sample(held, jax.random.fold_in(KEY, t), 64))
         naive = [env.sample(i) for env in envs for i in range(len(env.held))]
         for i in range(64):
-            same = [
-                n
-                for n in naive
-                if n[0] == one_of(batch.observation[i]) and n[2] == one_of(batch.next_observation[i])
-            ]
+            seen, after = one_of(batch.observation[i]), one_of(batch.next_observation[i])
+            same = [n for n in naive if n[0] == seen and n[2] == after]
             numbers = [batch.reward[i], batch.bootstrap[i]]
             assert any(np.allclose(numbers, [n[1], n[3]], atol=1e-5) for n in same)
-            assert batch.action[i, 0] == np.float32(one_of(batch.observation[i])[-1] / 100)
+            assert batch.action[i, 0] == np.float32(seen[-1] / 100)
 
 
 def test_every_interaction_that_can_begin_a_sample_is_as_likely_as_any_other() -> None:
@@ -116,7 +124,7 @@ def test_every_interaction_that_can_begin_a_sample_is_as_likely_as_any_other() -
     held = kept.init(40)
     for i in range(8):
         held = keep(kept, held, [episodes.interact(0.0, "truncated" if i in (2, 4) else "")])
-    batch = kept.sample(held, KEY, 6000)
+    batch = compiled(kept).sample(held, KEY, 6000)
     counts = np.bincount(np.round(100 * np.asarray(batch.action[:, 0])).astype(int))
     begun = np.flatnonzero(counts)
     assert begun.tolist() == [0, 1, 2, 4, 5]  # 3 and 6 are last pictures; 7, 8 and 9 lack successors
