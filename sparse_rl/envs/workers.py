@@ -1,7 +1,7 @@
 """Environments in worker processes: physics that runs beside the learner, and may break without it.
 
-Threads were measured beside them (docs/dm_control.md): as fast, but a crash of the physics would be the
-learner's.
+Threads were measured beside them and were neither faster nor slower for sure (docs/dm_control.md), but
+with them a crash of the physics would be the learner's.
 """
 
 import contextlib
