@@ -18,7 +18,6 @@ from host_env import on_host
 
 from sparse_rl import envs, results, simulators
 from sparse_rl.agents import HostOffPolicyLoop
-from sparse_rl.agents import replay as replay_buffer
 from sparse_rl.agents import sessions as hosted
 from sparse_rl.agents.contract import Streams
 from sparse_rl.agents.host_off_policy import Compiled
@@ -335,7 +334,7 @@ def test_updates_learn_from_what_was_stored_before_the_interaction(
         return {"finished": totals.finished, "finished_return": totals.finished_return}
 
     nothing = jax.tree.map(np.asarray, loop.learning.nothing_learned(loop.init(inputs).learner))
-    programs = Compiled(act, learn, replay_buffer.add, row, None, nothing)
+    programs = Compiled(act, learn, loop.learning.buffer.add, row, None, nothing)
     state, found = loop._chunk(programs, 0, loop.init(inputs))
     assert stored == [(0, 1), *((t, t) for t in range(1, 9))]
     replay = state.learner.replay

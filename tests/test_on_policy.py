@@ -174,7 +174,9 @@ def test_errors_name_the_key_and_what_is_allowed(
 
 
 def test_an_unknown_agent_lists_the_known_ones(make_config: MakeConfig) -> None:
-    with pytest.raises(ConfigError, match=r"agent.name='dreamer' .* one of sac, ppo, paac, dqn"):
+    with pytest.raises(
+        ConfigError, match=r"agent.name='dreamer' .* one of sac, ddpg, drq, ppo, paac, dqn, azopg"
+    ):
         make_config(agent={"name": "dreamer"})
 
 
