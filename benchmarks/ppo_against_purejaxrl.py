@@ -5,10 +5,11 @@
 
 Same environments (gymnax), networks, hyperparameters and budgets; float32; their files are read as
 they are but for what they need to run with today's gymnax (``CHANGES``). One run alone, and eight seeds:
-their ``vmap`` beside our pack. Compile time is apart; both sides take turns, and each figure is the
-median of the repetitions. Their program is also timed with the compiler option of ours (``theirs*``):
-what is left then is the programs' own difference. Ours measures the networks' health at ten log points;
-theirs has no counterpart.
+their ``vmap`` beside our pack. Each measurement is a process of its own, and they take turns;
+compilation is apart; figures are medians of the rounds. Their program is also timed with the
+compiler option of ours (``theirs*``): what is left then is the programs' own difference. Ours measures
+the networks' health at ten log points; theirs has no counterpart. What has not ended after ``LIMIT``
+seconds is nan.
 
 Returns are those of training episodes in the last tenth of the run, mean of the eight seeds
 [lowest, highest]. The floor is the time that the updates' FLOPs take at the machine's measured
@@ -16,8 +17,12 @@ matrix-product rate.
 """
 
 import argparse
+import functools
+import json
+import math
 import os
 import statistics
+import subprocess
 import sys
 import time
 import types
@@ -37,6 +42,9 @@ from sparse_rl.experiment import compile_programs, compiler_options, prepare_pac
 
 CORES = len(os.sched_getaffinity(0))
 SEEDS, LOG_POINTS = 8, 10
+SIDES = ("theirs", "theirs*", "ours", "theirs, 8", "ours, 8")
+LIMIT = 300
+"""Seconds for one measurement, compilation included."""
 
 
 class Row(NamedTuple):
@@ -239,66 +247,89 @@ class Ours:
             return list(pool.map(self.train, self.runs))
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what came of it."""
+def measure(copy: Path, row: Row, side: str) -> dict[str, Any]:
+    """One side of a row: seconds of training and of compiling, and returns where all seeds trained."""
     begun = time.perf_counter()
+    call: Callable[[], Any]
+    if side.startswith("ours"):
+        ours = Ours(row)
+        call = ours.eight if side.endswith("8") else lambda: ours.train(ours.runs[0])
+    else:
+        train, keys = their_program(copy, row), jax.random.split(jax.random.key(0), SEEDS)
+        eight = side.endswith("8")
+        given = keys if eight else keys[0]
+        lowered = jax.jit(jax.vmap(train) if eight else train).lower(given)
+        options = compiler_options() if side == "theirs*" else None
+        program = lowered.compile(compiler_options=options)
+        call = functools.partial(program, given)
+    compiled = time.perf_counter()
     made = jax.block_until_ready(call())
-    return time.perf_counter() - begun, made
-
-
-def compare(copy: Path, row: Row, repetitions: int, rate: float) -> None:
-    """Print a row's two lines."""
-    train, keys = their_program(copy, row), jax.random.split(jax.random.key(0), SEEDS)
-    lowered = jax.jit(train).lower(keys[0])
-    compile_theirs, one = timed(lowered.compile)
-    same = lowered.compile(compiler_options=compiler_options())
-    batch = jax.jit(jax.vmap(train)).lower(keys).compile()
-    ours = Ours(row)
-    calls: dict[str, Callable[[], Any]] = {
-        "theirs": lambda: one(keys[0]),
-        "theirs*": lambda: same(keys[0]),
-        "ours": lambda: ours.train(ours.runs[0]),
-        "theirs, 8": lambda: batch(keys),
-        "ours, 8": ours.eight,
+    found: dict[str, Any] = {
+        "seconds": time.perf_counter() - compiled,
+        "compile": compiled - begun,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    made: dict[str, Any] = {}
-    for _ in range(repetitions):
-        for name, call in calls.items():
-            spent, made[name] = timed(call)
-            seconds[name].append(spent)
-    each = {name: statistics.median(spent) for name, spent in seconds.items()}
-    floor = ours.runs[0].costs.flops_per_update * row.rollouts * 4 * row.minibatches / rate
+    if side.endswith("8"):
+        found["returns"] = made if side.startswith("ours") else their_returns(made)
+    return found
+
+
+def in_a_process(copy: Path, row: int, side: str) -> dict[str, Any] | None:
+    """:func:`measure` apart; ``None``: it did not end."""
+    command = [sys.executable, __file__, str(copy), "--measure", str(row), side]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True)
+    except subprocess.TimeoutExpired:
+        return None
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def compare(copy: Path, index: int, rounds: int, rate: float) -> None:
+    """Print a row's lines."""
+    row = ROWS[index]
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for _ in range(rounds):
+        for side in SIDES:
+            one = in_a_process(copy, index, side)
+            found[side] += [one] if one else []
+
+    def median(side: str, what: str = "seconds") -> float:
+        measured = [one[what] for one in found[side]]
+        return statistics.median(measured) if measured else math.nan
+
+    costs = prepare_pack(our_configs(row)).runs[0].costs
+    floor = costs.flops_per_update * costs.updates / rate
     print(f"{row.task}, {row.env_steps:,} env steps, width {row.width}; floor {floor:.2f} s")
-    speed = {name: row.env_steps / spent for name, spent in each.items()}
-    ratios = (each["theirs"] / each["ours"], each["theirs*"] / each["ours"])
+    speeds = ", ".join(f"{side} {row.env_steps / median(side):,.0f}" for side in SIDES[:3])
+    ratios = [median(side) / median("ours") for side in SIDES[:2]]
     print(
-        f"  one run: theirs {speed['theirs']:,.0f}, theirs* {speed['theirs*']:,.0f}, "
-        f"ours {speed['ours']:,.0f} env steps/s ({ratios[0]:.2f} and {ratios[1]:.2f} times);"
-        f" compile {compile_theirs:.1f} and {ours.programs.seconds:.1f} s"
+        f"  one run: {speeds} env steps/s ({ratios[0]:.2f} and {ratios[1]:.2f} times); "
+        f"compile {median('theirs', 'compile'):.1f} and {median('ours', 'compile'):.1f} s"
     )
-    print(
-        f"  eight:   theirs {each['theirs, 8'] / SEEDS:.2f}, ours {each['ours, 8'] / SEEDS:.2f} s a run"
-        f" ({each['theirs, 8'] / each['ours, 8']:.2f} times)"
-    )
-    for name, returns in (("theirs", their_returns(made["theirs, 8"])), ("ours", made["ours, 8"])):
-        print(
-            f"  {name} return {statistics.mean(returns):.1f} [{min(returns):.1f}, {max(returns):.1f}]",
-            flush=True,
-        )
+    each = [median(side) / SEEDS for side in SIDES[3:]]
+    print(f"  eight: theirs {each[0]:.2f}, ours {each[1]:.2f} s a run ({each[0] / each[1]:.2f} times)")
+    for side in SIDES[3:]:
+        for returns in [one["returns"] for one in found[side]][:1]:
+            span = f"[{min(returns):.1f}, {max(returns):.1f}]"
+            print(f"  return, {side}: {statistics.mean(returns):.1f} {span}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("copy", type=Path, help="a checkout of purejaxrl")
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not (options.copy / "purejaxrl" / "ppo.py").is_file():
         parser.error(f"{options.copy} has no purejaxrl/ppo.py")
+    if options.measure:
+        row, side = options.measure
+        print(json.dumps(measure(options.copy, ROWS[int(row)], side)))
+        return
     rate = product_rate()
     print(f"{CORES} cores; 2048×2048 product: {rate / 1e9:.0f} GFLOP/s", flush=True)
-    for row in ROWS:
-        compare(options.copy, row, options.repetitions, rate)
+    for index in range(len(ROWS)):
+        compare(options.copy, index, options.rounds, rate)
 
 
 if __name__ == "__main__":
