@@ -44,7 +44,7 @@ drq: $(VENV)/.core  ## scaling curves of DrQ-v2 on cart-pole from pixels (hours 
 	$(BIN)/python -m sparse_rl.sweep study=drq
 	$(BIN)/python -m sparse_rl.report results/drq
 
-lqr: $(VENV)/.core  ## the calibration bench: workers, sparsity and theory on LQR (minutes)
+lqr: $(VENV)/.core  ## the calibration bench: workers, sparsity and theory on LQR (four minutes)
 	-$(BIN)/python -m sparse_rl.sweep study=lqr  # large steps diverge: that is a result
 	$(BIN)/python -m sparse_rl.sweep study=lqr_durations
 	-$(BIN)/python -m sparse_rl.sweep study=lqr_entries
