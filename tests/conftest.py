@@ -13,10 +13,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from sparse_rl.agents import OffPolicyLoop, OnPolicyLoop, RunInputs  # noqa: E402
+from sparse_rl.agents.replay import Transition  # noqa: E402
 from sparse_rl.config import RunConfig, run_config  # noqa: E402
 from sparse_rl.experiment import prepare_pack  # noqa: E402
 
@@ -63,6 +65,18 @@ def on_policy(config: RunConfig) -> tuple[OnPolicyLoop, RunInputs]:
     loop, (run,) = prepare_pack([config])
     assert isinstance(loop, OnPolicyLoop)
     return loop, run.inputs
+
+
+def batch_of(n: int, seed: int = 1) -> Transition:
+    """Random transitions of Pendulum's sizes, every fourth a termination."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    return Transition(
+        jax.random.normal(keys[0], (n, 3)),
+        jax.random.uniform(keys[1], (n, 1), minval=-1.0),
+        jax.random.normal(keys[2], (n,)),
+        jax.random.normal(keys[3], (n, 3)),
+        jnp.arange(n) % 4 == 0,
+    )
 
 
 def places(masks: Any, tree: Any) -> np.ndarray:

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig, off_policy, places
+from conftest import MakeConfig, batch_of, off_policy, places
 
 from sparse_rl.agents import q_learner, sac
 from sparse_rl.agents.comparators import dense_gradients
-from sparse_rl.agents.replay import Transition
 from sparse_rl.checkpoints import from_arrays, to_arrays
 from sparse_rl.config import RunConfig
 from sparse_rl.pruning import dynamic, support_masks
@@ -105,17 +104,6 @@ def test_a_state_with_changed_masks_comes_back_from_disk(make_config: MakeConfig
     again = from_arrays(jax.eval_shape(loop.init, inputs), to_arrays(state))
     (_, there), (_, back) = (jax.jit(loop.chunk)(100, s) for s in (state, again))
     assert {k: float(v) for k, v in there.items()} == {k: float(v) for k, v in back.items()}
-
-
-def batch_of(n: int) -> Transition:
-    keys = jax.random.split(jax.random.key(1), 4)
-    return Transition(
-        jax.random.normal(keys[0], (n, 3)),
-        jax.random.uniform(keys[1], (n, 1), minval=-1.0),
-        jax.random.normal(keys[2], (n,)),
-        jax.random.normal(keys[3], (n, 3)),
-        jnp.arange(n) % 4 == 0,
-    )
 
 
 def test_dense_gradients_are_those_of_the_loss_at_every_place(make_config: MakeConfig) -> None:

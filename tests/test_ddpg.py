@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig, off_policy, places, static_parts
+from conftest import MakeConfig, batch_of, off_policy, places, static_parts
 
 from sparse_rl.agent_configs import DdpgConfig
 from sparse_rl.agents.ddpg import td_target, with_noise
-from sparse_rl.agents.replay import Transition
 from sparse_rl.config import RunConfig, agent_settings, run_config
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.pruning import support_masks
@@ -23,17 +22,6 @@ def start(config: RunConfig) -> tuple[Any, Any]:
     """The agent's functions and its state before the first update."""
     loop, inputs = off_policy(config)
     return loop.agent, jax.jit(loop.agent.init)(KEY, inputs)
-
-
-def batch_of(n: int, seed: int = 1) -> Transition:
-    keys = jax.random.split(jax.random.key(seed), 4)
-    return Transition(
-        jax.random.normal(keys[0], (n, 3)),
-        jax.random.uniform(keys[1], (n, 1), minval=-1.0),
-        jax.random.normal(keys[2], (n,)),
-        jax.random.normal(keys[3], (n, 3)),
-        jnp.arange(n) % 4 == 0,
-    )
 
 
 def test_published_settings() -> None:
