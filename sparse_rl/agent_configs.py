@@ -36,6 +36,10 @@ class ReplayConfig:
     def interactions_per_round(self) -> int:
         return 1
 
+    def random_of(self, interactions: int) -> int:
+        """Interactions of a run that are random and teach nothing: at most a tenth of a short one."""
+        return min(self.random_interactions, interactions // 10)
+
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
         check_multiple("agent.replay_size", self.replay_size, "agent.num_envs", self.num_envs)

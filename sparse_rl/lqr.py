@@ -2,7 +2,7 @@
 
 The state x and the force u of a plant follow dx/dt = Ax + Bu, or x' = Ax + Bu in steps of ``step``
 seconds, with u = −Kx. The cost of a gain K is J(K) = E ∫ (xᵀx + uᵀu) dt with x0 ~ N(0, I) (a sum over
-steps, times ``step``). Nothing here needs jax: worker processes import it.
+steps, times ``step``). Nothing here needs jax.
 """
 
 import functools

@@ -24,7 +24,8 @@ from sparse_rl.analysis import statistics
 from sparse_rl.checkpoints import CheckpointError
 from sparse_rl.config import RunConfig, run_config
 from sparse_rl.console import console
-from sparse_rl.experiment import PreparedPack, compiler_options, prepare_pack
+from sparse_rl.costs import count
+from sparse_rl.experiment import compiler_options, prepare_pack
 from sparse_rl.sweeps.grid import program_of
 
 PROBE = "probe.json"
@@ -39,7 +40,7 @@ class CannotProbeError(Exception):
 class Programs(NamedTuple):
     """What is compiled once for all runs of a program."""
 
-    pack: PreparedPack
+    loop: OffPolicyLoop
     treat: Mapping[str, Callable[..., Any]]
     retrain: Callable[..., Any]
     evaluate: Callable[..., Any]
@@ -49,8 +50,7 @@ class Programs(NamedTuple):
 
 def _programs(config: RunConfig, updates: int, batches: int) -> Programs:
     """The programs for runs like this one; each compiles when it is first called."""
-    pack = prepare_pack([config])
-    loop = pack.loop
+    loop = prepare_pack([config]).loop
     known = isinstance(config.agent, OffPolicyConfig)
     if not known or not isinstance(loop, OffPolicyLoop) or loop.agent.occasional:
         raise CannotProbeError("SAC and DDPG only, in compiled environments, with static masks")
@@ -60,7 +60,7 @@ def _programs(config: RunConfig, updates: int, batches: int) -> Programs:
         return jax.jit(function, compiler_options=compiler_options())
 
     return Programs(
-        pack,
+        loop,
         {name: compiled(lambda s, i, name=name: prober.treat(name, s, i)) for name in TREATMENTS},
         compiled(prober.retrain),
         compiled(loop.evaluate),
@@ -77,10 +77,10 @@ def _final_state(run_dir: Path, programs: Programs, config: RunConfig) -> tuple[
     steps = checkpoints.steps(run_dir)
     if config.env_steps not in steps:
         raise CannotProbeError("its last state was not kept; train it with keep_state=true")
-    inputs = prepare_pack([config]).runs[0].inputs
+    ((inputs, _),) = count([config], programs.loop)
     try:
         arrays = checkpoints.read_arrays(checkpoints.path_of(run_dir, config.env_steps))
-        return programs.pack.loop.from_disk(arrays, inputs), inputs
+        return programs.loop.from_disk(arrays, inputs), inputs
     except CheckpointError as error:
         raise CannotProbeError(f"its last state cannot be read ({error})") from error
 
@@ -114,7 +114,7 @@ def _mean_off_diagonal(matrix: list[list[float]]) -> float:
     return float(cosines[~np.eye(len(cosines), dtype=bool)].mean())
 
 
-def rows_of(config: RunConfig, found: Mapping[str, Any]) -> dict[str, Any]:
+def row_of(config: RunConfig, found: Mapping[str, Any]) -> dict[str, Any]:
     """One row per run: its axes, and what was found as scalars."""
     row: dict[str, Any] = {
         "run_id": config.run_id,
@@ -158,7 +158,7 @@ def probe_study(study: Path, updates: int, batches: int, say: Callable[[str], No
     """Probe a study's runs one after the other, those that were probed before excepted.
 
     Yields:
-        A row (:func:`rows_of`) for each run that could be probed.
+        A row (:func:`row_of`) for each run that could be probed.
 
     Raises:
         FileNotFoundError: the folder holds no run.
@@ -183,7 +183,7 @@ def probe_study(study: Path, updates: int, batches: int, say: Callable[[str], No
                 say(f"{config.run_id} is left out: {why}")
                 continue
             _write(path, json.dumps(known))
-        yield rows_of(config, known)
+        yield row_of(config, known)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sparse_rl import results
 from sparse_rl.agents import OffPolicyLoop, RunState
+from sparse_rl.agents.pruned import acting
 from sparse_rl.checkpoints import CheckpointError, from_arrays, read_arrays
 from sparse_rl.config import run_config
 from sparse_rl.envs import vector
@@ -36,12 +37,7 @@ def trained_state(loop: OffPolicyLoop, run_dir: Path) -> RunState:
     """
     (run,) = prepare_pack([loop.config]).runs
     state = jax.eval_shape(loop.init, run.inputs)
-    like = {
-        "parameters": dict(loop.agent.parameters(state.agent)),
-        "supports": loop.agent.supports(state.agent),
-        "normaliser": state.normaliser,
-    }
-    held = from_arrays(like, read_arrays(run_dir / results.PARAMETERS))
+    held = from_arrays(acting(loop.agent, state), read_arrays(run_dir / results.PARAMETERS))
     agent = state.agent._replace(**held["parameters"], supports=held["supports"])
     return state._replace(agent=agent, normaliser=held["normaliser"])
 

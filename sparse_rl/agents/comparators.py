@@ -127,10 +127,10 @@ class Comparator(NamedTuple):
 
     def _exchange(self, state: Compared, batch: Transition, made: Array) -> dict[str, Any]:
         pruning, progress = self.pruning, made / self.updates
-        share: Any = pruning.drop_share
         if pruning.method == "rigl":
             share = dynamic.cosine_share(pruning.drop_share, progress, pruning.change_until)
-        share = jnp.where(progress < pruning.change_until, share, 0.0)
+        else:
+            share = jnp.where(progress < pruning.change_until, pruning.drop_share, 0.0)
 
         def rule(support: Masked | None, weights: Array, score: Array) -> Change | None:
             if support is None:

@@ -234,7 +234,7 @@ def build(config: RunConfig, env: Spec) -> Drq:
     settings, picture = agent_settings(config, DrqConfig), env.picture
     assert picture is not None
     width, features = config.width, settings.feature_width(config.width)
-    random = min(settings.random_interactions, config.interactions // 10)
+    random = settings.random_of(config.interactions)
     _check_samples(config, env, random)
     return Drq(
         settings,

@@ -7,7 +7,6 @@ All of a rollout is made with the same weights, and the update sees all of it: t
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -15,14 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from sparse_rl.agents import hosting
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents import sessions as hosted
 from sparse_rl.agents.actions import actions_of
 from sparse_rl.agents.contract import Metrics, OnPolicyAgent, RunInputs, View, Workload
-from sparse_rl.agents.hosting import Clock, Living, nothing_done, open_living
+from sparse_rl.agents.hosting import Clock, HostState
 from sparse_rl.agents.learning import Learning, RewardScale, Totals
 from sparse_rl.agents.rollout import Rollout
-from sparse_rl.agents.sessions import Group, Sessions
+from sparse_rl.agents.sessions import Group
 from sparse_rl.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import HostEnv
@@ -40,21 +40,6 @@ class LearnerState(NamedTuple):
     reward_scale: RewardScale
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
-
-
-class HostState(NamedTuple):
-    """Everything one run needs to go on, and the environments while they live."""
-
-    learner: LearnerState
-    sessions: Sessions
-    seed: Any
-    """uint32: the run's; environments draw from it."""
-    living: Living | None = None
-    """The environments; ``None``: to be rebuilt from their sessions. Never on disk."""
-
-    @property
-    def agent(self) -> Any:
-        return self.learner.agent
 
 
 class Answer(NamedTuple):
@@ -118,11 +103,7 @@ class HostLoop(NamedTuple):
     def init(self, inputs: RunInputs) -> HostState:
         """The state before the first interaction; pure."""
         learner = LearnerState(**self.learning.init(inputs, self.env.observation_size))
-        return HostState(
-            learner,
-            jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing_done(self.env, self.config)),
-            jnp.asarray(inputs.seed, jnp.uint32),
-        )
+        return hosting.begin(self.config, self.env, learner, inputs.seed)
 
     def to_disk(self, state: HostState) -> Arrays:
         """Everything the run needs to go on, named, on the host."""
@@ -221,10 +202,7 @@ class HostLoop(NamedTuple):
 
     def compile(self, inputs: RunInputs, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         """``init``, ``chunk`` and ``evaluate``: the last two drive compiled programs."""
-        lowered = self._lowered(inputs)
-        with ThreadPoolExecutor() as pool:
-            programs = pool.map(lambda low: low.compile(compiler_options=options), lowered.values())
-            made = dict(zip(lowered, programs, strict=True))
+        made = hosting.compile_all(self._lowered(inputs), options)
         of_groups: dict[str, Any] = {
             name: {n: program for (other, n), program in made.items() if other == name}
             for name in ("act", "value")
@@ -275,13 +253,6 @@ class HostLoop(NamedTuple):
         by_time = [np.concatenate([np.stack(x) for x in field], axis=1) for field in _fields(told)]
         return answers, Told(*by_time)
 
-    def _opened(self, state: HostState) -> HostState:
-        """The state with living environments."""
-        if state.living is not None:
-            return state
-        sessions, living = open_living(self.config, self.env, state.seed, state.sessions, self._groups)
-        return state._replace(sessions=sessions, living=living)
-
     def _chunk(
         self, programs: Compiled, first: Any, state: HostState
     ) -> tuple[HostState, dict[str, Any]]:
@@ -290,7 +261,7 @@ class HostLoop(NamedTuple):
         Returns:
             The new state, and a row (:meth:`Learning.row`) with the shares of time.
         """
-        state = self._opened(state)
+        state = hosting.opened(self.config, self.env, state, self._groups)
         living: Any = state.living
         groups = living.groups
         start = int(first) // self.learning.settings.num_steps

@@ -8,7 +8,6 @@ known, and the numbers do not depend on who was faster. The host waits for nothi
 
 import functools
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -16,31 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from sparse_rl.agents import hosting
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs, Workload
-from sparse_rl.agents.hosting import Clock, Living, nothing_done, open_living
+from sparse_rl.agents.hosting import Clock, HostState
 from sparse_rl.agents.off_policy import OffPolicyLoop, RunState, Totals
 from sparse_rl.agents.replay import Transition
-from sparse_rl.agents.sessions import Group, Sessions
+from sparse_rl.agents.sessions import Group
 from sparse_rl.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env, HostEnv
-
-
-class HostRunState(NamedTuple):
-    """Everything one run needs to go on, and the environments while they live."""
-
-    learner: RunState
-    """What is on the device; it has no environments."""
-    sessions: Sessions
-    seed: Any
-    """uint32: the run's; environments draw from it."""
-    living: Living | None = None
-    """The environments; ``None``: to be rebuilt from their sessions. Never on disk."""
-
-    @property
-    def agent(self) -> Any:
-        return self.learner.agent
 
 
 class Compiled(NamedTuple):
@@ -73,35 +57,31 @@ class HostOffPolicyLoop(NamedTuple):
         """What is learned, when, and with which keys: the tensorised loop, without its environments."""
         return OffPolicyLoop(self.config, cast(Env, self.env), self.agent)
 
-    def init(self, inputs: RunInputs) -> HostRunState:
+    def init(self, inputs: RunInputs) -> HostState:
         """The state before the first interaction; pure."""
-        sessions = nothing_done(self.env, self.config)
-        return HostRunState(
-            self.learning.learner(inputs, envs=()),
-            jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sessions),
-            jnp.asarray(inputs.seed, jnp.uint32),
-        )
+        learner = self.learning.learner(inputs, envs=())
+        return hosting.begin(self.config, self.env, learner, inputs.seed)
 
-    def to_disk(self, state: HostRunState) -> Arrays:
+    def to_disk(self, state: HostState) -> Arrays:
         """Everything the run needs to go on, named, on the host."""
-        rest = to_arrays(state._replace(learner=(), living=None))  # type: ignore[arg-type]
+        rest = to_arrays(state._replace(learner=(), living=None))
         return self.learning.to_disk(state.learner) | rest
 
-    def from_disk(self, arrays: Arrays, inputs: RunInputs) -> HostRunState:
+    def from_disk(self, arrays: Arrays, inputs: RunInputs) -> HostState:
         """The state that :meth:`to_disk` wrote; its environments are rebuilt when it is used.
 
         Raises:
             CheckpointError: it is not the state of such a run.
         """
         like = jax.eval_shape(self.init, inputs)
-        rest: HostRunState = from_arrays(like._replace(learner=()), arrays)
+        rest: HostState = from_arrays(like._replace(learner=()), arrays)
         return rest._replace(learner=self.learning.read(arrays, like.learner))
 
-    def trained(self, state: HostRunState) -> Arrays:
+    def trained(self, state: HostState) -> Arrays:
         """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
         return self.learning.trained(state.learner)
 
-    def workload(self, state: HostRunState) -> Workload:
+    def workload(self, state: HostState) -> Workload:
         """Counted from shapes."""
         return self.learning.workload(state.learner)
 
@@ -160,10 +140,7 @@ class HostOffPolicyLoop(NamedTuple):
 
     def compile(self, inputs: RunInputs, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         """``init``, ``chunk`` and ``evaluate``: the last two drive compiled programs."""
-        lowered = self._lowered(inputs)
-        with ThreadPoolExecutor() as pool:
-            programs = pool.map(lambda low: low.compile(compiler_options=options), lowered.values())
-            made = dict(zip(lowered, programs, strict=True))
+        made = hosting.compile_all(self._lowered(inputs), options)
         init = made.pop("init")
         shapes = jax.eval_shape(
             lambda: self.learning.nothing_learned(self.learning.learner(inputs, envs=()))
@@ -175,13 +152,6 @@ class HostOffPolicyLoop(NamedTuple):
             functools.partial(self._chunk, driven),
             functools.partial(self._evaluate, driven),
         )
-
-    def _opened(self, state: HostRunState) -> HostRunState:
-        """The state with living environments."""
-        if state.living is not None:
-            return state
-        sessions, living = open_living(self.config, self.env, state.seed, state.sessions, groups=1)
-        return state._replace(sessions=sessions, living=living)
 
     def _answer(
         self, programs: Compiled, clock: Clock, learner: RunState, group: Group, t: int
@@ -211,14 +181,14 @@ class HostOffPolicyLoop(NamedTuple):
         return learner._replace(agent=agent), totals
 
     def _chunk(
-        self, programs: Compiled, first: Any, state: HostRunState
-    ) -> tuple[HostRunState, dict[str, Any]]:
+        self, programs: Compiled, first: Any, state: HostState
+    ) -> tuple[HostState, dict[str, Any]]:
         """Interact and learn from interaction ``first`` to the next log point.
 
         Returns:
             The new state, and a row (:meth:`OffPolicyLoop.row`) with the shares of time.
         """
-        state = self._opened(state)
+        state = hosting.opened(self.config, self.env, state, groups=1)
         living: Any = state.living
         (group,), learner, clock = living.groups, state.learner, Clock()
         totals = jax.device_put(programs.nothing)
@@ -244,7 +214,7 @@ class HostOffPolicyLoop(NamedTuple):
         row = programs.row(learner, totals._replace(**means), np.int32(end))
         return state._replace(learner=learner), row | clock.shares() | living.restarts()
 
-    def _evaluate(self, programs: Compiled, interactions: Any, state: HostRunState) -> Metrics:
+    def _evaluate(self, programs: Compiled, interactions: Any, state: HostState) -> Metrics:
         """Whole episodes with the deterministic policy, in environments of their own."""
         if state.living is None:
             raise ValueError("a state is evaluated after it was trained")

@@ -1,11 +1,15 @@
-"""What loops on environments of the host share: the environments while they live, and the clock."""
+"""What loops on environments of the host share: their state, the environments while they live, and the
+clock."""
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sparse_rl.agents import sessions as hosted
@@ -14,6 +18,8 @@ from sparse_rl.agents.sessions import TRIES, Group, Sessions
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import ActorsLostError, HostActors, HostEnv
 from sparse_rl.results import RESTARTS, TIME_SHARE
+
+Name = TypeVar("Name")
 
 PARTS = ("environment", "transfer", "inference", "learning")
 """What a chunk's time is spent on; Python's own share is the rest."""
@@ -110,14 +116,40 @@ class Living:
         }
 
 
-def nothing_done(env: HostEnv, config: RunConfig) -> Sessions:
-    """Sessions before the first interaction."""
-    return hosted.begin(env, config.env, config.agent.num_envs)
+def compile_all(lowered: Mapping[Name, Any], options: Mapping[str, Any]) -> dict[Name, Any]:
+    """Programs before compilation → compiled, side by side."""
+    with ThreadPoolExecutor() as pool:
+        programs = pool.map(lambda low: low.compile(compiler_options=options), lowered.values())
+        return dict(zip(lowered, programs, strict=True))
 
 
-def open_living(
-    config: RunConfig, env: HostEnv, seed: Any, sessions: Sessions, groups: int
-) -> tuple[Sessions, Living]:
-    """Environments that go on from sessions, and these, writable."""
-    held = Sessions(*(np.array(field) for field in sessions))
-    return held, Living(config, env, int(seed), held, groups)
+class HostState(NamedTuple):
+    """Everything one run needs to go on, and the environments while they live."""
+
+    learner: Any
+    """What is on the device."""
+    sessions: Sessions
+    seed: Any
+    """uint32: the run's; environments draw from it."""
+    living: Living | None = None
+    """The environments; ``None``: to be rebuilt from their sessions. Never on disk."""
+
+    @property
+    def agent(self) -> Any:
+        return self.learner.agent
+
+
+def begin(config: RunConfig, env: HostEnv, learner: Any, seed: Any) -> HostState:
+    """The state before the first interaction; pure."""
+    sessions = hosted.begin(env, config.env, config.agent.num_envs)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sessions)
+    return HostState(learner, zeros, jnp.asarray(seed, jnp.uint32))
+
+
+def opened(config: RunConfig, env: HostEnv, state: HostState, groups: int) -> HostState:
+    """The state with living environments, in so many groups, that go on from its sessions."""
+    if state.living is not None:
+        return state
+    sessions = Sessions(*(np.array(field) for field in state.sessions))  # writable
+    living = Living(config, env, int(state.seed), sessions, groups)
+    return state._replace(sessions=sessions, living=living)

@@ -24,6 +24,7 @@ from sparse_rl.agents.contract import (
     View,
     Workload,
 )
+from sparse_rl.agents.pruned import acting
 from sparse_rl.agents.rollout import Rollout, flat, successor_values
 from sparse_rl.checkpoints import Arrays, to_arrays
 from sparse_rl.config import RunConfig, agent_settings
@@ -102,13 +103,7 @@ class Learning(NamedTuple):
 
     def trained(self, state: Any) -> Arrays:
         """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
-        return to_arrays(
-            {
-                "parameters": self.agent.parameters(state.agent),
-                "supports": self.agent.supports(state.agent),
-                "normaliser": state.normaliser,
-            }
-        )
+        return to_arrays(acting(self.agent, state))
 
     def see(self, state: Any, view: View) -> View:
         """A view as the networks see it."""

@@ -14,6 +14,7 @@ from sparse_rl.agent_configs import ReplayConfig
 from sparse_rl.agents import normaliser as norm
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs, Streams, Workload
 from sparse_rl.agents.evaluation import evaluate, evaluation_key
+from sparse_rl.agents.pruned import acting
 from sparse_rl.agents.replay import Buffer, Transition
 from sparse_rl.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
 from sparse_rl.config import RunConfig, agent_settings
@@ -70,7 +71,7 @@ class OffPolicyLoop(NamedTuple):
     @property
     def random_interactions(self) -> int:
         """Interactions with random actions and no update; at most a tenth of a short run."""
-        return min(self.settings.random_interactions, self.config.interactions // 10)
+        return self.settings.random_of(self.config.interactions)
 
     def learner(self, inputs: RunInputs, envs: Any) -> RunState:
         """The state before anything was seen, with these environments."""
@@ -136,13 +137,7 @@ class OffPolicyLoop(NamedTuple):
 
     def trained(self, state: RunState) -> Arrays:
         """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
-        return to_arrays(
-            {
-                "parameters": self.agent.parameters(state.agent),
-                "supports": self.agent.supports(state.agent),
-                "normaliser": state.normaliser,
-            }
-        )
+        return to_arrays(acting(self.agent, state))
 
     def updates_ratio(self) -> tuple[int, int]:
         """Updates per interaction as a fraction."""

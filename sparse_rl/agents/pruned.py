@@ -8,7 +8,7 @@ import optax
 from jax import Array
 
 from sparse_rl.agent_configs import OnPolicyConfig
-from sparse_rl.agents.contract import Metrics, RunInputs
+from sparse_rl.agents.contract import Learner, Metrics, RunInputs
 from sparse_rl.config import DiagnosticsConfig, RunConfig
 from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.pruning import draw_supports, store
@@ -71,6 +71,15 @@ def scheduled(settings: OnPolicyConfig, learning_rate: Array, progress: Array) -
 def grad_norms(grads: Mapping[str, Params]) -> Metrics:
     """``grad_norm/network`` → global norm, of every network, before clipping."""
     return {f"grad_norm/{name}": global_norm(tree) for name, tree in grads.items()}
+
+
+def acting(agent: Learner, state: Any) -> dict[str, Any]:
+    """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
+    return {
+        "parameters": agent.parameters(state.agent),
+        "supports": agent.supports(state.agent),
+        "normaliser": state.normaliser,
+    }
 
 
 class Probed(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import integrate, stats
 
-from sparse_rl.analysis.statistics import LEVEL
+from sparse_rl.analysis.statistics import LEVEL, interval
 
 AGENT = "azopg"
 CURVE = [
@@ -72,9 +72,17 @@ def ledger(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def median(values: pd.Series) -> float:
-    """The lower median: finite only if at least half of the runs got there."""
+    """The upper median: finite only if more than half of the runs got there."""
     ordered = np.sort(values.to_numpy(np.float64))
     return float(ordered[len(ordered) // 2])
+
+
+def _interval(samples: np.ndarray) -> tuple[float, float]:
+    """As :func:`~.statistics.interval`, but of samples that may be infinite, between which nothing can
+    be interpolated, or nan."""
+    tail = (1.0 - LEVEL) / 2.0
+    low, high = np.nanquantile(samples, [tail, 1.0 - tail], method="nearest")
+    return float(low), float(high)
 
 
 def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
@@ -91,9 +99,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
     both = np.isfinite(first) | np.isfinite(second)
     with np.errstate(invalid="ignore"):
         ratios = np.where(both, first / second, np.nan)
-    tail = (1.0 - LEVEL) / 2.0
-    low, high = np.nanquantile(ratios, [tail, 1.0 - tail], method="nearest")
-    return float(low), float(high)
+    return _interval(ratios)
 
 
 def theory(durations: str, master: str, workers: int) -> float:
@@ -175,9 +181,7 @@ def entries(found: pd.DataFrame) -> pd.DataFrame:
         for pattern in sorted(set(curve["pattern"]) - {"dense"}):
             mine = curve[curve["pattern"].isin([pattern, "dense"])]
             for sparsity, group in mine.groupby("sparsity"):
-                tail = (1.0 - LEVEL) / 2.0
-                medians = _resampled(group[UPDATES].to_numpy(np.float64), 0)
-                low, high = np.quantile(medians, [tail, 1.0 - tail], method="nearest")
+                low, high = _interval(_resampled(group[UPDATES].to_numpy(np.float64), 0))
                 table.append(
                     {
                         **dict(zip(by, axes, strict=True)), "pattern": pattern, "sparsity": sparsity,
@@ -197,8 +201,7 @@ def _slope(x: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[float, float, f
     samples = np.stack([_resampled(values, i) for i, values in enumerate(groups)])
     usable = samples[:, np.isfinite(samples).all(0)]
     drawn = np.polyfit(np.log(x), np.log(usable), 1)[0]
-    tail = (1.0 - LEVEL) / 2.0
-    low, high = np.quantile(drawn, [tail, 1.0 - tail])
+    low, high = interval(drawn)
     middles = [median(pd.Series(values)) for values in groups]
     return float(np.polyfit(np.log(x), np.log(middles), 1)[0]), float(low), float(high)
 
