@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from threadpoolctl import threadpool_limits
 
 from sparse_rl import envs
 from sparse_rl.agents import (
@@ -106,6 +107,15 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
     return Programs(init, chunk, evaluate, time.monotonic() - started)
 
 
+def one_blas_thread() -> threadpool_limits:
+    """While it is entered, OpenBLAS computes in the thread that calls it.
+
+    XLA finds singular values on a CPU with it, and its threads then wait actively beside XLA's own: a
+    third of the time of a small run. Enter it after programs are compiled, when the library is loaded.
+    """
+    return threadpool_limits(1, "blas")
+
+
 def cut(pack: PreparedPack, size: int) -> list[PreparedPack]:
     """A pack in parts of ``size`` runs, the last one maybe smaller."""
     return [pack._replace(runs=pack.runs[i : i + size]) for i in range(0, len(pack.runs), size)]
@@ -192,7 +202,7 @@ def train_pack(
         return dict(zip(map(_run_id, runs), lockstep(runs, NOT_COMPILED).fail(error), strict=True))
 
     groups = [[run] for run in runs] if layout == "map" else [runs]
-    with ThreadPoolExecutor(workers(runs, layout)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(workers(runs, layout)) as pool:
         futures = [pool.submit(train, group) for group in groups]
         try:
             statuses = [status for future in futures for status in future.result()]

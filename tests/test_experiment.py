@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import MakeConfig, off_policy
+from threadpoolctl import threadpool_info
 
 from sparse_rl import experiment, results
 from sparse_rl.config import RunConfig
@@ -197,6 +198,16 @@ def test_one_host_transfer_per_log_point(
     config = make_config(env_steps=500)
     assert set(train_pack(prepare_pack([config]), tmp_path).values()) == {"done"}
     assert len(transfers) == 5 + 1  # and the trained parameters at the end
+
+
+def test_openblas_keeps_to_the_thread_that_calls_it(make_config: MakeConfig, tmp_path: Path) -> None:
+    threads: list[int] = []
+
+    def watch(progress: Progress) -> None:
+        threads.extend(lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas")
+
+    train_pack(prepare_pack([make_config()]), tmp_path, watch=watch)
+    assert set(threads) == {1}
 
 
 def test_no_two_draws_of_an_interaction_share_a_key(make_config: MakeConfig) -> None:
