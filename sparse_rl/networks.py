@@ -21,6 +21,7 @@ from sparse_rl.convolutions import (
     DrqKind,
     Picture,
     atari_parameters,
+    dense_on_patches,
     drq_positions,
     patches,
     positions,
@@ -170,11 +171,11 @@ class MinAtarTrunk(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
         x = patches(x.reshape(-1, *self.picture), CONV_SIZE)
-        x = nn.relu(nn.Dense(conv_channels(self.width), kernel_init=init, name="conv")(x))
+        x = nn.relu(dense_on_patches(conv_channels(self.width), "conv")(x))
         # A unit of a convolution is a channel: each position is a sample of it.
         self.sow("activations", "conv" + ACTIVATION, x.reshape(-1, x.shape[-1]))
+        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.width, kernel_init=init, name="dense")(x))
         self.sow("activations", "dense" + ACTIVATION, x)

@@ -14,6 +14,7 @@ from sparse_rl.convolutions import (
     DRQ_STRIDES,
     DrqKind,
     Picture,
+    dense_on_patches,
     drq_positions,
     layer_name,
     patches,
@@ -36,12 +37,9 @@ class EncoderTrunk(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
         for i, stride in enumerate(DRQ_STRIDES[self.kind]):
             name = layer_name(i)
-            x = nn.relu(
-                nn.Dense(self.channels, kernel_init=init, name=name)(patches(x, DRQ_SIZE, stride))
-            )
+            x = nn.relu(dense_on_patches(self.channels, name)(patches(x, DRQ_SIZE, stride)))
             # A unit of a convolution is a channel: each position is a sample of it.
             self.sow("activations", name + ACTIVATION, x.reshape(-1, self.channels))
         return x.reshape(x.shape[0], -1)

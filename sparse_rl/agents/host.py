@@ -149,8 +149,9 @@ class HostLoop(NamedTuple):
         iteration: Array,
     ) -> tuple[LearnerState, Totals, Array]:
         """Learn from T answers of each group, what came of them, and what is seen after them."""
-        by_group = [jax.tree.map(lambda *x: jnp.stack(x), *group) for group in answers]
-        held = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *by_group)
+        by_time = [answer for moment in zip(*answers, strict=True) for answer in moment]
+        steps = len(by_time) // len(answers)
+        held = jax.tree.map(lambda *x: jnp.concatenate(x).reshape(steps, -1, *x[0].shape[1:]), *by_time)
         rollout = Rollout(View(held.observation), held.action, held.log_prob, *told)
         key, after = self.learning.keys(learner, iteration)[1], View(jnp.concatenate(last))
         learner, totals, views = self.learning.learn(learner, after, rollout, iteration, key)
