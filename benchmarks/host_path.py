@@ -4,11 +4,13 @@
 
 Breakout, 32 environments, rollouts of five interactions, DQN's smaller network. The bare environments
 and a training loop take turns in one process, on all cores: the ratio is the median over rounds of
-interactions per second in training by those of the bare environments just before. Compile time is apart.
+interactions per second in training by those of the bare environments just before, which have as many
+threads. Compile time is apart.
 
-Learner and environments share the cores: when these are full, no loop can do better than the
-environments' share of the processor time, the ceiling (bare processor time per interaction by that of
-training). On an idle machine the ratio by the ceiling says how much the two stall each other.
+With a thread of environments on each core, learner and environments share the cores: no loop can do
+better than the environments' share of the processor time, the ceiling (bare processor time per
+interaction by that of training). With a thread less, a core is left to the learner while one group
+steps, as a GPU would be: then the ratio says how much the two stall each other.
 """
 
 import argparse
@@ -24,14 +26,38 @@ CORES = len(os.sched_getaffinity(0))
 NUM_ENVS, NUM_STEPS, REPEAT = 32, 5, 4
 INTERACTIONS = 10
 """Rollouts of a turn."""
-ROWS = (("dqn", 16, 2), ("paac", 16, 1), ("paac", 16, 2), ("paac", 64, 2), ("paac", 256, 2))
-"""(agent, width, groups of actors that take turns)"""
+FEW = max(1, CORES - 1)
+
+
+class Row(NamedTuple):
+    """What is timed."""
+
+    agent: str
+    width: int
+    groups: int
+    """Of actors, that take turns."""
+    threads: int
+    """Of the bare environments, and of each group's."""
+
+
+ROWS = (
+    Row("dqn", 16, 2, FEW),
+    Row("paac", 16, 1, FEW),
+    Row("paac", 16, 2, FEW),
+    Row("paac", 64, 2, FEW),
+    Row("dqn", 16, 2, CORES),
+    Row("paac", 16, 1, CORES),
+    Row("paac", 16, 2, CORES),
+    Row("paac", 64, 2, CORES),
+    Row("paac", 256, 2, CORES),
+)
 
 HEADER = """\
 {cores} cores, load {load:.1f} before. Interactions per second, of {samples} in a turn; {rounds} rounds.
 bare: the environments with random actions. Shares of the training thread's time: waiting for
-environments, moving data, choosing actions, learning; the rest is Python's. cpu: ms per interaction.
-agent width groups |  bare train ratio ceiling | environ transfer infer learn | bare train | compile"""
+environments, moving data, choosing actions, learning; the rest is Python's. Then ms of
+processor time per interaction, and seconds of compilation.
+agent width groups threads |  bare train ratio ceiling | environ transfer infer learn | bare train | s"""
 
 
 class Turn(NamedTuple):
@@ -52,14 +78,14 @@ def timed(act: Callable[[], dict[str, Any]], interactions: int) -> Turn:
     return Turn(interactions / wall, processor / interactions, shares)
 
 
-def bare() -> Callable[[], dict[str, Any]]:
+def bare(threads: int) -> Callable[[], dict[str, Any]]:
     """The vector environment, with random actions."""
     from ale_py.vector_env import AtariVectorEnv
 
     envs = AtariVectorEnv(
         "breakout",
         NUM_ENVS,
-        num_threads=CORES,
+        num_threads=threads,
         repeat_action_probability=0.25,
         noop_max=0,
         use_fire_reset=False,
@@ -76,7 +102,7 @@ def bare() -> Callable[[], dict[str, Any]]:
     return act
 
 
-def training(name: str, width: int, groups: int) -> tuple[Callable[[], dict[str, Any]], float]:
+def training(row: Row) -> tuple[Callable[[], dict[str, Any]], float]:
     """A training loop without diagnostics in between, and the seconds it took to compile."""
     from sparse_rl.agents import host, hosting
     from sparse_rl.config import run_config
@@ -84,11 +110,11 @@ def training(name: str, width: int, groups: int) -> tuple[Callable[[], dict[str,
     from sparse_rl.results import TIME_SHARE
 
     frames = INTERACTIONS * NUM_STEPS * NUM_ENVS * REPEAT
-    agent = {"name": name, "network": "nips", "num_envs": NUM_ENVS, "num_steps": NUM_STEPS}
+    agent = {"name": row.agent, "network": "nips", "num_envs": NUM_ENVS, "num_steps": NUM_STEPS}
     env = {"source": "atari", "task": "breakout", "action_repeat": REPEAT}
     budget = {"env_steps": 1000 * frames, "log_every": frames, "eval_every": 1000 * frames}
-    config = run_config({"agent": agent, "env": env, "width": width, **budget})
-    host.GROUPS = groups
+    config = run_config({"agent": agent, "env": env, "width": row.width, **budget})
+    host.GROUPS, hosting.threads = row.groups, lambda: row.threads
     loop, (run,) = prepare_pack([config])
     programs = compile_programs(loop, [run.inputs], "map")
     held = {"state": programs.chunk(np.int32(0), programs.init(run.inputs))[0], "turn": 1}
@@ -102,7 +128,7 @@ def training(name: str, width: int, groups: int) -> tuple[Callable[[], dict[str,
     return act, programs.seconds
 
 
-def report(row: tuple[str, int, int], pairs: Sequence[tuple[Turn, Turn]], seconds: float) -> None:
+def report(row: Row, pairs: Sequence[tuple[Turn, Turn]], seconds: float) -> None:
     """Print one row of the table: medians over rounds."""
     both = list(zip(*pairs, strict=True))
     ratio = statistics.median(mine.rate / alone.rate for alone, mine in pairs)
@@ -110,8 +136,8 @@ def report(row: tuple[str, int, int], pairs: Sequence[tuple[Turn, Turn]], second
     cpu = [statistics.median(turn.processor for turn in turns) for turns in both]
     shares = [statistics.mean(turn.shares[part] for turn in both[1]) for part in both[1][0].shares]
     print(
-        f"{row[0]:>5} {row[1]:5d} {row[2]:6d} | {rate[0]:5.0f} {rate[1]:5.0f} {ratio:5.2f} "
-        f"{cpu[0] / cpu[1]:7.2f} | {shares[0]:7.2f} {shares[1]:8.2f} {shares[2]:5.2f} "
+        f"{row.agent:>5} {row.width:5d} {row.groups:6d} {row.threads:7d} | "
+        f"{rate[0]:5.0f} {rate[1]:5.0f} {ratio:5.2f} {cpu[0] / cpu[1]:7.2f} | {shares[0]:7.2f} {shares[1]:8.2f} {shares[2]:5.2f} "
         f"{shares[3]:5.2f} | {cpu[0] * 1e3:4.2f} {cpu[1] * 1e3:5.2f} | {seconds:7.1f}",
         flush=True,
     )
@@ -123,10 +149,10 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     load, samples = os.getloadavg()[0], INTERACTIONS * NUM_STEPS * NUM_ENVS
     print(HEADER.format(cores=CORES, load=load, samples=samples, rounds=rounds))
-    alone = bare()
+    alone = {threads: bare(threads) for threads in {FEW, CORES}}
     for row in ROWS:
-        trains, seconds = training(*row)
-        pairs = [(timed(alone, samples), timed(trains, samples)) for _ in range(rounds)]
+        trains, seconds = training(row)
+        pairs = [(timed(alone[row.threads], samples), timed(trains, samples)) for _ in range(rounds)]
         report(row, pairs, seconds)
 
 

@@ -44,6 +44,11 @@ class Clock:
         return {f"{TIME_SHARE}{part}": spent / total for part, spent in self._spent.items()}
 
 
+def threads() -> int:
+    """On how many threads, or in how many processes, the environments of a run step: one per core."""
+    return len(os.sched_getaffinity(0))
+
+
 class Living:
     """A run's environments in groups, those of its evaluations, and how often any were opened again.
 
@@ -59,7 +64,7 @@ class Living:
         self, config: RunConfig, env: HostEnv, seed: int, sessions: Sessions, groups: int
     ) -> None:
         self._config, self._env, self._seed = config, env, seed
-        self._threads = len(os.sched_getaffinity(0))
+        self._threads = threads()
         self._evaluating: HostActors | None = None
         self._restarts = 0
         self.groups: list[Group] = hosted.open_groups(
