@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns comparators actors minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host clean
+.PHONY: demo test check learning patterns comparators actors minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host dmc-small clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -90,6 +90,10 @@ simba-benchmark: $(VENV)/.dev  ## humanoid-walk beside the public SimBa loop: CO
 compiled-against-host: $(VENV)/.dev  ## two tasks compiled and on the host, five seeds each (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=compiled_against_host
 	$(BIN)/python benchmarks/compiled_against_host.py results/compiled_against_host
+
+dmc-small: $(VENV)/.dev  ## the published study in small: two tasks, three widths, four sparsities (hours)
+	$(BIN)/python -m sparse_rl.sweep study=dmc_small
+	$(BIN)/python -m sparse_rl.report results/dmc_small
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

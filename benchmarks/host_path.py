@@ -137,8 +137,9 @@ def report(row: Row, pairs: Sequence[tuple[Turn, Turn]], seconds: float) -> None
     shares = [statistics.mean(turn.shares[part] for turn in both[1]) for part in both[1][0].shares]
     print(
         f"{row.agent:>5} {row.width:5d} {row.groups:6d} {row.threads:7d} | "
-        f"{rate[0]:5.0f} {rate[1]:5.0f} {ratio:5.2f} {cpu[0] / cpu[1]:7.2f} | {shares[0]:7.2f} {shares[1]:8.2f} {shares[2]:5.2f} "
-        f"{shares[3]:5.2f} | {cpu[0] * 1e3:4.2f} {cpu[1] * 1e3:5.2f} | {seconds:7.1f}",
+        f"{rate[0]:5.0f} {rate[1]:5.0f} {ratio:5.2f} {cpu[0] / cpu[1]:7.2f} | "
+        f"{shares[0]:7.2f} {shares[1]:8.2f} {shares[2]:5.2f} {shares[3]:5.2f} | "
+        f"{cpu[0] * 1e3:4.2f} {cpu[1] * 1e3:5.2f} | {seconds:7.1f}",
         flush=True,
     )
 
