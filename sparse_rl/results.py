@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 Status = Literal["pending", "running", "done", "failed", "diverged", "preempted"]
@@ -80,14 +82,25 @@ def read_run(run_dir: Path) -> dict[str, Any] | None:
         return None
 
 
-def read_metrics(run_dir: Path) -> pd.DataFrame:
-    """The run's rows, with the seconds at which each was made; empty if it has none yet."""
+def read_rows(run_dir: Path) -> pa.Table | None:
+    """The run's rows with their times, as columns; ``None`` before the first."""
     path, times = run_dir / METRICS, run_dir / TIMES
     if not path.exists():
-        return pd.DataFrame()
-    rows = pd.read_parquet(path)
-    # Written one after the other: a crash between them leaves one row more here than there.
-    return rows.merge(pd.read_parquet(times), "left", on="env_steps") if times.exists() else rows
+        return None
+    rows = pq.ParquetFile(path).read(use_threads=False)
+    if times.exists():
+        at = pq.ParquetFile(times).read(use_threads=False)
+        if at["env_steps"] != rows["env_steps"]:  # a crash between their writing leaves one row more
+            return rows.join(at, "env_steps").sort_by("env_steps")
+        for name in at.drop_columns("env_steps").column_names:
+            rows = rows.append_column(name, at[name])
+    return rows
+
+
+def read_metrics(run_dir: Path) -> pd.DataFrame:
+    """The run's rows, with the seconds at which each was made; empty if it has none yet."""
+    rows = read_rows(run_dir)
+    return pd.DataFrame() if rows is None else rows.to_pandas()
 
 
 def remove_metrics(run_dir: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sparse_rl import results
 
@@ -93,21 +92,6 @@ def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]") -> list[str]:
     return [" ".join(f"{name}={row[name]}" for name in varied) for _, row in table.iterrows()]
 
 
-def _read_rows(run_dir: Path) -> pa.Table | None:
-    """A run's rows with their times, as columns; ``None`` before the first."""
-    path, times = run_dir / results.METRICS, run_dir / results.TIMES
-    if not path.exists():
-        return None
-    rows = pq.ParquetFile(path).read(use_threads=False)
-    if times.exists():
-        at = pq.ParquetFile(times).read(use_threads=False)
-        if at["env_steps"] != rows["env_steps"]:  # a crash between their writing leaves one row more
-            return rows.join(at, "env_steps").sort_by("env_steps")
-        for name in at.drop_columns("env_steps").column_names:
-            rows = rows.append_column(name, at[name])
-    return rows
-
-
 def load(*studies: str | Path) -> pd.DataFrame:
     """One row per run and log point, each with its run's axes beside its numbers.
 
@@ -123,7 +107,7 @@ def load(*studies: str | Path) -> pd.DataFrame:
     runs = load_runs(*studies)
     dirs = [Path(study) / run_id for study, run_id in zip(runs["study"], runs["run_id"], strict=True)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        tables = list(pool.map(_read_rows, dirs))
+        tables = list(pool.map(results.read_rows, dirs))
     counts = [table.num_rows if table is not None else 0 for table in tables]
     if not sum(counts):
         return runs.iloc[:0].assign(env_steps=pd.Series(dtype="int64"))
