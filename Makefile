@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns comparators actors minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host dmc-small clean
+.PHONY: demo test check learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host dmc-small clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -35,6 +35,9 @@ comparators: $(VENV)/.core  ## static masks beside masks that change and dense r
 actors: $(VENV)/.core  ## what many parallel actors buy: PAAC with 16 to 512 (a quarter of an hour)
 	$(BIN)/python -m sparse_rl.sweep study=paac_actors
 	$(BIN)/python benchmarks/actors.py results/paac_actors
+
+actors-speed: $(VENV)/.core  ## env steps per second by number of actors, and what the time goes to (minutes)
+	$(BIN)/python benchmarks/actors_speed.py
 
 minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (hours on two cores)
 	$(BIN)/python -m sparse_rl.sweep study=minatar
