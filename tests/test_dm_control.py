@@ -26,7 +26,7 @@ from sparse_rl.config import RunConfig
 from sparse_rl.env_configs import EnvConfig
 from sparse_rl.envs import ActorsLostError, probe, registry, workers
 from sparse_rl.experiment import compile_programs, prepare_pack, train_pack
-from sparse_rl.simulators import Frame, worker
+from sparse_rl.simulators import Frame, Simulator, worker
 from sparse_rl.simulators.actions import from_unit
 from sparse_rl.training import Policy, Progress
 
@@ -42,7 +42,7 @@ def test_actions_are_rescaled_to_the_tasks_range() -> None:
     np.testing.assert_allclose(to_task(np.full(3, -2.0)), [-1.0, 0.0, -1.0])
 
 
-class Counting:
+class Counting(Simulator):
     """Rewards 1, 2, 3, …; the observation counts; an episode is truncated after five frames."""
 
     observation_size, action_size, episode_length = 1, 1, 5
@@ -59,11 +59,14 @@ class Counting:
 
     def frame(self, action: np.ndarray) -> Frame:
         self.time += 1
-        return Frame(np.array([self.time], np.float32), float(self.time), False, self.time == 5)
+        return Frame(float(self.time), False, self.time == 5)
+
+    def observe(self) -> np.ndarray:
+        return np.array([self.time], np.float32)
 
 
 def test_an_interaction_sums_its_frames_and_ends_with_the_episode() -> None:
-    rows = np.zeros(1, worker.row(1, 1))
+    rows = np.zeros(1, worker.row(1, np.float32, 1))
     simulator, now = Counting(), rows[0]
     simulator.reset()
     worker.act(simulator, now, 3)  # frames 1 to 3
@@ -109,7 +112,7 @@ def test_a_task_is_the_librarys_own_and_is_truncated() -> None:
         np.testing.assert_array_equal(seen, flat.astype(np.float32))
         action = rng.uniform(-1, 1, 2).astype(np.float32)
         frame, first = ours.frame(action), theirs.step(action)
-        seen = frame.observation
+        seen = ours.observe()
         assert frame.reward == pytest.approx(first.reward)
         assert (frame.terminated, frame.truncated) == (False, t == 999)
     assert first.last()
@@ -131,7 +134,7 @@ def test_physics_that_breaks_ends_the_episode_with_finite_numbers() -> None:
     task._env.physics.data.qpos[:] = np.nan
     frame = task.frame(np.zeros(1, np.float32))
     assert (frame.terminated, frame.truncated, frame.reward) == (True, False, 0.0)
-    np.testing.assert_array_equal(frame.observation, first)
+    np.testing.assert_array_equal(task.observe(), first)
     assert np.isfinite(task.reset()).all()
 
 
