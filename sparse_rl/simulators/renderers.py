@@ -17,8 +17,8 @@ RENDERERS = ("egl", "osmesa")
 """Tried in this order."""
 PATIENCE_SECONDS = 120.0
 INSTALL = (
-    "Install one (Debian, Ubuntu: apt-get install libegl1 libegl-mesa0, or libosmesa6; NVIDIA's driver "
-    f"has EGL), and leave {VARIABLE} unset or set it to that"
+    "Install one (Debian, Ubuntu: apt-get install libegl1 libgl1, or libosmesa6; NVIDIA's driver has "
+    f"EGL), and leave {VARIABLE} unset or set it to that"
 )
 DRAW = """
 from dm_control import mujoco
