@@ -24,7 +24,8 @@ from sparse_rl.simulators import renderers
 
 dm_control = pytest.importorskip("dm_control.suite", reason="needs the extra dmc")
 
-from test_dm_control import disturb  # noqa: E402
+from test_dm_control import PROGRAMS, disturb  # noqa: E402
+from test_experiment import count_compilations  # noqa: E402
 
 CONF = Path(envs.__file__).parents[1] / "conf"
 SOURCE: Final = "dm_control_pixels"
@@ -196,7 +197,8 @@ def test_the_plan_counts_each_picture_once_in_bytes(make_config: MakeConfig) -> 
 def test_drq_acts_on_what_two_pictures_showed_on_the_host(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sign is in the older picture, the reward two steps after it; the best return is 0."""
+    """The sign is in the older picture, the reward two steps after it; the best return is 0. Nothing is
+    compiled while it trains."""
     monkeypatch.setitem(registry.SOURCES, "probe", on_host(probe.make))
     steps = 1500
     budget = {"env_steps": steps, "log_every": steps, "eval_every": steps}
@@ -205,7 +207,9 @@ def test_drq_acts_on_what_two_pictures_showed_on_the_host(
     loop, (run,) = prepare_pack([config])
     assert isinstance(loop, HostOffPolicyLoop)
     programs = compile_programs(loop, [run.inputs], "map")
-    state, _ = programs.chunk(np.int32(0), programs.init(run.inputs))
+    with count_compilations() as compiled:
+        state, _ = programs.chunk(np.int32(0), programs.init(run.inputs))
+    assert not set(compiled) & set(PROGRAMS)
     assert programs.evaluate(np.int32(steps), state)["return_mean"] > -0.02  # a constant: at best −0.25
     assert int(state.agent.updates) == steps - 20
     assert state.learner.replay.rows.picture.dtype == np.uint8
