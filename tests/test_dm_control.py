@@ -196,16 +196,17 @@ def disturb(
     train_pack(prepare_pack(pack), study, watch=watch, policy=Policy(every=200), stop=stop)
 
 
-def test_interrupted_runs_whose_workers_are_killed_end_with_the_bytes_of_undisturbed_ones(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the middle of episodes; the restart is recorded beside the metrics, and said."""
-    agent = {"num_envs": 2, "updates_per_interaction": 2}
-    budget = {"env_steps": 1200, "log_every": 200, "eval_every": 600}
-    pruning = {"storage": "compact"}
-    config = make_config(sparsity=0.5, agent=agent, env=CARTPOLE, pruning=pruning, **budget)
+def interrupt_and_kill(
+    config: RunConfig, study: Path, monkeypatch: pytest.MonkeyPatch, until: int
+) -> tuple[list[Path], list[str]]:
+    """Train undisturbed, and again with a worker killed and the run interrupted; what is written has the
+    same bytes.
+
+    Returns:
+        Folders of the two runs, and what was said of the second.
+    """
     notes: list[str] = []
-    disturb([config], tmp_path / "calm", None, [], notes)
+    disturb([config], study / "calm", None, [], notes)
     assert not notes
     processes: list[Any] = []
     start = workers._start
@@ -214,20 +215,33 @@ def test_interrupted_runs_whose_workers_are_killed_end_with_the_bytes_of_undistu
         processes.append(start(*arguments))
         return processes[-1]
 
-    monkeypatch.setattr(workers, "_start", started)
-    disturb([config], tmp_path / "broken", 800, processes, notes)
-    monkeypatch.undo()
-    disturb([config], tmp_path / "broken", None, [], notes)
-    both = [tmp_path / name / config.run_id for name in ("calm", "broken")]
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "_start", started)
+        disturb([config], study / "broken", until, processes, notes)
+    disturb([config], study / "broken", None, [], notes)
+    both = [study / name / config.run_id for name in ("calm", "broken")]
     record = results.read_run(both[1])
     assert record is not None
-    assert [attempt["from_env_steps"] for attempt in record["attempts"]] == [0, 800]
+    assert [attempt["from_env_steps"] for attempt in record["attempts"]] == [0, until]
     for file in (results.METRICS, results.PARAMETERS):
         assert (both[0] / file).read_bytes() == (both[1] / file).read_bytes()
-    rows = [results.read_metrics(path) for path in both]
-    assert [int(row[results.RESTARTS].sum()) for row in rows] == [0, 1]
+    restarts = [int(results.read_metrics(path)[results.RESTARTS].sum()) for path in both]
+    assert restarts == [0, 1]
+    return both, notes
+
+
+def test_interrupted_runs_whose_workers_are_killed_end_with_the_bytes_of_undisturbed_ones(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of episodes; the restart is recorded beside the metrics, and said."""
+    agent = {"num_envs": 2, "updates_per_interaction": 2}
+    budget = {"env_steps": 1200, "log_every": 200, "eval_every": 600}
+    pruning = {"storage": "compact"}
+    config = make_config(sparsity=0.5, agent=agent, env=CARTPOLE, pruning=pruning, **budget)
+    both, notes = interrupt_and_kill(config, tmp_path, monkeypatch, until=800)
     assert any("opened again at env_steps≤" in note for note in notes)
-    assert list(rows[0]["updates"]) == [60, 160, 260, 360, 460, 560]  # 20 of 50 interactions random
+    # 20 of 50 interactions random
+    assert list(results.read_metrics(both[0])["updates"]) == [60, 160, 260, 360, 460, 560]
 
 
 def test_actors_that_always_break_end_the_run_with_their_reason() -> None:

@@ -17,14 +17,14 @@ from sparse_rl import envs, results, video
 from sparse_rl.agents import HostOffPolicyLoop
 from sparse_rl.config import RunConfig, run_config
 from sparse_rl.env_configs import DmControlPixelsConfig
-from sparse_rl.envs import probe, registry, workers
+from sparse_rl.envs import probe, registry
 from sparse_rl.experiment import compile_programs, prepare_pack
 from sparse_rl.schema import ConfigError
 from sparse_rl.simulators import renderers
 
 dm_control = pytest.importorskip("dm_control.suite", reason="needs the extra dmc")
 
-from test_dm_control import PROGRAMS, disturb  # noqa: E402
+from test_dm_control import PROGRAMS, interrupt_and_kill  # noqa: E402
 from test_experiment import count_compilations  # noqa: E402
 
 CONF = Path(envs.__file__).parents[1] / "conf"
@@ -157,28 +157,10 @@ def test_drq_that_is_interrupted_and_killed_ends_with_the_bytes_of_an_undisturbe
 ) -> None:
     """In the middle of an episode; pictures are drawn again from what was done. Then it is filmed."""
     config = drq_config(make_config, pruning={"storage": "masked"})
-    disturb([config], tmp_path / "calm", None, [], [])
-    processes: list[Any] = []
-    start = workers._start
-    with monkeypatch.context() as patched:
-
-        def started(*arguments: Any) -> Any:
-            processes.append(start(*arguments))
-            return processes[-1]
-
-        patched.setattr(workers, "_start", started)
-        disturb([config], tmp_path / "broken", 2400, processes, [])
-    disturb([config], tmp_path / "broken", None, [], [])
-    both = [tmp_path / name / config.run_id for name in ("calm", "broken")]
-    record = results.read_run(both[1])
-    assert record is not None
-    assert [attempt["from_env_steps"] for attempt in record["attempts"]] == [0, 2400]
-    for file in (results.METRICS, results.PARAMETERS):
-        assert (both[0] / file).read_bytes() == (both[1] / file).read_bytes()
-    rows = [results.read_metrics(path) for path in both]
-    assert [int(row[results.RESTARTS].sum()) for row in rows] == [0, 1]
-    assert list(rows[0]["updates"]) == [40, 100, 160, 220]  # 20 of 240 interactions random
-    assert np.isfinite(rows[0]["loss/critic"]).all()
+    both, _ = interrupt_and_kill(config, tmp_path, monkeypatch, until=2400)
+    rows = results.read_metrics(both[0])
+    assert list(rows["updates"]) == [40, 100, 160, 220]  # 20 of 240 interactions random
+    assert np.isfinite(rows["loss/critic"]).all()
 
     path, score = video.film(both[0], seed=3)
     assert score > 0.0
