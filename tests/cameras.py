@@ -29,6 +29,16 @@ def seen_by(simulators: list[Simulator], action: np.ndarray | None) -> list[np.n
     return observations
 
 
+def check_broken(simulator: Any) -> None:
+    """What can no longer be drawn is seen as it was, until the next episode."""
+    before = simulator.observe().copy()
+    simulator._task.physics.data.qpos[:] = np.nan
+    frame = simulator.frame(np.zeros(simulator.action_size))
+    assert (frame.reward, frame.terminated, frame.truncated) == (0.0, True, False)
+    np.testing.assert_array_equal(simulator.observe(), before)
+    assert (simulator.reset() != before).any()
+
+
 def check(domain: str, task: str, camera: int) -> None:
     """Full quality in rgb is what the library draws, once per interaction; grey is made of it."""
     from dm_control import suite
@@ -60,6 +70,7 @@ def check(domain: str, task: str, camera: int) -> None:
         assert (fast != rgb).any()  # without shadows and reflections,
         assert np.abs(fast.astype(float) - rgb).mean() < 10  # and yet of the same thing
     assert (history[0] != history[1]).any()
+    check_broken(ours)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def complaint(renderer: str) -> str | None:
     if tried.returncode == 0:
         return None
     lines = [line for line in tried.stderr.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"its process ended with {tried.returncode}"
+    return lines[-1].strip(" .") if lines else f"its process ended with {tried.returncode}"
 
 
 def choose(env: str) -> str:
