@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import jax
 import numpy as np
 import pytest
 import yaml
@@ -14,18 +15,18 @@ from host_env import on_host
 from PIL import Image
 
 from sparse_rl import envs, results, video
-from sparse_rl.agents import HostOffPolicyLoop
+from sparse_rl.agents import HostOffPolicyLoop, hosting
+from sparse_rl.agents.host_off_policy import Compiled
 from sparse_rl.config import RunConfig, run_config
 from sparse_rl.env_configs import DmControlPixelsConfig
 from sparse_rl.envs import probe, registry
-from sparse_rl.experiment import compile_programs, prepare_pack
+from sparse_rl.experiment import prepare_pack
 from sparse_rl.schema import ConfigError
 from sparse_rl.simulators import renderers
 
 dm_control = pytest.importorskip("dm_control.suite", reason="needs the extra dmc")
 
-from test_dm_control import PROGRAMS, interrupt_and_kill  # noqa: E402
-from test_experiment import count_compilations  # noqa: E402
+from test_dm_control import interrupt_and_kill  # noqa: E402
 
 CONF = Path(envs.__file__).parents[1] / "conf"
 SOURCE: Final = "dm_control_pixels"
@@ -176,22 +177,45 @@ def test_the_plan_counts_each_picture_once_in_bytes(make_config: MakeConfig) -> 
     assert run.costs.parameters_nonzero < 0.5 * run.costs.parameters_total
 
 
-def test_drq_acts_on_what_two_pictures_showed_on_the_host(
+def test_the_replay_holds_what_environments_of_the_host_showed(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sign is in the older picture, the reward two steps after it; the best return is 0. Nothing is
-    compiled while it trains."""
+    """Episodes of two interactions: the first picture is bright on the side of the sign, two are dark,
+    the reward is −(a − sign/2)² for the second action. Each picture has one row."""
     monkeypatch.setitem(registry.SOURCES, "probe", on_host(probe.make))
-    steps = 1500
-    budget = {"env_steps": steps, "log_every": steps, "eval_every": steps}
-    env = {"eval_episodes": 20}
-    config = make_config(agent={"name": "drq"}, width=32, env=env, **budget)
-    loop, (run,) = prepare_pack([config])
+    budget = {"env_steps": 60, "log_every": 30, "eval_every": 30}  # 30 interactions, room for 60 rows
+    loop, (run,) = prepare_pack([make_config(agent={"name": "drq"}, **budget)])
     assert isinstance(loop, HostOffPolicyLoop)
-    programs = compile_programs(loop, [run.inputs], "map")
-    with count_compilations() as compiled:
-        state, _ = programs.chunk(np.int32(0), programs.init(run.inputs))
-    assert not set(compiled) & set(PROGRAMS)
-    assert programs.evaluate(np.int32(steps), state)["return_mean"] > -0.02  # a constant: at best −0.25
-    assert int(state.agent.updates) == steps - 20
-    assert state.learner.replay.rows.picture.dtype == np.uint8
+    seen: list[np.ndarray] = []
+
+    def act(agent: Any, normaliser: Any, key: Any, t: Any, observation: Any) -> Any:
+        seen.append(np.asarray(observation))
+        return normaliser, np.full((1, 1), 0.01 * t, np.float32)
+
+    def learn(agent: Any, totals: Any, *_: Any) -> Any:
+        return agent, totals
+
+    learner = jax.eval_shape(loop.init, run.inputs).learner  # of which only the buffer is used
+    nothing = jax.tree.map(np.asarray, loop.learning.nothing_learned(learner))
+    learner = learner._replace(replay=loop.learning.buffer.init(60))
+    start = hosting.begin(loop.config, loop.env, learner, run.inputs.seed)
+    programs = Compiled(act, learn, jax.jit(loop.learning.buffer.add), lambda *_: {}, None, nothing)
+    state, _ = loop._chunk(programs, 0, start)
+    rows = jax.device_get(state.learner.replay.rows)
+    pictures = rows.picture[0].reshape(-1, 16, 16)
+    assert int(state.learner.replay.size[0]) == 45
+    for t in range(0, 30, 2):
+        first = t // 2 * 3  # row of the episode's first picture
+        bright = pictures[first].mean(axis=0)
+        sign = 1 if bright[15] else -1
+        np.testing.assert_array_equal(bright[::sign][:8], 0)
+        np.testing.assert_array_equal(bright[::sign][8:], 255)
+        assert not pictures[first + 1 : first + 3].any()
+        np.testing.assert_allclose(rows.action[0, first : first + 2, 0], [0.01 * t, 0.01 * (t + 1)])
+        reward = -((0.01 * (t + 1) - 0.5 * sign) ** 2)
+        np.testing.assert_allclose(rows.reward[0, first : first + 2], [0, reward], rtol=1e-5)
+        assert rows.last[0, first : first + 3].tolist() == [False, False, True]
+        assert rows.terminated[0, first + 2]
+        # what the actor saw: the first picture twice, then the first and the second
+        stacks = [np.stack([pictures[first], pictures[first + i]], axis=-1).ravel() for i in (0, 1)]
+        np.testing.assert_array_equal(np.concatenate(seen[t : t + 2]), stacks)
