@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark simba-benchmark compiled-against-host dmc-small clean
+.PHONY: demo test check learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -84,6 +84,9 @@ host-benchmark: $(VENV)/.dev  ## training on Atari beside its bare environments 
 
 physics-benchmark: $(VENV)/.dev  ## DM Control on threads, in processes, and MuJoCo's bare physics (minutes)
 	$(BIN)/python benchmarks/physics.py
+
+rendering-benchmark: $(VENV)/.dev  ## what a picture of the control suite costs, drawn offscreen (a minute)
+	$(BIN)/python benchmarks/rendering.py
 
 COPY ?= ../SparseNetwork4DRL
 PYTHON_OF_COPY ?= $(COPY)/.venv/bin/python

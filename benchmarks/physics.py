@@ -36,7 +36,7 @@ def threads(task: str, num_envs: int, workers: int) -> Callable[[np.ndarray], No
     from sparse_rl.simulators import worker
 
     made = [simulators.make("dm_control", task) for _ in range(num_envs)]
-    kind = worker.row(made[0].observation_size, made[0].action_size)
+    kind = worker.row(made[0].observation_size, made[0].observation_dtype, made[0].action_size)
     rows = np.zeros(num_envs, kind)
     for i, simulator in enumerate(made):
         simulator.seed(i)

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_args
 from sparse_rl.agent_configs import AgentConfig, OffPolicyConfig, build_agent
 from sparse_rl.env_configs import (
     AtariConfig,
+    DmControlPixelsConfig,
     EnvConfig,
     LqrConfig,
     PixelsConfig,
@@ -65,7 +66,7 @@ class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
     agent: AgentConfig
-    env: EnvConfig | AtariConfig | LqrConfig | PixelsConfig
+    env: EnvConfig | AtariConfig | LqrConfig | PixelsConfig | DmControlPixelsConfig
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
     width: int = at_least(1)

@@ -8,13 +8,17 @@ from typing import Any, Literal
 from sparse_rl.schema import ConfigError, at_least, build, share
 
 Colour = Literal["grey", "rgb"]
+Quality = Literal["fast", "full"]
 
 
 @dataclass(frozen=True)
 class EnvConfig:
     """An environment and the budgets that go with it, in env steps (frames)."""
 
-    source: Literal["atari", "dm_control", "gymnasium", "gymnax", "lqr", "pixels", "playground", "probe"]
+    source: Literal[
+        "atari", "dm_control", "dm_control_pixels", "gymnasium", "gymnax", "lqr", "pixels",
+        "playground", "probe",
+    ]  # fmt: skip
     task: str
     action_repeat: int = at_least(1, default=1)
     env_steps: int = at_least(1, default=1_000_000)
@@ -56,6 +60,21 @@ class PixelsConfig(EnvConfig):
 
 
 @dataclass(frozen=True)
+class DmControlPixelsConfig(PixelsConfig):
+    """The control suite through its own cameras. The defaults are those of DrQ-v2's public code, but for
+    the quality."""
+
+    size: int = at_least(16, default=84)
+    colour: Colour = "rgb"
+    camera: int = at_least(0, default=0)
+    quality: Quality = "fast"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return super().options | {"camera": self.camera, "quality": self.quality}
+
+
+@dataclass(frozen=True)
 class LqrConfig(EnvConfig):
     """A chain of masses with a quadratic cost; ``null`` masses: as many as the run's width."""
 
@@ -77,6 +96,7 @@ def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
 
 ENV_CONFIGS: dict[str, type[EnvConfig]] = {
     "atari": AtariConfig,
+    "dm_control_pixels": DmControlPixelsConfig,
     "lqr": LqrConfig,
     "pixels": PixelsConfig,
 }

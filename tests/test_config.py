@@ -36,7 +36,7 @@ from sparse_rl.schema import ConfigError
         ({"env_steps": 250}, r"env_steps=250 must be a multiple.*200 or 300"),
         (
             {"env": {"source": "doom"}},
-            r"env.source='doom'.*atari, dm_control, gymnasium, gymnax, lqr, pixels, playground, probe",
+            r"env.source='doom'.*atari, dm_control, dm_control_pixels, gymnasium, gymnax, lqr, pixels",
         ),
     ],
 )

@@ -26,7 +26,7 @@ from sparse_rl.config import RunConfig
 from sparse_rl.env_configs import EnvConfig
 from sparse_rl.envs import ActorsLostError, probe, registry, workers
 from sparse_rl.experiment import compile_programs, prepare_pack, train_pack
-from sparse_rl.simulators import Frame, worker
+from sparse_rl.simulators import Frame, Simulator, worker
 from sparse_rl.simulators.actions import from_unit
 from sparse_rl.training import Policy, Progress
 
@@ -42,7 +42,7 @@ def test_actions_are_rescaled_to_the_tasks_range() -> None:
     np.testing.assert_allclose(to_task(np.full(3, -2.0)), [-1.0, 0.0, -1.0])
 
 
-class Counting:
+class Counting(Simulator):
     """Rewards 1, 2, 3, …; the observation counts; an episode is truncated after five frames."""
 
     observation_size, action_size, episode_length = 1, 1, 5
@@ -59,11 +59,14 @@ class Counting:
 
     def frame(self, action: np.ndarray) -> Frame:
         self.time += 1
-        return Frame(np.array([self.time], np.float32), float(self.time), False, self.time == 5)
+        return Frame(float(self.time), False, self.time == 5)
+
+    def observe(self) -> np.ndarray:
+        return np.array([self.time], np.float32)
 
 
 def test_an_interaction_sums_its_frames_and_ends_with_the_episode() -> None:
-    rows = np.zeros(1, worker.row(1, 1))
+    rows = np.zeros(1, worker.row(1, np.float32, 1))
     simulator, now = Counting(), rows[0]
     simulator.reset()
     worker.act(simulator, now, 3)  # frames 1 to 3
@@ -109,7 +112,7 @@ def test_a_task_is_the_librarys_own_and_is_truncated() -> None:
         np.testing.assert_array_equal(seen, flat.astype(np.float32))
         action = rng.uniform(-1, 1, 2).astype(np.float32)
         frame, first = ours.frame(action), theirs.step(action)
-        seen = frame.observation
+        seen = ours.observe()
         assert frame.reward == pytest.approx(first.reward)
         assert (frame.terminated, frame.truncated) == (False, t == 999)
     assert first.last()
@@ -131,7 +134,7 @@ def test_physics_that_breaks_ends_the_episode_with_finite_numbers() -> None:
     task._env.physics.data.qpos[:] = np.nan
     frame = task.frame(np.zeros(1, np.float32))
     assert (frame.terminated, frame.truncated, frame.reward) == (True, False, 0.0)
-    np.testing.assert_array_equal(frame.observation, first)
+    np.testing.assert_array_equal(task.observe(), first)
     assert np.isfinite(task.reset()).all()
 
 
@@ -193,16 +196,17 @@ def disturb(
     train_pack(prepare_pack(pack), study, watch=watch, policy=Policy(every=200), stop=stop)
 
 
-def test_interrupted_runs_whose_workers_are_killed_end_with_the_bytes_of_undisturbed_ones(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the middle of episodes; the restart is recorded beside the metrics, and said."""
-    agent = {"num_envs": 2, "updates_per_interaction": 2}
-    budget = {"env_steps": 1200, "log_every": 200, "eval_every": 600}
-    pruning = {"storage": "compact"}
-    config = make_config(sparsity=0.5, agent=agent, env=CARTPOLE, pruning=pruning, **budget)
+def interrupt_and_kill(
+    config: RunConfig, study: Path, monkeypatch: pytest.MonkeyPatch, until: int
+) -> tuple[list[Path], list[str]]:
+    """Train undisturbed, and again with a worker killed and the run interrupted; what is written has the
+    same bytes.
+
+    Returns:
+        Folders of the two runs, and what was said of the second.
+    """
     notes: list[str] = []
-    disturb([config], tmp_path / "calm", None, [], notes)
+    disturb([config], study / "calm", None, [], notes)
     assert not notes
     processes: list[Any] = []
     start = workers._start
@@ -211,20 +215,33 @@ def test_interrupted_runs_whose_workers_are_killed_end_with_the_bytes_of_undistu
         processes.append(start(*arguments))
         return processes[-1]
 
-    monkeypatch.setattr(workers, "_start", started)
-    disturb([config], tmp_path / "broken", 800, processes, notes)
-    monkeypatch.undo()
-    disturb([config], tmp_path / "broken", None, [], notes)
-    both = [tmp_path / name / config.run_id for name in ("calm", "broken")]
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "_start", started)
+        disturb([config], study / "broken", until, processes, notes)
+    disturb([config], study / "broken", None, [], notes)
+    both = [study / name / config.run_id for name in ("calm", "broken")]
     record = results.read_run(both[1])
     assert record is not None
-    assert [attempt["from_env_steps"] for attempt in record["attempts"]] == [0, 800]
+    assert [attempt["from_env_steps"] for attempt in record["attempts"]] == [0, until]
     for file in (results.METRICS, results.PARAMETERS):
         assert (both[0] / file).read_bytes() == (both[1] / file).read_bytes()
-    rows = [results.read_metrics(path) for path in both]
-    assert [int(row[results.RESTARTS].sum()) for row in rows] == [0, 1]
+    restarts = [int(results.read_metrics(path)[results.RESTARTS].sum()) for path in both]
+    assert restarts == [0, 1]
+    return both, notes
+
+
+def test_interrupted_runs_whose_workers_are_killed_end_with_the_bytes_of_undisturbed_ones(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of episodes; the restart is recorded beside the metrics, and said."""
+    agent = {"num_envs": 2, "updates_per_interaction": 2}
+    budget = {"env_steps": 1200, "log_every": 200, "eval_every": 600}
+    pruning = {"storage": "compact"}
+    config = make_config(sparsity=0.5, agent=agent, env=CARTPOLE, pruning=pruning, **budget)
+    both, notes = interrupt_and_kill(config, tmp_path, monkeypatch, until=800)
     assert any("opened again at env_steps≤" in note for note in notes)
-    assert list(rows[0]["updates"]) == [60, 160, 260, 360, 460, 560]  # 20 of 50 interactions random
+    # 20 of 50 interactions random
+    assert list(results.read_metrics(both[0])["updates"]) == [60, 160, 260, 360, 460, 560]
 
 
 def test_actors_that_always_break_end_the_run_with_their_reason() -> None:

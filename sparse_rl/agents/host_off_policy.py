@@ -122,7 +122,8 @@ class HostOffPolicyLoop(NamedTuple):
         agent, normaliser, replay, _, key = learner
         totals = jax.eval_shape(self.learning.nothing_learned, learner)
         i = of((), jnp.int32)
-        seen: Any = [of((n, size), jnp.float32) for n in (num_envs, self.config.env.eval_episodes)]
+        kind = self.env.observation_dtype
+        seen: Any = [of((n, size), kind) for n in (num_envs, self.config.env.eval_episodes)]
         action: Any = of((num_envs, self.env.action_size), jnp.float32)
         reward: Any = of((num_envs,), jnp.float32)
         flag: Any = of((num_envs,), jnp.bool_)

@@ -6,11 +6,12 @@ from typing import Any, Literal, overload
 
 from sparse_rl.envs import atari, gymnax, lqr, pixels, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv
-from sparse_rl.envs.workers import in_workers
+from sparse_rl.envs.workers import drawn_in_workers, in_workers
 
 SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
     "atari": atari.make,
     "dm_control": functools.partial(in_workers, "dm_control"),
+    "dm_control_pixels": functools.partial(drawn_in_workers, "dm_control_pixels"),
     "gymnasium": functools.partial(in_workers, "gymnasium"),
     "gymnax": gymnax.make,
     "lqr": lqr.make,
@@ -23,6 +24,8 @@ SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
 @overload
 def make(source: Literal["atari", "dm_control", "gymnasium"], task: str) -> HostEnv: ...
 @overload
+def make(source: Literal["dm_control_pixels"], task: str, **options: Any) -> HostEnv: ...
+@overload
 def make(
     source: Literal["gymnax", "lqr", "pixels", "playground", "probe"], task: str, **options: Any
 ) -> Env: ...
@@ -32,7 +35,8 @@ def make(source: str, task: str, **options: Any) -> Env | HostEnv:
     """Build the environment ``task`` of ``source``, with the source's own options.
 
     Raises:
-        ValueError: the source or the task is unknown; the message lists the valid ones.
+        ValueError: the source, the task or an option's value is unknown; the message lists the valid
+            ones. Or it is drawn, and no renderer works here.
         ModuleNotFoundError: the source's optional package is missing; the message says how to get it.
     """
     if source not in SOURCES:

@@ -8,8 +8,6 @@ import numpy as np
 class Frame(NamedTuple):
     """What one simulated frame brought."""
 
-    observation: np.ndarray
-    """float32 ``[observation_size]``: the state after the action."""
     reward: float
     terminated: bool
     """The task ended by itself; do not bootstrap."""
@@ -24,12 +22,21 @@ class Simulator(Protocol):
     action_size: int
     episode_length: int
     """Frames before truncation."""
+    observation_dtype: type = np.float32
+    picture: tuple[int, int, int] | None = None
+    """Height, width and channels, where an observation is a picture laid out as a vector."""
+    frames: int = 1
+    """Pictures that an observation stacks as channels, the newest last."""
 
     def seed(self, seed: int) -> None:
         """Have all randomness from now on follow from a seed in [0, 2³¹)."""
 
     def reset(self) -> np.ndarray:
-        """Begin an episode: its first observation, float32 ``[observation_size]``."""
+        """Begin an episode: its first observation, ``[observation_size]``."""
 
     def frame(self, action: np.ndarray) -> Frame:
         """Simulate one frame; float32 ``[action_size]`` in [−1, 1]."""
+
+    def observe(self) -> np.ndarray:
+        """What is seen after the frames of an interaction, once: ``[observation_size]``. Only then is a
+        picture drawn."""

@@ -14,6 +14,7 @@ from sparse_rl.simulators.contract import Frame, Simulator
 
 EPISODE_LENGTH = 1000
 """Frames: the suite's own limit in every task but LQR, which has none."""
+MISSING = "env={} needs dm_control; install it with: pip install 'sparse_rl[dmc]'"
 
 
 def _suite() -> Any:
@@ -25,9 +26,7 @@ def _suite() -> Any:
             warnings.simplefilter("ignore")
             from dm_control import suite
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "env=dm_control/… needs dm_control; install it with: pip install 'sparse_rl[dmc]'"
-        ) from error
+        raise ModuleNotFoundError(MISSING.format("dm_control/…")) from error
     logging.set_verbosity(logging.ERROR)
     return suite
 
@@ -37,7 +36,7 @@ def tasks() -> dict[str, tuple[str, str]]:
     return {"_".join(pair).lower(): pair for pair in _suite().ALL_TASKS}
 
 
-class _Task:
+class Task(Simulator):
     """One task."""
 
     def __init__(self, domain: str, task: str) -> None:
@@ -55,34 +54,46 @@ class _Task:
         self.episode_length = EPISODE_LENGTH
         self._time = 0
         self._last = np.zeros(self.observation_size, np.float32)
+        self.broken = False
+        """Whether its physics is no longer finite."""
+
+    @property
+    def physics(self) -> Any:
+        """The library's own: the model, and the state it is in."""
+        return self._env.physics
 
     def seed(self, seed: int) -> None:
         self._env.task.random.seed(seed)
 
-    def _flat(self, parts: Any) -> np.ndarray:
+    def _see(self, parts: Any) -> None:
         self._last = np.concatenate([np.ravel(part) for part in parts.values()]).astype(np.float32)
-        return self._last
 
     def reset(self) -> np.ndarray:
-        self._time = 0
-        return self._flat(self._env.reset().observation)
+        self._time, self.broken = 0, False
+        self._see(self._env.reset().observation)
+        return self._last
 
     def frame(self, action: np.ndarray) -> Frame:
-        """One frame. Physics that is no longer finite is a termination, without a reward and with the
-        last observation that was finite, so that it cannot reach a replay buffer as NaN."""
+        """One frame. Physics that is no longer finite is a termination without a reward, and what is
+        seen stays the last that was finite, so that no NaN can reach a replay buffer."""
         self._time += 1
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # numpy's, on the way to the same error
                 seen = self._env.step(self._action(action))
         except self._error:
-            return Frame(self._last, 0.0, True, False)
+            self.broken = True
+            return Frame(0.0, True, False)
         terminated = bool(seen.last() and seen.discount == 0.0)
         truncated = (seen.last() or self._time >= EPISODE_LENGTH) and not terminated
-        return Frame(self._flat(seen.observation), float(seen.reward), terminated, truncated)
+        self._see(seen.observation)
+        return Frame(float(seen.reward), terminated, truncated)
+
+    def observe(self) -> np.ndarray:
+        return self._last
 
 
-def make(task: str) -> Simulator:
+def make(task: str) -> Task:
     """A task of the suite.
 
     Raises:
@@ -92,4 +103,4 @@ def make(task: str) -> Simulator:
     known = tasks()
     if task not in known:
         raise ValueError(f"DM Control task {task!r} is unknown; choose one of {', '.join(known)}")
-    return _Task(*known[task])
+    return Task(*known[task])

@@ -29,7 +29,7 @@ def _say_nothing(message: str) -> None:
     """MuJoCo's warnings, about the tasks' own models, would go to a file in the working directory."""
 
 
-class _Task:
+class _Task(Simulator):
     """One task."""
 
     def __init__(self, name: str) -> None:
@@ -68,9 +68,12 @@ class _Task:
         observation, reward, terminated, truncated, _ = self._env.step(given)
         seen = np.ravel(observation).astype(np.float32)
         if not (np.isfinite(seen).all() and np.isfinite(reward)):
-            return Frame(self._last, 0.0, True, False)
+            return Frame(0.0, True, False)
         self._last = seen
-        return Frame(seen, float(reward), bool(terminated), bool(truncated and not terminated))
+        return Frame(float(reward), bool(terminated), bool(truncated and not terminated))
+
+    def observe(self) -> np.ndarray:
+        return self._last
 
 
 def make(task: str) -> Simulator:

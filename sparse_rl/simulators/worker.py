@@ -1,12 +1,13 @@
 """A process that steps some environments in shared memory, when it is told to.
 
-    python -m sparse_rl.simulators.worker SOURCE TASK ACTION_REPEAT N FIRST LAST FD
+    python -m sparse_rl.simulators.worker SOURCE TASK OPTIONS ACTION_REPEAT N FIRST LAST FD
 
-The file FD is N rows (:func:`row`), of which this process changes those from FIRST to before LAST. It
-reads one letter at a time, :data:`SEED` or :data:`ACT`, and answers :data:`DONE`; it ends with its
-input.
+OPTIONS are the source's own, in JSON. The file FD is N rows (:func:`row`), of which this process
+changes those from FIRST to before LAST. It reads one letter at a time, :data:`SEED` or :data:`ACT`, and
+answers :data:`DONE`; it ends with its input.
 """
 
+import json
 import mmap
 import os
 import sys
@@ -19,13 +20,13 @@ from sparse_rl.simulators.registry import make
 SEED, ACT, DONE = b"s", b"a", b"."
 
 
-def row(observation_size: int, action_size: int) -> np.dtype:
+def row(observation_size: int, observation_dtype: type, action_size: int) -> np.dtype:
     """What the processes share of one environment."""
     return np.dtype(
         [
             ("action", np.float32, (action_size,)),
-            ("observation", np.float32, (observation_size,)),
-            ("final_observation", np.float32, (observation_size,)),
+            ("observation", observation_dtype, (observation_size,)),
+            ("final_observation", observation_dtype, (observation_size,)),
             ("reward", np.float32),
             ("terminated", np.bool_),
             ("truncated", np.bool_),
@@ -51,8 +52,8 @@ def act(simulator: Simulator, now: np.void, action_repeat: int) -> None:
             break
     now["reward"], now["terminated"], now["truncated"] = reward, seen.terminated, seen.truncated
     ended = seen.terminated or seen.truncated
-    now["final_observation"] = seen.observation
-    now["observation"] = simulator.reset() if ended else seen.observation
+    now["final_observation"] = simulator.observe()
+    now["observation"] = simulator.reset() if ended else now["final_observation"]
 
 
 def begin(simulator: Simulator, now: np.void) -> None:
@@ -63,10 +64,11 @@ def begin(simulator: Simulator, now: np.void) -> None:
 
 
 def main() -> None:
-    source, task, *numbers = sys.argv[1:]
+    source, task, options, *numbers = sys.argv[1:]
     repeat, num_envs, first, last, fd = map(int, numbers)
-    simulators = [make(source, task) for _ in range(first, last)]
-    kind = row(simulators[0].observation_size, simulators[0].action_size)
+    simulators = [make(source, task, **json.loads(options)) for _ in range(first, last)]
+    one = simulators[0]
+    kind = row(one.observation_size, one.observation_dtype, one.action_size)
     rows = list(zip(simulators, shared(fd, num_envs, kind)[first:last], strict=True))
     # The answers have a channel of their own: libraries print.
     answers = os.dup(1)
