@@ -72,7 +72,7 @@ def measure(num_envs: int, rounds: int, rate: float) -> None:
     times = ENV_STEPS // (num_envs * NUM_STEPS)
     state, started = jax.jit(loop.init)(run.inputs), time.perf_counter()
     compiled = {
-        name: jax.jit(function).lower(state).compile(compiler_options=compiler_options())
+        name: jax.jit(function).lower(state).compile(compiler_options=compiler_options(loop))
         for name, function in programs(loop, times).items()
     }
     compilation = time.perf_counter() - started

@@ -6,9 +6,8 @@
 Same environments (gymnax), networks, hyperparameters and budgets; float32; their files are read as
 they are but for what they need to run with today's gymnax (``CHANGES``). One run alone, and eight seeds:
 their ``vmap`` beside our pack. Each measurement is a process of its own, and they take turns;
-compilation is apart; figures are medians of the rounds. Their program is also timed with the
-compiler option of ours (``theirs*``): what is left then is the programs' own difference. Ours measures
-the networks' health at ten log points; theirs has no counterpart. What has not ended after ``LIMIT``
+compilation is apart; figures are medians of the rounds. Ours measures the networks' health at ten log
+points; theirs has no counterpart. What has not ended after ``LIMIT``
 seconds is nan, and is not tried again.
 
 Returns are those of training episodes in the last tenth of the run, mean of the eight seeds
@@ -38,11 +37,11 @@ import numpy as np
 from sac_against_sbx import product_rate
 
 from sparse_rl.config import run_config
-from sparse_rl.experiment import compile_programs, compiler_options, one_blas_thread, prepare_pack
+from sparse_rl.experiment import compile_programs, one_blas_thread, prepare_pack
 
 CORES = len(os.sched_getaffinity(0))
 SEEDS, LOG_POINTS = 8, 10
-SIDES = ("theirs", "theirs*", "ours", "theirs, 8", "ours, 8")
+SIDES = ("theirs", "ours", "theirs, 8", "ours, 8")
 LIMIT = 300
 """Seconds for one measurement, compilation included."""
 
@@ -259,8 +258,7 @@ def measure(copy: Path, row: Row, side: str) -> dict[str, Any]:
         eight = side.endswith("8")
         given = keys if eight else keys[0]
         lowered = jax.jit(jax.vmap(train) if eight else train).lower(given)
-        options = compiler_options() if side == "theirs*" else None
-        program = lowered.compile(compiler_options=options)
+        program = lowered.compile()
         call = functools.partial(program, given)
     compiled = time.perf_counter()
     with one_blas_thread():  # as our sweeps have it; theirs calls no BLAS
@@ -303,15 +301,15 @@ def compare(copy: Path, index: int, rounds: int, rate: float) -> None:
     costs = prepare_pack(our_configs(row)).runs[0].costs
     floor = costs.flops_per_update * costs.updates / rate
     print(f"{row.task}, {row.env_steps:,} env steps, width {row.width}; floor {floor:.2f} s")
-    speeds = ", ".join(f"{side} {row.env_steps / median(side):,.0f}" for side in SIDES[:3])
-    ratios = [median(side) / median("ours") for side in SIDES[:2]]
+    alone, eight = SIDES[:2], SIDES[2:]
+    speeds = ", ".join(f"{side} {row.env_steps / median(side):,.0f}" for side in alone)
     print(
-        f"  one run: {speeds} env steps/s ({ratios[0]:.2f} and {ratios[1]:.2f} times); "
+        f"  one run: {speeds} env steps/s ({median('theirs') / median('ours'):.2f} times); "
         f"compile {median('theirs', 'compile'):.1f} and {median('ours', 'compile'):.1f} s"
     )
-    each = [median(side) / SEEDS for side in SIDES[3:]]
+    each = [median(side) / SEEDS for side in eight]
     print(f"  eight: theirs {each[0]:.2f}, ours {each[1]:.2f} s a run ({each[0] / each[1]:.2f} times)")
-    for side in SIDES[3:]:
+    for side in eight:
         for returns in [one["returns"] for one in found[side]][:1]:
             span = f"[{min(returns):.1f}, {max(returns):.1f}]"
             print(f"  return, {side}: {statistics.mean(returns):.1f} {span}", flush=True)

@@ -69,8 +69,6 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
     from sparse_rl.config import run_config
     from sparse_rl.experiment import compiler_options, prepare_pack
 
-    options = compiler_options()
-
     pattern = "block" if variant.storage == "block" else "unstructured"
     config = run_config(
         {
@@ -85,6 +83,7 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
     )
     loop, (run,) = prepare_pack([config])
     assert isinstance(loop, OffPolicyLoop)
+    options = compiler_options(loop)
 
     def fill(i: Any, state: Any) -> Any:
         return loop.interact(state, i, loop.keys(state, i))[0]

@@ -65,7 +65,7 @@ def _nbytes(tree: Any) -> int:
     return sum(leaf_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def _dense_networks(loop: Loop) -> Mapping[str, Any]:
+def dense_networks(loop: Loop) -> Mapping[str, Any]:
     """Shapes of the networks' parameters, nothing removed."""
     nothing: dict[str, Any] = {name: {} for name in loop.config.agent.NETWORKS}
     unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), nothing)
@@ -93,7 +93,7 @@ def _width_with_blocks(config: RunConfig, env: Env | HostEnv) -> int | None:
     def works(width: int) -> bool:
         wider = dataclasses.replace(config, width=width)
         try:
-            _budgets(wider, _dense_networks(make_loop(wider, env)))
+            _budgets(wider, dense_networks(make_loop(wider, env)))
         except BlockError:
             return False
         return True
@@ -182,7 +182,7 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
 
 def count(configs: Sequence[RunConfig], loop: Loop) -> list[tuple[RunInputs, Costs]]:
     """Inputs and costs of a pack's runs. Shapes are the pack's: they are traced once, not per run."""
-    networks = _dense_networks(loop)
+    networks = dense_networks(loop)
     inputs = [_run_inputs(config, networks, loop.env) for config in configs]
     inputs = [
         each._replace(drawn=drawn(loop, config, each))

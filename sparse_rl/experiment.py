@@ -24,7 +24,7 @@ from sparse_rl.agents import (
     make_loop,
 )
 from sparse_rl.config import RunConfig
-from sparse_rl.costs import count
+from sparse_rl.costs import count, dense_networks
 from sparse_rl.results import Status
 from sparse_rl.training import NOT_COMPILED, Layout, Lockstep, Policy, Programs, Run, Watch, stack
 
@@ -33,6 +33,8 @@ DRIVEN = (HostLoop, HostOffPolicyLoop, MasterLoop)
 SIDE_BY_SIDE_FLOPS = 2e9
 """On a CPU, an update above this many FLOPs keeps all cores busy by itself (measured with SimBa at
 width 256); below it, one run per core is up to twice as fast."""
+WIDE_BYTES = 4 << 20
+"""Of a network's largest tensor: 512 × 2048 weights."""
 
 
 class PreparedPack(NamedTuple):
@@ -48,13 +50,15 @@ def default_layout(loop: Loop) -> Layout:
     return "map" if jax.default_backend() == "cpu" or isinstance(loop, DRIVEN) else "vmap"
 
 
-def compiler_options() -> dict[str, str | bool]:
-    """How programs are compiled on this device.
+def compiler_options(loop: Loop) -> dict[str, str | bool]:
+    """How a loop's programs are compiled on this device.
 
     XLA's CPU backend orders a program for concurrency by default: drawing the weights and masks of a
-    wide network then holds many dense tensors at once. In the order of least memory updates are as fast.
+    wide network then holds many dense tensors at once. In the order of least memory updates of wide
+    networks are as fast; those of PPO's smallest take a sixth longer.
     """
-    if jax.default_backend() != "cpu":
+    largest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(dense_networks(loop)))
+    if jax.default_backend() != "cpu" or largest < WIDE_BYTES:
         return {}
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
@@ -84,7 +88,8 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         if layout == "vmap":
             raise ValueError("layout=vmap batches what is compiled, not environments of the host")
         return Programs(
-            *cast(HostedLoop, loop).compile(inputs[0], compiler_options()), time.monotonic() - started
+            *cast(HostedLoop, loop).compile(inputs[0], compiler_options(loop)),
+            time.monotonic() - started,
         )
     pure = cast(PureLoop, loop)
     init, chunk, evaluate = pure.init, pure.chunk, pure.evaluate
@@ -101,7 +106,7 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         jax.jit(chunk, donate_argnums=1).lower(first, state),
         jax.jit(evaluate).lower(first, state),
     )
-    options = compiler_options()
+    options = compiler_options(loop)
     with ThreadPoolExecutor(len(lowered)) as pool:
         init, chunk, evaluate = pool.map(lambda low: low.compile(compiler_options=options), lowered)
     return Programs(init, chunk, evaluate, time.monotonic() - started)

@@ -57,7 +57,7 @@ def _programs(config: RunConfig, updates: int, batches: int) -> Programs:
     prober = Prober(loop, updates, batches)
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(function, compiler_options=compiler_options())
+        return jax.jit(function, compiler_options=compiler_options(loop))
 
     return Programs(
         loop,

@@ -386,7 +386,7 @@ def test_the_memory_estimate_is_what_xla_takes(
     run, (loop, inputs) = prepare_pack([config]).runs[0], off_policy(config)
     first = jax.ShapeDtypeStruct((), np.int32)
     lowered = jax.jit(loop.chunk, donate_argnums=1).lower(first, jax.eval_shape(loop.init, inputs))
-    memory = lowered.compile(compiler_options=experiment.compiler_options()).memory_analysis()
+    memory = lowered.compile(compiler_options=experiment.compiler_options(loop)).memory_analysis()
     assert memory is not None
     taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     assert 0.75 * taken < run.costs.memory_bytes < 1.5 * taken
