@@ -10,7 +10,7 @@ compilation is apart; figures are medians of the rounds. Ours measures the netwo
 points; theirs has no counterpart. What has not ended after ``LIMIT``
 seconds is nan, and is not tried again.
 
-Returns are those of training episodes in the last tenth of the run, mean of the eight seeds
+Returns are those of training episodes in the last tenth of the run, mean of the seeds
 [lowest, highest]. The floor is the time that the updates' FLOPs take at the machine's measured
 matrix-product rate.
 """
@@ -42,7 +42,7 @@ from sparse_rl.experiment import compile_programs, one_blas_thread, prepare_pack
 CORES = len(os.sched_getaffinity(0))
 SEEDS, LOG_POINTS = 8, 10
 SIDES = ("theirs", "ours", "theirs, 8", "ours, 8")
-LIMIT = 300
+LIMIT = 240
 """Seconds for one measurement, compilation included."""
 
 
@@ -198,7 +198,9 @@ def their_program(copy: Path, row: Row) -> Callable[[Any], Any]:
 def their_returns(out: Any) -> list[float]:
     """Mean return of the training episodes that ended in the last tenth, by seed."""
     metrics = out["metrics"]
-    ended, returns = (np.asarray(metrics[k]) for k in ("returned_episode", "returned_episode_returns"))
+    names = ("returned_episode", "returned_episode_returns")  # of one run, or of all seeds
+    ended, returns = (np.asarray(metrics[name]) for name in names)
+    ended, returns = (x.reshape(-1, *x.shape[-3:]) for x in (ended, returns))
     last = slice(-max(1, ended.shape[1] // LOG_POINTS), None)
     return [float(r[last][e[last]].mean()) for r, e in zip(returns, ended, strict=True)]
 
@@ -252,7 +254,7 @@ def measure(copy: Path, row: Row, side: str) -> dict[str, Any]:
     call: Callable[[], Any]
     if side.startswith("ours"):
         ours = Ours(row)
-        call = ours.eight if side.endswith("8") else lambda: ours.train(ours.runs[0])
+        call = ours.eight if side.endswith("8") else lambda: [ours.train(ours.runs[0])]
     else:
         train, keys = their_program(copy, row), jax.random.split(jax.random.key(0), SEEDS)
         eight = side.endswith("8")
@@ -263,13 +265,9 @@ def measure(copy: Path, row: Row, side: str) -> dict[str, Any]:
     compiled = time.perf_counter()
     with one_blas_thread():  # as our sweeps have it; theirs calls no BLAS
         made = jax.block_until_ready(call())
-    found: dict[str, Any] = {
-        "seconds": time.perf_counter() - compiled,
-        "compile": compiled - begun,
-    }
-    if side.endswith("8"):
-        found["returns"] = made if side.startswith("ours") else their_returns(made)
-    return found
+    seconds = time.perf_counter() - compiled
+    returns = made if side.startswith("ours") else their_returns(made)
+    return {"seconds": seconds, "compile": compiled - begun, "returns": returns}
 
 
 def in_a_process(copy: Path, row: int, side: str) -> dict[str, Any] | None:
@@ -309,7 +307,7 @@ def compare(copy: Path, index: int, rounds: int, rate: float) -> None:
     )
     each = [median(side) / SEEDS for side in eight]
     print(f"  eight: theirs {each[0]:.2f}, ours {each[1]:.2f} s a run ({each[0] / each[1]:.2f} times)")
-    for side in eight:
+    for side in SIDES:
         for returns in [one["returns"] for one in found[side]][:1]:
             span = f"[{min(returns):.1f}, {max(returns):.1f}]"
             print(f"  return, {side}: {statistics.mean(returns):.1f} {span}", flush=True)
