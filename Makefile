@@ -58,8 +58,9 @@ lqr-real: $(VENV)/.core  ## the same with worker processes on the real clock (a 
 	$(BIN)/python -m sparse_rl.sweep study=lqr_real
 	$(BIN)/python -m sparse_rl.report results/lqr
 
+PRODUCTS ?= float32
 storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dense (about an hour)
-	$(BIN)/python benchmarks/storage.py
+	$(BIN)/python benchmarks/storage.py --products $(PRODUCTS)
 
 overhead: $(VENV)/.core  ## what a sweep of 10,000 runs costs before it trains (a minute)
 	$(BIN)/python benchmarks/overhead.py
@@ -91,7 +92,7 @@ rendering-benchmark: $(VENV)/.dev  ## what a picture of the control suite costs,
 COPY ?= ../SparseNetwork4DRL
 PYTHON_OF_COPY ?= $(COPY)/.venv/bin/python
 simba-benchmark: $(VENV)/.dev  ## humanoid-walk beside the public SimBa loop: COPY=its checkout (minutes)
-	$(BIN)/python benchmarks/dmc_against_simba.py --copy $(COPY) --python $(PYTHON_OF_COPY)
+	$(BIN)/python benchmarks/dmc_against_simba.py --copy $(COPY) --python $(PYTHON_OF_COPY) --products $(PRODUCTS)
 
 compiled-against-host: $(VENV)/.dev  ## two tasks compiled and on the host, five seeds each (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=compiled_against_host

@@ -1,6 +1,7 @@
 """SAC with SimBa networks on humanoid-walk: our host loop beside the public SparseNetwork4DRL loop.
 
     make simba-benchmark COPY=/path/to/SparseNetwork4DRL PYTHON_OF_COPY=/path/to/its/venv/bin/python
+    make simba-benchmark PRODUCTS=bfloat16 …    ours with rounded products (docs/products.md)
 
 COPY is a checkout of that code (https://github.com, the authors' commit of static masks), run in an
 environment with the versions that it pins; nothing of it is part of this repository. Both train at their
@@ -33,6 +34,7 @@ TURN = "turn took "
 
 HEADER = """\
 {cores} cores, load {load:.1f} before. SAC on humanoid-walk; interactions per second with their updates;
+products of ours in {products}, of theirs in float32;
 {turn} interactions a turn, {rounds} rounds, loops take turns.
 cpu: processor time of the learner's process per interaction, ms; it says more where others keep the
 cores busy.
@@ -94,7 +96,7 @@ def theirs(sparsity: float, turn: int, copy: str) -> None:
     run.run({"config_path": "./configs", "config_name": "base_sac", "overrides": overrides})
 
 
-def our_turns(sparsity: float, turn: int) -> Iterator[Callable[[], Any]]:
+def our_turns(sparsity: float, turn: int, products: str) -> Iterator[Callable[[], Any]]:
     """Our loop: warm-up, then turns."""
     import jax
     import numpy as np
@@ -109,6 +111,7 @@ def our_turns(sparsity: float, turn: int) -> Iterator[Callable[[], Any]]:
                 "env": {"source": "dm_control", "task": "humanoid_walk", "action_repeat": 2},
                 "pruning": {"pattern": "block" if sparsity else "unstructured"},
                 "sparsity": sparsity,
+                "products": products,
                 "env_steps": 2 * 100 * RANDOM * interactions,
                 "log_every": 2 * interactions,
                 "eval_every": 2 * 100 * RANDOM * interactions,
@@ -133,10 +136,10 @@ def our_turns(sparsity: float, turn: int) -> Iterator[Callable[[], Any]]:
         yield act
 
 
-def ours(sparsity: float, turn: int) -> None:
+def ours(sparsity: float, turn: int, products: str) -> None:
     """Our loop, in a process of its own."""
     started = now()
-    for act in our_turns(sparsity, turn):
+    for act in our_turns(sparsity, turn, products):
         say(started)
         if not wait():
             return
@@ -177,13 +180,14 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="interpreter with their requirements")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--turn", type=int, default=40, help="interactions of a turn")
+    parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()
-    load, shown = os.getloadavg()[0], {"turn": options.turn, "rounds": options.rounds}
+    load, shown = os.getloadavg()[0], {k: getattr(options, k) for k in ("turn", "rounds", "products")}
     print(HEADER.format(cores=CORES, load=load, **shown), flush=True)
     loops = {
         sparsity: (
             Loop(options.python, "theirs", sparsity, options.turn, options.copy.resolve()),
-            Loop(sys.executable, "ours", sparsity, options.turn),
+            Loop(sys.executable, "ours", sparsity, options.turn, options.products),
         )
         for sparsity in (0.0, 0.9)
     }
@@ -207,6 +211,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["theirs"]:
         theirs(float(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     elif sys.argv[1:2] == ["ours"]:
-        ours(float(sys.argv[2]), int(sys.argv[3]))
+        ours(float(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     else:
         main()

@@ -2,6 +2,7 @@
 
     make storage-benchmark
     python benchmarks/storage.py --widths 1024 2048 --sparsities 0.9
+    python benchmarks/storage.py --products bfloat16
 
 Every variant lives in a process of its own, and the processes take turns: each round times all of them
 within seconds of each other, so that a slow minute of the machine slows all alike. Times are medians
@@ -27,9 +28,9 @@ KEEP_MEMORY = {f"MALLOC_{name}_": str(1 << 34) for name in ("MMAP_THRESHOLD", "T
 """Between calls the allocator keeps what it has, as inside a loop of hundreds of updates: taking large
 arrays from the system anew for every few updates would be a tenth of their time."""
 TITLE = """\
-{device}; {cores} cores. SAC with SimBa networks, batch 256, float32. Milliseconds per update; the floor
-is a dense network with as many weights as survive. State (parameters, moments, targets, indices) as a
-share of dense; peak memory of the process in MB; rate of block in GFLOP/s."""
+{device}; {cores} cores. SAC with SimBa networks, batch 256, products in {products}. Milliseconds per
+update; the floor is a dense network with as many weights as survive. State (parameters, moments,
+targets, indices) as a share of dense; peak memory of the process in MB; rate of block in GFLOP/s."""
 COLUMNS = {
     "width": "5d",
     "sparsity": "8g",
@@ -59,6 +60,7 @@ class Variant(NamedTuple):
     storage: str
     updates: int
     """Updates per round."""
+    products: str
 
 
 def start(variant: Variant) -> tuple[Any, Any, Any]:
@@ -77,6 +79,7 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
             "pruning": {"pattern": pattern, "storage": variant.storage},
             "width": variant.width,
             "sparsity": variant.sparsity,
+            "products": variant.products,
             "env_steps": 1000,
             "log_every": 500,
         }
@@ -86,7 +89,7 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
     options = compiler_options(loop)
 
     def fill(i: Any, state: Any) -> Any:
-        return loop.interact(state, i, loop.keys(state, i))[0]
+        return loop.interact(state, i, loop.keys(state.key, i))[0]
 
     def updates(state: Any) -> Any:
         return jax.lax.fori_loop(
@@ -182,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.5, 0.8, 0.9, 0.95])
+    parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -189,22 +193,23 @@ def main() -> None:
         return
     import jax
 
-    print(TITLE.format(device=jax.devices()[0].device_kind, cores=os.cpu_count()))
+    device, products = jax.devices()[0].device_kind, options.products
+    print(TITLE.format(device=device, cores=os.cpu_count(), products=products))
     print("  ".join(f"{name:>{form.split('.')[0].rstrip('dg')}}" for name, form in COLUMNS.items()))
     for width in options.widths:
         few = max(6, min(50, 2 * (2048 // width) ** 2))  # updates per round; the cheaper ones get more
         with ExitStack() as by_width:
             # What masked costs does not depend on the sparsity: it is one program.
             same = {
-                "dense": by_width.enter_context(worker(Variant(width, 0.0, "masked", few))),
-                "masked": by_width.enter_context(worker(Variant(width, 0.9, "masked", few))),
+                "dense": by_width.enter_context(worker(Variant(width, 0.0, "masked", few, products))),
+                "masked": by_width.enter_context(worker(Variant(width, 0.9, "masked", few, products))),
             }
             for sparsity in options.sparsities:
                 floor = round(width * (1.0 - sparsity) ** 0.5)
                 variants = {
-                    "compact": Variant(width, sparsity, "compact", few),
-                    "block": Variant(width, sparsity, "block", 4 * few),
-                    "floor": Variant(floor, 0.0, "masked", 4 * few),
+                    "compact": Variant(width, sparsity, "compact", few, products),
+                    "block": Variant(width, sparsity, "block", 4 * few, products),
+                    "floor": Variant(floor, 0.0, "masked", 4 * few, products),
                 }
                 with ExitStack() as row:
                     others = {name: row.enter_context(worker(v)) for name, v in variants.items()}

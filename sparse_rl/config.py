@@ -25,6 +25,8 @@ from sparse_rl.env_configs import (
     build_env,
     of_width,
 )
+from sparse_rl.networks import ROUNDING
+from sparse_rl.products import Products
 from sparse_rl.pruning import Distribution, Pattern, Storage, StorageChoice, choose_storage
 from sparse_rl.pruning.dynamic import Method
 from sparse_rl.schema import ConfigError, at_least, build, check_multiple, fields_of, limited, share
@@ -76,6 +78,7 @@ class RunConfig:
     env_steps: int = at_least(1)
     log_every: int = at_least(1)
     eval_every: int = at_least(1)
+    products: Products = "float32"
 
     @property
     def frames_per_interaction(self) -> int:
@@ -177,6 +180,16 @@ def _check_method(config: RunConfig) -> None:
         raise ConfigError(f"give one of pruning.method={method} and agent.reset_every, not both")
 
 
+def _check_products(config: RunConfig) -> None:
+    """Only dense layers round what they multiply."""
+    network = config.agent.network
+    if config.products != "float32" and network not in ROUNDING:
+        raise ConfigError(
+            f"products={config.products} is for agent.network={' and '.join(ROUNDING)}; "
+            f"{network} multiplies in float32"
+        )
+
+
 def _default_eval_every(data: dict[str, Any], wanted: int) -> None:
     """The nearest multiple of ``log_every`` below the preset."""
     log_every = data["log_every"]
@@ -221,4 +234,5 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     except ValueError as error:
         raise ConfigError(f"pruning.{error}") from None
     _check_method(config)
+    _check_products(config)
     return config

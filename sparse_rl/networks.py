@@ -4,7 +4,8 @@ Every network sows two collections that diagnostics read: ``activations`` (each 
 named after the dense layer that feeds it) and ``features`` (what the heads see), float32 ``[n, units]``.
 
 A trunk computes on ``[n, units]``, or, ``feature_major``, on ``[units, n]``: the same function with the
-same parameters, in the layout that products with blocks want.
+same parameters, in the layout that products with blocks want. ``products`` says in which format the
+trunks' dense layers multiply (:mod:`sparse_rl.products`); heads, of few units, multiply in float32.
 """
 
 import functools
@@ -26,10 +27,13 @@ from sparse_rl.convolutions import (
     patches,
     positions,
 )
+from sparse_rl.products import Products, product
 
 Kind = Literal["simba", "mlp", "minatar", "nips", "nature"]
 Reader = Kind | DrqKind | Literal["linear"]
 """What an agent may read observations with; a linear one has no hidden layers."""
+ROUNDING: tuple[Reader, ...] = ("simba", "mlp")
+"""Those whose products can be of bfloat16."""
 
 ROWS_AT_ONCE = 64
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
@@ -40,17 +44,21 @@ ACTIVATION = "_activation"
 
 
 class Dense(nn.Dense):
-    """A dense layer that may compute on ``[inputs, n]`` → ``[units, n]``."""
+    """A dense layer on ``[n, inputs]`` → ``[n, units]``, or on ``[inputs, n]`` → ``[units, n]``."""
 
     feature_major: bool = False
+    products: Products = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        if not self.feature_major:
+        if not self.feature_major and self.products == "float32":
             return super().__call__(x)
-        kernel = self.param("kernel", self.kernel_init, (x.shape[0], self.features))
+        inputs = x.shape[0 if self.feature_major else -1]
+        kernel = self.param("kernel", self.kernel_init, (inputs, self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
-        return kernel.T @ x + bias[:, None]
+        if self.feature_major:
+            return product(kernel.T, x, self.products) + bias[:, None]
+        return product(x, kernel, self.products) + bias
 
 
 def he_normal(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
@@ -75,11 +83,12 @@ class SimbaTrunk(nn.Module):
     width: int
     blocks: int
     feature_major: bool = False
+    products: Products = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         units = 0 if self.feature_major else -1  # the axis of the units
-        dense = functools.partial(Dense, feature_major=self.feature_major)
+        dense = functools.partial(Dense, feature_major=self.feature_major, products=self.products)
         norm = functools.partial(nn.LayerNorm, reduction_axes=units, feature_axes=units)
         x = jnp.moveaxis(x, -1, units)
         x = dense(self.width, kernel_init=nn.initializers.orthogonal(1.0), name="embed")(x)
@@ -98,17 +107,16 @@ class MlpTrunk(nn.Module):
 
     width: int
     feature_major: bool = False
+    products: Products = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         units = 0 if self.feature_major else -1  # the axis of the units
+        dense = functools.partial(Dense, feature_major=self.feature_major, products=self.products)
         init = nn.initializers.orthogonal(jnp.sqrt(2.0))
         x = jnp.moveaxis(x, -1, units)
         for i in range(MLP_LAYERS):
-            dense = Dense(
-                self.width, kernel_init=init, name=f"dense_{i}", feature_major=self.feature_major
-            )
-            x = nn.relu(dense(x))
+            x = nn.relu(dense(self.width, kernel_init=init, name=f"dense_{i}")(x))
             self.sow("activations", f"dense_{i}" + ACTIVATION, jnp.moveaxis(x, units, -1))
         x = jnp.moveaxis(x, units, -1)
         self.sow("features", "trunk", x)
@@ -184,12 +192,19 @@ class MinAtarTrunk(nn.Module):
 
 
 def _trunk(
-    kind: Kind, width: int, blocks: int, feature_major: bool, picture: Picture | None = None
+    kind: Kind,
+    width: int,
+    blocks: int,
+    feature_major: bool,
+    products: Products,
+    picture: Picture | None = None,
 ) -> nn.Module:
     if kind == "simba":
-        return SimbaTrunk(width, blocks, feature_major, name="trunk")
+        return SimbaTrunk(width, blocks, feature_major, products, name="trunk")
     if kind == "mlp":
-        return MlpTrunk(width, feature_major, name="trunk")
+        return MlpTrunk(width, feature_major, products, name="trunk")
+    if products != "float32":
+        raise ValueError(f"network={kind} multiplies in float32 only")
     if picture is None:
         raise ValueError(f"network={kind} reads pictures; this environment shows none")
     if kind == "minatar":
@@ -209,11 +224,13 @@ class Critic(nn.Module):
     feature_major: bool = False
     picture: Picture | None = None
     actions: int | None = None
+    products: Products = "float32"
 
     @nn.compact
     def __call__(self, *inputs: Array) -> Array:
         x = jnp.concatenate([as_float(x) for x in inputs], axis=-1)
-        x = _trunk(self.kind, self.width, self.blocks, self.feature_major, self.picture)(x)
+        settings = (self.feature_major, self.products, self.picture)
+        x = _trunk(self.kind, self.width, self.blocks, *settings)(x)
         head = nn.Dense(self.actions or 1, kernel_init=nn.initializers.orthogonal(1.0), name="value")
         return head(x) if self.actions else head(x)[..., 0]
 
@@ -233,10 +250,12 @@ class Policy(nn.Module):
     gaussian: bool
     feature_major: bool = False
     picture: Picture | None = None
+    products: Products = "float32"
 
     @nn.compact
     def __call__(self, observation: Array) -> Array | tuple[Array, Array]:
-        trunk = _trunk(self.kind, self.width, self.blocks, self.feature_major, self.picture)
+        settings = (self.feature_major, self.products, self.picture)
+        trunk = _trunk(self.kind, self.width, self.blocks, *settings)
         init, seen = nn.initializers.orthogonal(0.01), as_float(observation)
         if not self.gaussian:
             return nn.Dense(self.action_size, kernel_init=init, name="logits")(trunk(seen))
@@ -255,10 +274,12 @@ class GaussianActor(nn.Module):
     blocks: int
     action_size: int
     feature_major: bool = False
+    products: Products = "float32"
 
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
-        x = _trunk(self.kind, self.width, self.blocks, self.feature_major)(observation)
+        settings = (self.feature_major, self.products)
+        x = _trunk(self.kind, self.width, self.blocks, *settings)(observation)
         init = nn.initializers.orthogonal(1.0)
         mean = nn.Dense(self.action_size, kernel_init=init, name="mean")(x)
         raw = nn.Dense(self.action_size, kernel_init=init, name="log_std")(x)
@@ -273,10 +294,12 @@ class DeterministicActor(nn.Module):
     blocks: int
     action_size: int
     feature_major: bool = False
+    products: Products = "float32"
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
-        x = _trunk(self.kind, self.width, self.blocks, self.feature_major)(observation)
+        settings = (self.feature_major, self.products)
+        x = _trunk(self.kind, self.width, self.blocks, *settings)(observation)
         init = nn.initializers.orthogonal(1.0)
         return jnp.tanh(nn.Dense(self.action_size, kernel_init=init, name="mean")(x))
 

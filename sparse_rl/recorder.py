@@ -66,6 +66,7 @@ def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
         "method": config.pruning.method,
         "distribution": config.pruning.distribution,
         "storage": config.storage.storage,
+        "products": config.products,
         "learning_rate": config.agent.learning_rate,
         "num_envs": config.agent.num_envs,
         **{name: getattr(config.agent, name) for name in config.agent.RECORDED},

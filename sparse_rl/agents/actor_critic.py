@@ -58,10 +58,11 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
     settings = agent_settings(config, ActorCriticConfig)
     by_blocks, kind = feature_major(config), settings.network
     width = settings.actor_width(config.width)
-    sizes = (env.action_size, not env.discrete, by_blocks["actor"], env.picture)
+    sizes = (env.action_size, not env.discrete, by_blocks["actor"], env.picture, config.products)
+    critic = (config.width, settings.critic_blocks, by_blocks["critic"], env.picture)
     return ActorCritic(
         Policy(kind, width, settings.actor_blocks, *sizes),
-        Critic(kind, config.width, settings.critic_blocks, by_blocks["critic"], env.picture),
+        Critic(kind, *critic, products=config.products),
         actions_of(env),
         env.observation_size,
     )

@@ -161,7 +161,8 @@ def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
     """Build DQN for one environment."""
     settings, by_blocks = agent_settings(config, DqnConfig), feature_major(config)["critic"]
     shape = (settings.network, config.width, settings.critic_blocks, by_blocks)
-    dqn = Dqn(settings, Critic(*shape, env.picture, env.action_size), env.observation_size)
+    critic = Critic(*shape, env.picture, env.action_size, config.products)
+    dqn = Dqn(settings, critic, env.observation_size)
     return OnPolicyAgent(
         init=functools.partial(_init, dqn, config),
         act=functools.partial(_act, dqn),

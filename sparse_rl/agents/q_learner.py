@@ -83,7 +83,8 @@ def build(config: RunConfig, env: Spec, settings: Settings, actor: Any) -> QLear
         config: of the pack.
         env: the environment.
         settings: of the agent.
-        actor: flax module class, made from (kind, width, blocks, action size, feature_major).
+        actor: flax module class, made from (kind, width, blocks, action size, feature_major,
+            products).
     """
     discount = settings.discount
     if discount is None:
@@ -91,8 +92,10 @@ def build(config: RunConfig, env: Spec, settings: Settings, actor: Any) -> QLear
     kind, width, by_blocks = settings.network, settings.actor_width(config.width), feature_major(config)
     return QLearner(
         settings,
-        actor(kind, width, settings.actor_blocks, env.action_size, by_blocks["actor"]),
-        Critic(kind, config.width, settings.critic_blocks, by_blocks["critic"]),
+        actor(kind, width, settings.actor_blocks, env.action_size, by_blocks["actor"], config.products),
+        Critic(
+            kind, config.width, settings.critic_blocks, by_blocks["critic"], products=config.products
+        ),
         discount,
     )
 

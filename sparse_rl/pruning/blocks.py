@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from sparse_rl.products import Products, product
+
 TOLERANCE = 0.05
 """Relative error in density up to which fewer and larger blocks are preferred to an exact density."""
 
@@ -168,15 +170,15 @@ def _join(y: Array, grid: BlockGrid) -> Array:
     return jnp.concatenate([part.reshape(-1, y.shape[-1]) for part in parts])
 
 
-def block_product(values: Array, blocks: Blocks, x: Array) -> Array:
+def block_product(values: Array, blocks: Blocks, x: Array, products: Products = "float32") -> Array:
     """The layer's product: float32 ``[inputs, n]`` → ``[units, n]``.
 
     Args:
         values: float32, of the grid's stored shape.
         blocks: where they are.
         x: feature-major inputs.
+        products: what the operands are rounded to.
     """
     grid = blocks.grid
     read = _read(x, blocks.rows, blocks.back)
-    y = jax.lax.dot_general(values, read, (((2,), (1,)), ((0,), (0,))))
-    return _join(y, grid)
+    return _join(product(values, read, products), grid)

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from sparse_rl.products import Products, product
+
 TILE_BYTES = 1 << 24
 """float32 bytes of a dense tile at most (docs/storage.md)."""
 TILED_BELOW_DENSITY = 0.15
@@ -140,33 +142,41 @@ def _numbers(support: Compact) -> Array:
     return jnp.arange(support.tiles, dtype=jnp.int32)
 
 
-@jax.custom_vjp
-def compact_product(x: Array, stored: Array, support: Compact) -> Array:
-    """``x @ expand(support, stored)``: float32 ``[n, inputs]`` → ``[n, units]``."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def compact_product(x: Array, stored: Array, support: Compact, products: Products = "float32") -> Array:
+    """``x @ expand(support, stored)``: float32 ``[n, inputs]`` → ``[n, units]``.
+
+    Args:
+        x, stored, support: inputs, values and where these are.
+        products: what the operands are rounded to.
+    """
 
     def multiply(_: None, tile: Array) -> tuple[None, Array]:
-        return None, x @ _dense_tile(support, stored, tile)
+        return None, product(x, _dense_tile(support, stored, tile), products)
 
     _, y = jax.lax.scan(multiply, None, _numbers(support))
     return jnp.moveaxis(y, 0, 1).reshape(len(x), support.shape[-1])
 
 
-def _forward(x: Array, stored: Array, support: Compact) -> tuple[Array, tuple[Array, Array, Compact]]:
-    return compact_product(x, stored, support), (x, stored, support)
+Residuals = tuple[Array, Array, Compact]
 
 
-def _backward(residuals: tuple[Array, Array, Compact], gradient: Array) -> tuple[Array, Array, None]:
+def _forward(x: Array, stored: Array, support: Compact, products: Products) -> tuple[Array, Residuals]:
+    return compact_product(x, stored, support, products), (x, stored, support)
+
+
+def _backward(products: Products, residuals: Residuals, gradient: Array) -> tuple[Array, Array, None]:
     """Two loops, so that whoever needs one of the gradients pays for that one only."""
     x, stored, support = residuals
     by_tile = jnp.moveaxis(gradient.reshape(len(x), support.tiles, -1), 1, 0)
 
     def to_inputs(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
         tile, gradient = one
-        return total + gradient @ _dense_tile(support, stored, tile).T, None
+        return total + product(gradient, _dense_tile(support, stored, tile).T, products), None
 
     def to_values(found: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
         tile, gradient = one
-        dense = (x.T @ gradient).reshape(-1)
+        dense = product(x.T, gradient, products).reshape(-1)
 
         def gather(start: Array, places: Array, ours: Array, found: Array) -> Array:
             before = jax.lax.dynamic_slice(found, (start,), places.shape)

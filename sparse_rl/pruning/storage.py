@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from sparse_rl.products import Products
 from sparse_rl.pruning.blocks import Blocks, block_product
 from sparse_rl.pruning.compact import Compact, compact, compact_product, expand, flat_places
 
@@ -157,13 +158,15 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
     return tree
 
 
-def _layer_product(support: Any, stored: Array, x: Array, feature_major: bool) -> Array:
+def _layer_product(
+    support: Any, stored: Array, x: Array, feature_major: bool, products: Products
+) -> Array:
     """A dense layer without its bias."""
     columns = x if feature_major else x.reshape(-1, x.shape[-1]).T
     if isinstance(support, Blocks):
-        y = block_product(stored, support, columns)
+        y = block_product(stored, support, columns, products)
     else:
-        y = compact_product(columns.T, stored, support).T
+        y = compact_product(columns.T, stored, support, products).T
     return y if feature_major else y.T.reshape(*x.shape[:-1], -1)
 
 
@@ -182,7 +185,9 @@ def _sparse_layers(supports: Any) -> Callable[..., Any]:
             )
         (x,) = arguments
         feature_major = getattr(layer, "feature_major", False)
-        y = _layer_product(support, layer.get_variable("params", "kernel"), x, feature_major)
+        products: Products = getattr(layer, "products", "float32")
+        kernel = layer.get_variable("params", "kernel")
+        y = _layer_product(support, kernel, x, feature_major, products)
         if layer.use_bias:
             bias = layer.get_variable("params", "bias")
             y = y + (bias[:, None] if feature_major else bias)

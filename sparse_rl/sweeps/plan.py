@@ -62,6 +62,7 @@ def _setting(pack: PreparedPack) -> str:
         f"{first.agent.name} ({first.agent.network}) on {first.env.name}, "
         f"{first.env_steps:,} env steps a run, {pack.loop.describe()}"
         f"\n{pruning.pattern} masks ({pruning.method}), {pruning.distribution} layers; "
+        f"products in {first.products}; "
         f"layout {layout}, {workers(pack.runs, layout)} run(s) side by side"
     )
 

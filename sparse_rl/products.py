@@ -1,0 +1,69 @@
+"""Matrix products in float32, or of operands rounded to bfloat16 with sums in float32.
+
+Mixed precision: whatever is stored, added or measured stays float32, and only what enters a product is
+rounded. Processors with units for it (AMX on CPUs, tensor cores on GPUs) multiply several times faster
+(docs/products.md).
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.experimental.layout import Layout, with_layout_constraint
+
+Products = Literal["float32", "bfloat16"]
+
+
+def _row_major(x: Array) -> Array:
+    """``x`` with its last axis contiguous in memory.
+
+    XLA's CPU backend takes a transposition for a mere change of indices. Its bfloat16 product is then
+    several times slower, and one whose result it would turn so does not exist. GPUs multiply both ways.
+    """
+    if jax.default_backend() != "cpu":
+        return x
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """``a @ b`` of bfloat16, sums in float32."""
+    operands = _row_major(a), _row_major(b)
+    return _row_major(jnp.matmul(*operands, preferred_element_type=jnp.float32))
+
+
+def _dot_transposed(a: Array, b: Array) -> Array:
+    """``a @ bᵀ``. Transposed in memory is ``b``, or ``a`` and the result if these are smaller."""
+    turn = jnp.matrix_transpose
+    if b.size > a.size + a.size // a.shape[-1] * b.shape[-2]:
+        return turn(_dot(b, turn(a)))
+    return _dot(a, turn(b))
+
+
+@jax.custom_vjp
+def _bfloat16(a: Array, b: Array) -> Array:
+    return _forward(a, b)[0]
+
+
+def _forward(a: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
+    rounded = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    return _dot(*rounded), rounded
+
+
+def _backward(rounded: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    a, b = rounded
+    d = gradient.astype(jnp.bfloat16)
+    return _dot_transposed(d, b), _dot(jnp.matrix_transpose(a), d)
+
+
+_bfloat16.defvjp(_forward, _backward)
+
+
+def product(a: Array, b: Array, products: Products) -> Array:
+    """``a @ b``: float32 ``[…, m, k]`` and ``[…, k, n]`` with equal leading axes → ``[…, m, n]``.
+
+    With ``bfloat16`` both operands are rounded to it, and so are those of both gradients' products
+    (``d · bᵀ`` and ``aᵀ · d``); sums are float32 (Micikevicius et al. 2018, arXiv 1710.03740, with the
+    format of Kalamkar et al. 2019, arXiv 1905.12322, which needs no scaling of the loss).
+    """
+    return _bfloat16(a, b) if products == "bfloat16" else a @ b
