@@ -16,8 +16,8 @@ from slurm_cluster import cluster
 from sparse_rl import results
 
 GRID = (
-    "width=8,12", "sparsity=0.5", "seed=0,1", "env_steps=6000", "log_every=100", "eval_every=3000",
-    "agent.batch_size=16", "env.eval_episodes=2", "checkpoint_every=500",
+    "width=8,12", "sparsity=0.5", "seed=0,1", "env_steps=24000", "log_every=400", "eval_every=12000",
+    "agent.batch_size=16", "env.eval_episodes=2", "checkpoint_every=2000",
 )  # fmt: skip
 SLURM = (
     "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=30",

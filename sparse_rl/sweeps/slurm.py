@@ -232,7 +232,9 @@ def train(
     earlier = adopted(settings)
     home = folder(settings).resolve()
     executor = _executor(home, parameters)
-    others = _without(packs, {run_id for runs in earlier.values() for run_id in runs})
+    asked = [run.config.run_id for pack in packs for run in pack.runs]
+    finished = {name for name in asked if not is_unfinished(settings, name)}  # while this one planned
+    others = _without(packs, finished.union(*earlier.values()))
     tasks = [Task(pack, f"task_{i:04d}") for i, pack in enumerate(others)]
     jobs: dict[str, Task | None] = dict.fromkeys(earlier)
     jobs |= _submit(out, executor, home, tasks, settings)
