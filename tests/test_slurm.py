@@ -16,7 +16,7 @@ from slurm_cluster import cluster
 from sparse_rl import results
 
 GRID = (
-    "width=8,12", "sparsity=0.5", "seed=0,1", "env_steps=24000", "log_every=400", "eval_every=12000",
+    "width=8,12", "sparsity=0.5", "seed=0,1", "env_steps=16000", "log_every=400", "eval_every=8000",
     "agent.batch_size=16", "env.eval_episodes=2", "checkpoint_every=2000",
 )  # fmt: skip
 SLURM = (
