@@ -39,7 +39,7 @@ actors: $(VENV)/.core  ## what many parallel actors buy: PAAC with 16 to 512 (a 
 actors-speed: $(VENV)/.core  ## env steps per second by number of actors, and what the time goes to (minutes)
 	$(BIN)/python benchmarks/actors_speed.py
 
-minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (hours on two cores)
+minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (an hour on two cores)
 	$(BIN)/python -m sparse_rl.sweep study=minatar
 	$(BIN)/python -m sparse_rl.report results/minatar
 

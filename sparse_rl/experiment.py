@@ -57,8 +57,10 @@ def compiler_options(loop: Loop) -> dict[str, str | bool]:
     wide network then holds many dense tensors at once. In the order of least memory updates of wide
     networks are as fast; those of PPO's smallest take a sixth longer.
     """
+    if jax.default_backend() != "cpu":
+        return {}
     largest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(dense_networks(loop)))
-    if jax.default_backend() != "cpu" or largest < WIDE_BYTES:
+    if largest < WIDE_BYTES:
         return {}
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 

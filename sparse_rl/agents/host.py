@@ -150,7 +150,7 @@ class HostLoop(NamedTuple):
     ) -> tuple[LearnerState, Totals, Array]:
         """Learn from T answers of each group, what came of them, and what is seen after them."""
         by_time = [answer for moment in zip(*answers, strict=True) for answer in moment]
-        steps = len(by_time) // len(answers)
+        steps = len(answers[0])
         held = jax.tree.map(lambda *x: jnp.concatenate(x).reshape(steps, -1, *x[0].shape[1:]), *by_time)
         rollout = Rollout(View(held.observation), held.action, held.log_prob, *told)
         key, after = self.learning.keys(learner, iteration)[1], View(jnp.concatenate(last))

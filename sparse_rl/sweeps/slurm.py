@@ -232,14 +232,14 @@ def train(
     earlier = adopted(settings)
     home = folder(settings).resolve()
     executor = _executor(home, parameters)
-    asked = [run.config.run_id for pack in packs for run in pack.runs]
-    finished = {name for name in asked if not is_unfinished(settings, name)}  # while this one planned
+    configs = [run.config for pack in packs for run in pack.runs]
+    # Those that ended while this sweep planned: their jobs are no longer known.
+    finished = {config.run_id for config in configs if not is_unfinished(settings, config.run_id)}
     others = _without(packs, finished.union(*earlier.values()))
     tasks = [Task(pack, f"task_{i:04d}") for i, pack in enumerate(others)]
     jobs: dict[str, Task | None] = dict.fromkeys(earlier)
     jobs |= _submit(out, executor, home, tasks, settings)
     out.print(f"{len(tasks)} tasks submitted, {len(earlier)} of an earlier sweep go on; logs in {home}")
-    configs = [run.config for pack in packs for run in pack.runs]
     with PackProgress(out, f"{len(jobs)} jobs", configs) as progress:
         try:
             while jobs:
