@@ -4,6 +4,7 @@ A kernel is a matrix ``[size² · channels, units]``, its rows in the order (row
 pruned and stored like every other. Pictures are NHWC.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -87,6 +88,33 @@ def patches(x: Array, size: int, stride: int = 1) -> Array:
     rows, columns = (side - size + 1 for side in x.shape[1:3])
     places = [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in _shifts(size)]
     return jnp.concatenate(places, axis=-1)
+
+
+SLICE_BYTES = 2**19
+"""Patches made at a time on a CPU: they stay in a core's second cache, beside kernels and gradients."""
+
+
+def slice_size(n: int, patch_bytes: int) -> int:
+    """Pictures of ``n`` to take at a time, the most that divide ``n`` and whose patches fit."""
+    if jax.default_backend() != "cpu":
+        return n
+    most = max(1, SLICE_BYTES // patch_bytes)
+    return next(size for size in range(min(n, most), 0, -1) if n % size == 0)
+
+
+def by_slices(network: Callable[[Array], Array], pictures: Array, size: int) -> Array:
+    """``network(pictures)``, ``size`` of the ``n`` pictures at a time.
+
+    Gradients make the patches again instead of keeping those of all pictures: what is in the cache costs
+    less to compute twice than to fetch from memory. The function and its gradients are the same but for
+    the order in which kernels' gradients are summed.
+    """
+    n = len(pictures)
+    if size == n:
+        return network(pictures)
+    slices = pictures.reshape(n // size, size, *pictures.shape[1:])
+    made = jax.lax.map(jax.checkpoint(network), slices)
+    return made.reshape(n, *made.shape[2:])
 
 
 class Convolution(nn.Module):
@@ -177,6 +205,13 @@ def atari_parameters(kind: AtariKind, width: int, picture: Picture) -> int:
 DRQ_SIZE = 3
 DRQ_STRIDES: dict[DrqKind, tuple[int, ...]] = {"drq": (2, 1, 1, 1), "drq_strided": (2, 2, 2)}
 """Of DrQ-v2's convolutions of 3×3 (:mod:`sparse_rl.pixel_networks`), and of fewer for small pictures."""
+
+
+def drq_patch_bytes(kind: DrqKind, channels: int, picture: Picture) -> int:
+    """Bytes of a picture's float32 patches at the layer with most of them."""
+    places = list(drq_positions(kind, picture).values())
+    inputs = (picture[2], *(channels for _ in places[1:]))
+    return max(4 * DRQ_SIZE**2 * c * n for c, n in zip(inputs, places, strict=True))
 
 
 def drq_positions(kind: DrqKind, picture: Picture) -> dict[str, int]:

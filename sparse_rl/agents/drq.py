@@ -27,7 +27,7 @@ from sparse_rl.agents.contract import (
 from sparse_rl.agents.frames import NStep, frame_buffer
 from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, grad_norms, health
 from sparse_rl.config import DiagnosticsConfig, RunConfig, agent_settings
-from sparse_rl.convolutions import Picture
+from sparse_rl.convolutions import Picture, by_slices, drq_patch_bytes, slice_size
 from sparse_rl.envs import Spec
 from sparse_rl.pixel_networks import Encoder, PixelActor, TwinCritic
 from sparse_rl.pruning import apply
@@ -61,6 +61,8 @@ class Drq(NamedTuple):
     critic: TwinCritic
     encoder: Encoder
     picture: Picture
+    patch_bytes: int
+    """Of a picture's patches in the encoder."""
     steps_before: int
     """Env steps before the first update."""
     steps_per_update: float
@@ -84,7 +86,11 @@ def with_noise(action: Array, scale: Array, key: Array, clip: float | None = Non
 
 def _encode(drq: Drq, state: DrqState, encoder: Params, pictures: Array) -> Array:
     """What the encoder makes of pictures: float32 ``[n, d]``."""
-    return apply(drq.encoder, encoder, state.supports["encoder"], pictures)
+
+    def encode(pictures: Array) -> Array:
+        return apply(drq.encoder, encoder, state.supports["encoder"], pictures)
+
+    return by_slices(encode, pictures, slice_size(len(pictures), drq.patch_bytes))
 
 
 def _policy(drq: Drq, state: DrqState, actor: Params, seen: Array) -> Array:
@@ -234,14 +240,16 @@ def build(config: RunConfig, env: Spec) -> Drq:
     settings, picture = agent_settings(config, DrqConfig), env.picture
     assert picture is not None
     width, features = config.width, settings.feature_width(config.width)
+    channels = settings.encoder_width(width)
     random = settings.random_of(config.interactions)
     _check_samples(config, env, random)
     return Drq(
         settings,
         PixelActor(settings.actor_width(width), features, env.action_size),
         TwinCritic(width, features),
-        Encoder(settings.network, settings.encoder_width(width), picture),
+        Encoder(settings.network, channels, picture),
         picture,
+        drq_patch_bytes(settings.network, channels, picture),
         random * config.frames_per_interaction,
         config.frames_per_interaction / settings.updates_per_interaction,
     )
