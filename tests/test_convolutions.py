@@ -11,14 +11,18 @@ from jax import Array
 
 from sparse_rl.convolutions import (
     FOLD,
+    SLICE_BYTES,
     AtariKind,
     AtariTrunk,
     Convolution,
     atari_parameters,
+    by_slices,
+    drq_patch_bytes,
     fold,
     layers,
     patches,
     positions,
+    slice_size,
 )
 from sparse_rl.networks import Critic, applications
 from sparse_rl.pruning import parameter_counts
@@ -49,6 +53,37 @@ def test_products_with_patches_and_shifted_products_are_the_convolution() -> Non
         functools.partial(convolved, kernel=params["kernel"].reshape(3, 3, 4, 6)), x
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_slices_give_the_function_of_the_whole_and_its_gradients() -> None:
+    x, kernel = jax.random.normal(KEY, (6, 9, 9, 2)), jax.random.normal(KEY, (18, 5))
+
+    def loss(kernel: Array, x: Array, size: int) -> Array:
+        made = by_slices(lambda x: jnp.tanh(patches(x, 3) @ kernel).reshape(len(x), -1), x, size)
+        assert made.shape == (6, 7 * 7 * 5)
+        return jnp.mean(jnp.sin(3.0 * made))
+
+    both = jax.value_and_grad(loss, argnums=(0, 1))
+    whole = both(kernel, x, 6)
+    for size in (1, 2, 3):
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+            both(kernel, x, size),
+            whole,
+        )
+
+
+def test_slices_divide_the_batch_and_their_patches_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 48×48, strides 2, 2, 2: 23² places of 27 numbers, 11² and 5² of 9 · 16
+    assert drq_patch_bytes("drq_strided", 16, (48, 48, 3)) == 4 * 11 * 11 * 9 * 16
+    assert drq_patch_bytes("drq_strided", 8, (48, 48, 3)) == 4 * 23 * 23 * 27
+    assert slice_size(64, SLICE_BYTES // 7) == 4
+    assert slice_size(21, SLICE_BYTES // 7) == 7
+    assert slice_size(3, SLICE_BYTES // 7) == 3
+    assert slice_size(13, SLICE_BYTES // 7) == 1
+    assert slice_size(64, 2 * SLICE_BYTES) == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert slice_size(64, 2 * SLICE_BYTES) == 64
 
 
 def strided(kernel: Array, size: int, stride: int, channels: int) -> Array:
