@@ -1,7 +1,12 @@
-"""Where compiled programs are kept between commands."""
+"""How programs are compiled, and where they are kept between commands."""
 
 import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
+
+Name = TypeVar("Name")
 
 
 def use_cache() -> None:
@@ -9,3 +14,10 @@ def use_cache() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparse_rl" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+
+
+def compile_all(lowered: Mapping[Name, Any], options: Mapping[str, Any]) -> dict[Name, Any]:
+    """Programs that were traced → compiled, side by side (tracing itself holds Python's lock)."""
+    with ThreadPoolExecutor() as pool:
+        programs = pool.map(lambda low: low.compile(compiler_options=options), lowered.values())
+        return dict(zip(lowered, programs, strict=True))

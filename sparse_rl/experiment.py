@@ -23,6 +23,7 @@ from sparse_rl.agents import (
     RunInputs,
     make_loop,
 )
+from sparse_rl.compilation import compile_all
 from sparse_rl.config import RunConfig
 from sparse_rl.costs import count, dense_networks
 from sparse_rl.results import Status
@@ -102,16 +103,13 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         arguments = stack(inputs)
     first = jax.ShapeDtypeStruct((), jnp.int32)
     state = jax.eval_shape(init, arguments)
-    # Traced one after the other (tracing holds Python's lock), compiled side by side.
-    lowered = (
-        jax.jit(init).lower(arguments),
-        jax.jit(chunk, donate_argnums=1).lower(first, state),
-        jax.jit(evaluate).lower(first, state),
-    )
-    options = compiler_options(loop)
-    with ThreadPoolExecutor(len(lowered)) as pool:
-        init, chunk, evaluate = pool.map(lambda low: low.compile(compiler_options=options), lowered)
-    return Programs(init, chunk, evaluate, time.monotonic() - started)
+    lowered = {
+        "init": jax.jit(init).lower(arguments),
+        "chunk": jax.jit(chunk, donate_argnums=1).lower(first, state),
+        "evaluate": jax.jit(evaluate).lower(first, state),
+    }
+    made = compile_all(lowered, compiler_options(loop))
+    return Programs(**made, seconds=time.monotonic() - started)
 
 
 def one_blas_thread() -> threadpool_limits:

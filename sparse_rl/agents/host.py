@@ -24,6 +24,7 @@ from sparse_rl.agents.learning import Learning, RewardScale, Totals
 from sparse_rl.agents.rollout import Rollout
 from sparse_rl.agents.sessions import Group
 from sparse_rl.checkpoints import Arrays, from_arrays, to_arrays
+from sparse_rl.compilation import compile_all
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import HostEnv
 
@@ -203,7 +204,7 @@ class HostLoop(NamedTuple):
 
     def compile(self, inputs: RunInputs, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         """``init``, ``chunk`` and ``evaluate``: the last two drive compiled programs."""
-        made = hosting.compile_all(self._lowered(inputs), options)
+        made = compile_all(self._lowered(inputs), options)
         of_groups: dict[str, Any] = {
             name: {n: program for (other, n), program in made.items() if other == name}
             for name in ("act", "value")

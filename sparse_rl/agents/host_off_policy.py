@@ -23,6 +23,7 @@ from sparse_rl.agents.off_policy import OffPolicyLoop, RunState, Totals
 from sparse_rl.agents.replay import Transition
 from sparse_rl.agents.sessions import Group
 from sparse_rl.checkpoints import Arrays, from_arrays, to_arrays
+from sparse_rl.compilation import compile_all
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env, HostEnv
 
@@ -141,7 +142,7 @@ class HostOffPolicyLoop(NamedTuple):
 
     def compile(self, inputs: RunInputs, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         """``init``, ``chunk`` and ``evaluate``: the last two drive compiled programs."""
-        made = hosting.compile_all(self._lowered(inputs), options)
+        made = compile_all(self._lowered(inputs), options)
         init = made.pop("init")
         shapes = jax.eval_shape(
             lambda: self.learning.nothing_learned(self.learning.learner(inputs, envs=()))

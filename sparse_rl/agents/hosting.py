@@ -3,10 +3,9 @@ clock."""
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +17,6 @@ from sparse_rl.agents.sessions import TRIES, Group, Sessions
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import ActorsLostError, HostActors, HostEnv
 from sparse_rl.results import RESTARTS, TIME_SHARE
-
-Name = TypeVar("Name")
 
 PARTS = ("environment", "transfer", "inference", "learning")
 """What a chunk's time is spent on; Python's own share is the rest."""
@@ -119,13 +116,6 @@ class Living:
             "return_std": returns.std(),
             "episode_length_mean": lengths.mean(),
         }
-
-
-def compile_all(lowered: Mapping[Name, Any], options: Mapping[str, Any]) -> dict[Name, Any]:
-    """Programs before compilation → compiled, side by side."""
-    with ThreadPoolExecutor() as pool:
-        programs = pool.map(lambda low: low.compile(compiler_options=options), lowered.values())
-        return dict(zip(lowered, programs, strict=True))
 
 
 class HostState(NamedTuple):
