@@ -48,10 +48,9 @@ class Row(NamedTuple):
 HEALTH_SAMPLES = 8
 """A log point's health comes once in thousands of updates; here it shall not count."""
 ROWS = (
-    Row("drq_small", 48, "grey", 64, 64, 100),
-    Row("drq_small", 48, "grey", 128, 64, 100),
-    Row("drq_small", 48, "grey", 128, 256, 50),
-    Row("drq_small", 48, "grey", 256, 64, 50),
+    Row("drq_small", 48, "grey", 64, 128, 100),
+    Row("drq_small", 48, "grey", 128, 128, 100),
+    Row("drq_small", 48, "grey", 256, 128, 50),
     Row("drq", 84, "rgb", 1024, 32, 10),  # the published sizes, but for the batch
 )
 

@@ -11,9 +11,10 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
-from conftest import MakeConfig
+from conftest import MakeConfig, off_policy
 
 from sparse_rl import results
+from sparse_rl.agents import pruned as agents_pruned
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.experiment import prepare_pack, train_pack
 from sparse_rl.networks import Critic, Kind
@@ -289,6 +290,30 @@ def test_compiled_state_agrees_with_the_plan(make_config: MakeConfig) -> None:
         assert memory.output_size_in_bytes == pytest.approx(planned, rel=0.15)
         shapes = (jax.tree.map(jnp.shape, tree) for tree in (state.agent.target, state.agent.critic))
         assert next(shapes) == next(shapes)
+
+
+@pytest.mark.parametrize("storage", ["compact", "block"])
+def test_large_layers_are_drawn_alone_and_the_same(
+    make_config: MakeConfig, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pattern = "block" if storage == "block" else "unstructured"
+    config = make_config(sparsity=0.9, width=256, pruning={"pattern": pattern, "storage": storage})
+    loop, inputs = off_policy(config)
+    options: dict[str, str | bool] = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+    def drawn() -> tuple[Any, int]:
+        init = jax.jit(lambda key, inputs: loop.agent.init(key, inputs))  # traced anew each time
+        compiled = init.lower(jax.random.key(0), inputs).compile(compiler_options=options)
+        memory = compiled.memory_analysis()
+        assert memory
+        return compiled(jax.random.key(0), inputs), memory.temp_size_in_bytes
+
+    monkeypatch.setattr(agents_pruned, "LARGE_BYTES", 1 << 40)
+    together, most = drawn()
+    monkeypatch.setattr(agents_pruned, "LARGE_BYTES", 1 << 20)  # the critic's 256×1024
+    alone, least = drawn()
+    jax.tree.map(np.testing.assert_array_equal, alone, together)
+    assert least < 0.8 * most
 
 
 @pytest.mark.parametrize(("pattern", "storage"), [("unstructured", "compact"), ("block", "block")])

@@ -71,14 +71,17 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
 def _init(
     parts: ActorCritic, config: RunConfig, optimiser: MakeOptimiser, key: Array, inputs: RunInputs
 ) -> ActorCriticState:
-    """Initialise, then prune: the weights depend on the seed alone, the masks on the mask seed."""
+    """The state before the first update."""
     observation = jnp.zeros((1, parts.observation_size))
-    key_actor, key_critic = jax.random.split(key)
-    dense = {
-        "actor": parts.actor.init(key_actor, observation)["params"],
-        "critic": parts.critic.init(key_critic, observation)["params"],
-    }
-    networks, supports = draw_pruned(config, dense, inputs)
+
+    def initial(key: Array) -> dict[str, Params]:
+        key_actor, key_critic = jax.random.split(key)
+        return {
+            "actor": parts.actor.init(key_actor, observation)["params"],
+            "critic": parts.critic.init(key_critic, observation)["params"],
+        }
+
+    networks, supports = draw_pruned(config, initial, key, inputs)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
     return ActorCriticState(networks, optimiser(learning_rate).init(networks), supports, learning_rate)
 

@@ -106,8 +106,11 @@ def make(config: RunConfig, plant: lqr.Plant) -> AzopgAgent:
     signs = jnp.array([1.0, -1.0]) if two_points else jnp.array([1.0])
 
     def init(key: Array, inputs: RunInputs) -> AzopgState:
-        del key  # nothing is random but the masks
-        params, supports = draw_pruned(config, {"actor": of_kernel(jnp.zeros(shape))}, inputs)
+        def nothing(key: Array) -> dict[str, Any]:
+            del key  # only the masks are random
+            return {"actor": of_kernel(jnp.zeros(shape))}
+
+        params, supports = draw_pruned(config, nothing, key, inputs)
         return AzopgState(params["actor"], supports["actor"])
 
     def probe(params: Any, supports: Any, key: Array) -> Probe:

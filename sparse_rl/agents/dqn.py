@@ -75,9 +75,12 @@ def _optimiser(dqn: Dqn, learning_rate: Any) -> optax.GradientTransformation:
 
 
 def _init(dqn: Dqn, config: RunConfig, key: Array, inputs: RunInputs) -> DqnState:
-    """Initialise, then prune: the weights depend on the seed alone, the masks on the mask seed."""
-    params = dqn.critic.init(key, jnp.zeros((1, dqn.observation_size)))["params"]
-    networks, supports = draw_pruned(config, {"critic": params}, inputs)
+    """The state before the first update."""
+
+    def initial(key: Array) -> dict[str, Params]:
+        return {"critic": dqn.critic.init(key, jnp.zeros((1, dqn.observation_size)))["params"]}
+
+    networks, supports = draw_pruned(config, initial, key, inputs)
     critic, learning_rate = networks["critic"], jnp.asarray(inputs.learning_rate, jnp.float32)
     return DqnState(
         critic,

@@ -102,17 +102,19 @@ def _values(drq: Drq, state: DrqState, critic: Params, seen: Array, action: Arra
 
 
 def _init(drq: Drq, config: RunConfig, env: Spec, key: Array, inputs: RunInputs) -> DrqState:
-    """Initialise, then prune: the weights depend on the seed alone, the masks on the mask seed."""
+    """The state before the first update."""
     pictures, action = jnp.zeros((1, env.observation_size), jnp.uint8), jnp.zeros((1, env.action_size))
-    key_encoder, key_actor, key_critic = jax.random.split(key, 3)
-    encoder = drq.encoder.init(key_encoder, pictures)["params"]
-    seen = drq.encoder.apply({"params": encoder}, pictures)
-    networks = {
-        "actor": drq.actor.init(key_actor, seen)["params"],
-        "critic": drq.critic.init(key_critic, seen, action)["params"],
-        "encoder": encoder,
-    }
-    pruned, supports = draw_pruned(config, networks, inputs)
+
+    def initial(key: Array) -> dict[str, Params]:
+        key_encoder, key_actor, key_critic = jax.random.split(key, 3)
+        seen, encoder = drq.encoder.init_with_output(key_encoder, pictures)
+        return {
+            "actor": drq.actor.init(key_actor, seen)["params"],
+            "critic": drq.critic.init(key_critic, seen, action)["params"],
+            "encoder": encoder["params"],
+        }
+
+    pruned, supports = draw_pruned(config, initial, key, inputs)
     adam = optax.adam(inputs.learning_rate)
     return DrqState(
         **pruned,

@@ -1,9 +1,11 @@
 """What every agent does with pruned networks: draw them, step them, and measure their health."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
@@ -17,6 +19,8 @@ Params = Any
 
 MASK_STREAM = 0x6D61736B
 """Keeps mask draws apart from training draws when ``mask_seed`` equals ``seed``."""
+LARGE_BYTES = 16 << 20
+"""float32 bytes of a dense layer from which on it is drawn alone."""
 
 
 def feature_major(config: RunConfig) -> dict[str, bool]:
@@ -25,32 +29,68 @@ def feature_major(config: RunConfig) -> dict[str, bool]:
     return {name: by_blocks and sparsity > 0 for name, sparsity in config.sparsities.items()}
 
 
+def _alone(draw: Callable[[Array], Any]) -> Any:
+    """What ``draw(0)`` returns, computed in memory that is free again afterwards.
+
+    A loop of one turn: XLA plans its inside apart, where it would otherwise draw the dense weights of
+    several layers before it cuts the first. The barrier hides that the turns are one, and the turn's
+    number, which ``draw`` must add to something, keeps the inside from being moved out.
+    """
+    nothing = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(draw, jax.ShapeDtypeStruct((), jnp.uint32))
+    )
+    once = jax.lax.optimization_barrier(jnp.uint32(1))
+    return jax.lax.fori_loop(jnp.uint32(0), once, lambda turn, _: draw(turn), nothing)
+
+
 def draw_pruned(
-    config: RunConfig, networks: Mapping[str, Params], inputs: RunInputs
+    config: RunConfig, initial: Callable[[Array], Mapping[str, Params]], key: Array, inputs: RunInputs
 ) -> tuple[dict[str, Params], dict[str, Any]]:
-    """Prune initial parameters; masks depend on the mask seed alone.
+    """Initialise, then prune: the weights depend on the key alone, the masks on the mask seed.
+
+    Unless they are stored masked, large layers are drawn and cut one after the other, so that no more
+    than one of them is ever dense.
 
     Args:
         config: of the pack.
-        networks: network → dense initial parameters.
+        initial: ``key → network → dense initial parameters``.
+        key: of the initial parameters.
         inputs: of the run.
 
     Returns:
         network → parameters as stored, and network → their supports.
     """
     mask_key = jax.random.fold_in(jax.random.key(inputs.mask_seed), MASK_STREAM)
-    supports = {
-        name: draw_supports(
-            jax.random.fold_in(mask_key, i),
-            params,
-            inputs.budgets[name],
-            pattern=config.pruning.pattern,
-            storage=config.storage.storage,
-            min_fan_in=config.pruning.min_fan_in,
+    shapes = jax.eval_shape(initial, key)
+    form: Any = jax.tree.structure(shapes)
+
+    def draw(turn: Array) -> list[tuple[Array, Any]]:
+        """Every tensor as stored, with its support; ``turn`` is 0."""
+        of_weights, of_masks = (
+            jax.random.wrap_key_data(jax.random.key_data(k) + turn) for k in (key, mask_key)
         )
-        for i, (name, params) in enumerate(networks.items())
-    }
-    return store(supports, dict(networks)), supports
+        networks = initial(of_weights)
+        supports = {
+            name: draw_supports(
+                jax.random.fold_in(of_masks, i),
+                params,
+                inputs.budgets[name],
+                pattern=config.pruning.pattern,
+                storage=config.storage.storage,
+                min_fan_in=config.pruning.min_fan_in,
+            )
+            for i, (name, params) in enumerate(networks.items())
+        }
+        stored = store(supports, dict(networks))
+        return list(zip(form.flatten_up_to(stored), form.flatten_up_to(supports), strict=True))
+
+    made = draw(jnp.uint32(0))
+    cut = [support is not None and config.storage.storage != "masked" for _, support in made]
+    for i, dense in enumerate(jax.tree.leaves(shapes)):
+        if cut[i] and dense.size * dense.dtype.itemsize >= LARGE_BYTES:
+            made[i] = _alone(functools.partial(lambda i, turn: draw(turn)[i], i))
+    stored, supports = zip(*made, strict=True)
+    return form.unflatten(stored), form.unflatten(supports)
 
 
 def descend(

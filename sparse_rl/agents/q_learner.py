@@ -103,18 +103,18 @@ def build(config: RunConfig, env: Spec, settings: Settings, actor: Any) -> QLear
 def init(
     learner: QLearner[Any], config: RunConfig, env: Spec, key: Array, inputs: RunInputs
 ) -> dict[str, Any]:
-    """The fields of :class:`QState` before the first update.
-
-    Initialise, then prune: the weights depend on the seed alone, the masks on the mask seed.
-    """
+    """The fields of :class:`QState` before the first update."""
     observation, action = jnp.zeros((1, env.observation_size)), jnp.zeros((1, env.action_size))
-    key_actor, key_critic = jax.random.split(key)
-    actor = learner.actor.init(key_actor, observation)["params"]
-    critic = {
-        str(i): learner.critic.init(jax.random.fold_in(key_critic, i), observation, action)["params"]
-        for i in range(2 if learner.config.clipped_double_q else 1)
-    }
-    pruned, supports = draw_pruned(config, {"actor": actor, "critic": critic}, inputs)
+
+    def initial(key: Array) -> dict[str, Params]:
+        key_actor, key_critic = jax.random.split(key)
+        critics = {
+            str(i): learner.critic.init(jax.random.fold_in(key_critic, i), observation, action)["params"]
+            for i in range(2 if learner.config.clipped_double_q else 1)
+        }
+        return {"actor": learner.actor.init(key_actor, observation)["params"], "critic": critics}
+
+    pruned, supports = draw_pruned(config, initial, key, inputs)
     adamw = _adamw(learner, inputs.learning_rate)
     return {
         "actor": pruned["actor"],
