@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -29,18 +29,15 @@ def feature_major(config: RunConfig) -> dict[str, bool]:
     return {name: by_blocks and sparsity > 0 for name, sparsity in config.sparsities.items()}
 
 
-def _alone(draw: Callable[[Array], Any]) -> Any:
-    """What ``draw(0)`` returns, computed in memory that is free again afterwards.
+def _alone(draw: Callable[[], Any]) -> Any:
+    """What ``draw()`` returns, computed in memory that is free again afterwards.
 
-    A loop of one turn: XLA plans its inside apart, where it would otherwise draw the dense weights of
-    several layers before it cuts the first. The barrier hides that the turns are one, and the turn's
-    number, which ``draw`` must add to something, keeps the inside from being moved out.
+    A branch that is always taken: XLA plans its inside apart, where it would otherwise draw the dense
+    weights of several layers before it cuts the first. The barrier hides that it is always taken.
     """
-    nothing = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(draw, jax.ShapeDtypeStruct((), jnp.uint32))
-    )
-    once = jax.lax.optimization_barrier(jnp.uint32(1))
-    return jax.lax.fori_loop(jnp.uint32(0), once, lambda turn, _: draw(turn), nothing)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(draw))
+    always = jax.lax.optimization_barrier(jnp.bool_(True))
+    return jax.lax.cond(always, draw, lambda: nothing)
 
 
 def draw_pruned(
@@ -64,33 +61,38 @@ def draw_pruned(
     shapes = jax.eval_shape(initial, key)
     form: Any = jax.tree.structure(shapes)
 
-    def draw(turn: Array) -> list[tuple[Array, Any]]:
-        """Every tensor as stored, with its support; ``turn`` is 0."""
-        of_weights, of_masks = (
-            jax.random.wrap_key_data(jax.random.key_data(k) + turn) for k in (key, mask_key)
-        )
-        networks = initial(of_weights)
-        supports = {
+    def supports() -> list[Any]:
+        drawn = {
             name: draw_supports(
-                jax.random.fold_in(of_masks, i),
+                jax.random.fold_in(mask_key, i),
                 params,
                 inputs.budgets[name],
                 pattern=config.pruning.pattern,
                 storage=config.storage.storage,
                 min_fan_in=config.pruning.min_fan_in,
             )
-            for i, (name, params) in enumerate(networks.items())
+            for i, (name, params) in enumerate(shapes.items())
         }
-        stored = store(supports, dict(networks))
-        return list(zip(form.flatten_up_to(stored), form.flatten_up_to(supports), strict=True))
+        return cast(list[Any], form.flatten_up_to(drawn))
 
-    made = draw(jnp.uint32(0))
-    cut = [support is not None and config.storage.storage != "masked" for _, support in made]
+    def weights() -> list[Array]:
+        return jax.tree.leaves(initial(key))
+
+    def support(i: int) -> Any:
+        return supports()[i]
+
+    def tensor(i: int) -> Array:
+        return cast(Array, store(kept[i], weights()[i]))
+
+    kept, stored = supports(), weights()
+    cut = [support is not None and config.storage.storage != "masked" for support in kept]
     for i, dense in enumerate(jax.tree.leaves(shapes)):
         if cut[i] and dense.size * dense.dtype.itemsize >= LARGE_BYTES:
-            made[i] = _alone(functools.partial(lambda i, turn: draw(turn)[i], i))
-    stored, supports = zip(*made, strict=True)
-    return form.unflatten(stored), form.unflatten(supports)
+            kept[i] = _alone(functools.partial(support, i))
+            stored[i] = _alone(functools.partial(tensor, i))
+        else:
+            stored[i] = store(kept[i], stored[i])
+    return form.unflatten(stored), form.unflatten(kept)
 
 
 def descend(
