@@ -61,8 +61,6 @@ class Drq(NamedTuple):
     critic: TwinCritic
     encoder: Encoder
     picture: Picture
-    patch_bytes: int
-    """Of a picture's patches in the encoder."""
     steps_before: int
     """Env steps before the first update."""
     steps_per_update: float
@@ -90,7 +88,8 @@ def _encode(drq: Drq, state: DrqState, encoder: Params, pictures: Array) -> Arra
     def encode(pictures: Array) -> Array:
         return apply(drq.encoder, encoder, state.supports["encoder"], pictures)
 
-    return by_slices(encode, pictures, slice_size(len(pictures), drq.patch_bytes))
+    of_one = drq_patch_bytes(drq.encoder.kind, drq.encoder.channels, drq.encoder.picture)
+    return by_slices(encode, pictures, slice_size(len(pictures), of_one))
 
 
 def _policy(drq: Drq, state: DrqState, actor: Params, seen: Array) -> Array:
@@ -242,16 +241,14 @@ def build(config: RunConfig, env: Spec) -> Drq:
     settings, picture = agent_settings(config, DrqConfig), env.picture
     assert picture is not None
     width, features = config.width, settings.feature_width(config.width)
-    channels = settings.encoder_width(width)
     random = settings.random_of(config.interactions)
     _check_samples(config, env, random)
     return Drq(
         settings,
         PixelActor(settings.actor_width(width), features, env.action_size),
         TwinCritic(width, features),
-        Encoder(settings.network, channels, picture),
+        Encoder(settings.network, settings.encoder_width(width), picture),
         picture,
-        drq_patch_bytes(settings.network, channels, picture),
         random * config.frames_per_interaction,
         config.frames_per_interaction / settings.updates_per_interaction,
     )

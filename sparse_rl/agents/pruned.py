@@ -29,15 +29,14 @@ def feature_major(config: RunConfig) -> dict[str, bool]:
     return {name: by_blocks and sparsity > 0 for name, sparsity in config.sparsities.items()}
 
 
-def _alone(draw: Callable[[], Any]) -> Any:
-    """What ``draw()`` returns, computed in memory that is free again afterwards.
+def _alone(draw: Callable[[], Any], like: Any) -> Any:
+    """What ``draw()`` returns, of the form of ``like``, computed in memory that is free afterwards.
 
     A branch that is always taken: XLA plans its inside apart, where it would otherwise draw the dense
     weights of several layers before it cuts the first. The barrier hides that it is always taken.
     """
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(draw))
     always = jax.lax.optimization_barrier(jnp.bool_(True))
-    return jax.lax.cond(always, draw, lambda: nothing)
+    return jax.lax.cond(always, draw, lambda: jax.tree.map(jnp.zeros_like, like))
 
 
 def draw_pruned(
@@ -84,14 +83,13 @@ def draw_pruned(
     def tensor(i: int) -> Array:
         return cast(Array, store(kept[i], weights()[i]))
 
-    kept, stored = supports(), weights()
+    kept = supports()
+    stored = list(map(store, kept, weights()))
     cut = [support is not None and config.storage.storage != "masked" for support in kept]
     for i, dense in enumerate(jax.tree.leaves(shapes)):
         if cut[i] and dense.size * dense.dtype.itemsize >= LARGE_BYTES:
-            kept[i] = _alone(functools.partial(support, i))
-            stored[i] = _alone(functools.partial(tensor, i))
-        else:
-            stored[i] = store(kept[i], stored[i])
+            kept[i] = _alone(functools.partial(support, i), kept[i])
+            stored[i] = _alone(functools.partial(tensor, i), stored[i])
     return form.unflatten(stored), form.unflatten(kept)
 
 
