@@ -44,15 +44,24 @@ ACTIVATION = "_activation"
 
 
 class Dense(nn.Dense):
-    """A dense layer on ``[n, inputs]`` → ``[n, units]``, or on ``[inputs, n]`` → ``[units, n]``."""
+    """A dense layer on ``[n, inputs]`` → ``[n, units]``, or on ``[inputs, n]`` → ``[units, n]``.
+
+    With ``relu``, rectified: part of the layer, for products with blocks that do both at once.
+    """
 
     feature_major: bool = False
     products: Products = "float32"
+    relu: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if not self.feature_major and self.products == "float32":
-            return super().__call__(x)
+            y = super().__call__(x)
+        else:
+            y = self._affine(x)
+        return nn.relu(y) if self.relu else y
+
+    def _affine(self, x: Array) -> Array:
         inputs = x.shape[0 if self.feature_major else -1]
         kernel = self.param("kernel", self.kernel_init, (inputs, self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
@@ -94,7 +103,7 @@ class SimbaTrunk(nn.Module):
         x = dense(self.width, kernel_init=nn.initializers.orthogonal(1.0), name="embed")(x)
         for b in range(self.blocks):
             h = norm(name=f"block_{b}_norm")(x)
-            h = nn.relu(dense(4 * self.width, kernel_init=he_normal, name=f"block_{b}_expand")(h))
+            h = dense(4 * self.width, kernel_init=he_normal, relu=True, name=f"block_{b}_expand")(h)
             self.sow("activations", f"block_{b}_expand" + ACTIVATION, jnp.moveaxis(h, units, -1))
             x = x + dense(self.width, kernel_init=he_normal, name=f"block_{b}_project")(h)
         x = jnp.moveaxis(norm(name="norm")(x), units, -1)
@@ -116,7 +125,7 @@ class MlpTrunk(nn.Module):
         init = nn.initializers.orthogonal(jnp.sqrt(2.0))
         x = jnp.moveaxis(x, -1, units)
         for i in range(MLP_LAYERS):
-            x = nn.relu(dense(self.width, kernel_init=init, name=f"dense_{i}")(x))
+            x = dense(self.width, kernel_init=init, relu=True, name=f"dense_{i}")(x)
             self.sow("activations", f"dense_{i}" + ACTIVATION, jnp.moveaxis(x, units, -1))
         x = jnp.moveaxis(x, units, -1)
         self.sow("features", "trunk", x)

@@ -19,7 +19,7 @@ from sparse_rl.experiment import prepare_pack, train_pack
 from sparse_rl.networks import Critic, Dense
 from sparse_rl.products import product
 from sparse_rl.pruning import restore, store, support_masks
-from sparse_rl.pruning.blocks import BlockGrid, block_product, draw_blocks
+from sparse_rl.pruning.blocks import BlockGrid, block_layer, draw_blocks
 from sparse_rl.pruning.compact import compact, compact_product
 from sparse_rl.schema import ConfigError
 from sparse_rl.sweeps.grid import packs
@@ -134,7 +134,7 @@ def test_blocks_round_what_they_multiply(inputs: int, units: int, groups: int, k
     dense = jnp.where(mask, dense, 0.0)
     values = store(blocks, dense)
     y, to_values, to_x = jax.jit(
-        lambda v, x, d: found(lambda v, x: block_product(v, blocks, x, "bfloat16"), v, x, d)
+        lambda v, x, d: found(lambda v, x: block_layer(v, blocks, x, products="bfloat16"), v, x, d)
     )(values, x, d)
     expected = by_hand(dense.T, x, d)
     close(y, expected[0])

@@ -34,7 +34,7 @@ from sparse_rl.pruning import (
     store,
     support_masks,
 )
-from sparse_rl.pruning.blocks import Blocks, block_grid, block_product, draw_blocks
+from sparse_rl.pruning.blocks import Blocks, block_grid, block_layer, draw_blocks
 from sparse_rl.pruning.compact import compact, compact_product, tiles_of
 from sparse_rl.pruning.storage import support_of
 from sparse_rl.schema import ConfigError
@@ -110,7 +110,7 @@ def test_inputs_are_shuffled_uniformly() -> None:
 
 
 @pytest.mark.parametrize(("inputs", "units", "groups", "k"), [(64, 64, 10, 1), (103, 50, 10, 3)])
-def test_block_product_and_its_gradients_are_the_dense_ones(
+def test_block_layer_and_its_gradients_are_the_dense_ones(
     inputs: int, units: int, groups: int, k: int
 ) -> None:
     blocks = draw_blocks(KEY, BlockGrid(inputs, units, groups, k))
@@ -120,12 +120,12 @@ def test_block_product_and_its_gradients_are_the_dense_ones(
     np.testing.assert_array_equal(restore(blocks, values), dense)
 
     def by_blocks(values: Any, x: Any) -> Any:
-        return jnp.sum(jnp.sin(block_product(values, blocks, x)))
+        return jnp.sum(jnp.sin(block_layer(values, blocks, x)))
 
     def by_dense(kernel: Any, x: Any) -> Any:
         return jnp.sum(jnp.sin(kernel.T @ x))
 
-    np.testing.assert_allclose(block_product(values, blocks, x), dense.T @ x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(block_layer(values, blocks, x), dense.T @ x, rtol=1e-4, atol=1e-5)
     grads, expected = jax.grad(by_blocks, (0, 1))(values, x), jax.grad(by_dense, (0, 1))(dense, x)
     assert_close(restore(blocks, grads[0]), expected[0] * support_masks(blocks), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(grads[1], expected[1], rtol=1e-4, atol=1e-4)
@@ -441,7 +441,7 @@ def test_blocks_are_leaves_of_the_state_never_constants() -> None:
     @jax.jit
     def total(blocks: Blocks) -> Any:
         traces.append(1)
-        return block_product(jnp.ones(blocks.grid.stored_shape), blocks, jnp.arange(24.0)[:, None])
+        return block_layer(jnp.ones(blocks.grid.stored_shape), blocks, jnp.arange(24.0)[:, None])
 
     grid = BlockGrid(24, 24, 4, 1)
     one, two = (total(draw_blocks(jax.random.key(i), grid)) for i in (0, 1))

@@ -10,7 +10,8 @@ All arrays here are feature-major, ``[units, n]``: shuffling then moves whole ro
 are one batched product (docs/storage.md has what else was tried).
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -19,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.products import Products, product
+from sparse_rl.pruning import kernels
 
 TOLERANCE = 0.05
 """Relative error in density up to which fewer and larger blocks are preferred to an exact density."""
@@ -170,15 +172,68 @@ def _join(y: Array, grid: BlockGrid) -> Array:
     return jnp.concatenate([part.reshape(-1, y.shape[-1]) for part in parts])
 
 
-def block_product(values: Array, blocks: Blocks, x: Array, products: Products = "float32") -> Array:
-    """The layer's product: float32 ``[inputs, n]`` → ``[units, n]``.
+def _kernel(
+    target: str, shapes: list[tuple[int, ...]], *arrays: Array, **options: np.bool_
+) -> Sequence[Array]:
+    """One of our kernels: float32 of these shapes; more leading axes are more layers."""
+    made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.ffi.ffi_call(target, made, vmap_method="broadcast_all")(*arrays, **options)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _by_kernels(values: Array, rows: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool) -> Array:
+    """The layer on a CPU: shuffled rows are read, and joined rows written, where they lie."""
+    shape = (grid.units, x.shape[1])
+    (y,) = _kernel("block_outputs", [shape], values, rows, x, bias, relu=np.bool_(relu))
+    return y
+
+
+def _kernels_forward(
+    values: Array, rows: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool
+) -> tuple[Array, tuple[Array, ...]]:
+    y = _by_kernels(values, rows, x, bias, grid, relu)
+    return y, (values, rows, x, y)
+
+
+def _kernels_backward(
+    grid: BlockGrid, relu: bool, kept: tuple[Array, ...], gradient: Array
+) -> tuple[Array, None, Array, Array]:
+    values, rows, x, y = kept
+    if relu:
+        gradient = jnp.where(y > 0.0, gradient, 0.0)
+    (dx,) = _kernel("block_inputs", [x.shape], values, rows, gradient)
+    dvalues, dbias = _kernel("block_gradients", [values.shape, (grid.units,)], x, rows, gradient)
+    return dvalues, None, dx, dbias
+
+
+_by_kernels.defvjp(_kernels_forward, _kernels_backward)
+
+
+def block_layer(
+    values: Array,
+    blocks: Blocks,
+    x: Array,
+    bias: Array | None = None,
+    relu: bool = False,
+    products: Products = "float32",
+) -> Array:
+    """A layer with blocks: float32 ``[inputs, n]`` → ``[units, n]``.
 
     Args:
         values: float32, of the grid's stored shape.
         blocks: where they are.
         x: feature-major inputs.
-        products: what the operands are rounded to.
+        bias: float32 ``[units]``; ``None`` for a layer without.
+        relu: whether the layer ends in a ReLU.
+        products: what the operands of its product are rounded to.
     """
     grid = blocks.grid
+    lanes, _ = kernels.load()
+    if lanes and products == "float32" and x.shape[1] % lanes == 0:
+        added = jnp.zeros(grid.units) if bias is None else bias
+        return _by_kernels(values, blocks.rows, x, added, grid, relu)
     read = _read(x, blocks.rows, blocks.back)
-    return _join(product(values, read, products), grid)
+    y = _join(product(values, read, products), grid)
+    if bias is not None:
+        y = y + bias[:, None]
+    return jax.nn.relu(y) if relu else y

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.products import Products
-from sparse_rl.pruning.blocks import Blocks, block_product
+from sparse_rl.pruning.blocks import Blocks, block_layer
 from sparse_rl.pruning.compact import Compact, compact, compact_product, expand, flat_places
 
 Storage = Literal["masked", "compact", "block"]
@@ -158,15 +158,18 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
     return tree
 
 
-def _layer_product(
-    support: Any, stored: Array, x: Array, feature_major: bool, products: Products
-) -> Array:
-    """A dense layer without its bias."""
+def _layer(support: Any, kernel: Array, bias: Array | None, layer: nn.Dense, x: Array) -> Array:
+    """A dense layer that multiplies with what is stored."""
+    feature_major: bool = getattr(layer, "feature_major", False)
+    products: Products = getattr(layer, "products", "float32")
+    relu: bool = getattr(layer, "relu", False)
     columns = x if feature_major else x.reshape(-1, x.shape[-1]).T
     if isinstance(support, Blocks):
-        y = block_product(stored, support, columns, products)
+        y = block_layer(kernel, support, columns, bias, relu, products)
     else:
-        y = compact_product(columns.T, stored, support, products).T
+        y = compact_product(columns.T, kernel, support, products).T
+        y = y if bias is None else y + bias[:, None]
+        y = nn.relu(y) if relu else y
     return y if feature_major else y.T.reshape(*x.shape[:-1], -1)
 
 
@@ -184,14 +187,9 @@ def _sparse_layers(supports: Any) -> Callable[..., Any]:
                 "matrices of many megabytes, serve nn.Dense layers; the others can be stored masked"
             )
         (x,) = arguments
-        feature_major = getattr(layer, "feature_major", False)
-        products: Products = getattr(layer, "products", "float32")
         kernel = layer.get_variable("params", "kernel")
-        y = _layer_product(support, kernel, x, feature_major, products)
-        if layer.use_bias:
-            bias = layer.get_variable("params", "bias")
-            y = y + (bias[:, None] if feature_major else bias)
-        return y
+        bias = layer.get_variable("params", "bias") if layer.use_bias else None
+        return _layer(support, kernel, bias, layer, x)
 
     return intercept
 

@@ -1,0 +1,101 @@
+"""Builds our own CPU kernels of block products, once per machine, where there is a compiler.
+
+XLA's products of many small blocks use a third to two thirds of what a core can do (docs/storage.md).
+The kernels are a file of C++ that g++ turns into a library in the user's cache the first time that
+blocks are multiplied. Without them (no g++, a GPU, ``SPARSE_RL_KERNELS=0``) XLA multiplies: the same
+numbers within float tolerance.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import jax
+
+SOURCE = Path(__file__).with_name("block_kernels.cc")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
+TARGETS = ("block_outputs", "block_inputs", "block_gradients")
+BUILD_SECONDS = 120
+
+
+class NoKernelsError(RuntimeError):
+    """Why blocks are multiplied by XLA."""
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on: a home may be shared by machines that differ."""
+    told = Path("/proc/cpuinfo")
+    if not told.exists():
+        return platform.processor()
+    return "".join(
+        line for line in told.read_text().splitlines() if line.startswith(("flags", "model name"))
+    )
+
+
+def _library(compiler: str) -> Path:
+    """Where the library for this source, compiler, jax and processor lies."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, text=True).stdout
+    told = (SOURCE.read_text(), version, " ".join(FLAGS), jax.__version__, _processor())
+    name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return cache / "sparse_rl" / "kernels" / f"{name}.so"
+
+
+def _build(compiler: str, library: Path) -> None:
+    """Compile beside the library's place and move there, so that none ever reads half of it."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(made)]
+        subprocess.run(command, capture_output=True, check=True, text=True, timeout=BUILD_SECONDS)
+        made.replace(library)
+
+
+def built() -> Path:
+    """The library with our kernels, made if it is not there yet.
+
+    Raises:
+        NoKernelsError: it cannot be made here, or is of no use.
+    """
+    if os.environ.get("SPARSE_RL_KERNELS") == "0":
+        raise NoKernelsError("SPARSE_RL_KERNELS=0")
+    if jax.default_backend() != "cpu":
+        raise NoKernelsError(f"this is a {jax.default_backend()}")
+    compiler = shutil.which("g++")
+    if compiler is None:
+        raise NoKernelsError("there is no g++ to build our kernels")
+    try:
+        library = _library(compiler)
+        if not library.exists():
+            _build(compiler, library)
+    except subprocess.CalledProcessError as error:
+        raise NoKernelsError(f"g++ could not build our kernels: {error.stderr.strip()[:300]}") from None
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoKernelsError(f"our kernels could not be built: {error}") from None
+    return library
+
+
+@functools.cache
+def load() -> tuple[int, str]:
+    """Build the kernels if need be, and make them known to XLA.
+
+    Returns:
+        What the number of samples must be a multiple of, 0 without kernels; what multiplies, in words.
+    """
+    try:
+        functions = ctypes.CDLL(str(built()))
+    except NoKernelsError as why:
+        return 0, f"XLA ({why})"
+    except OSError as why:
+        return 0, f"XLA (our kernels could not be loaded: {why})"
+    for target in TARGETS:
+        jax.ffi.register_ffi_target(
+            target, jax.ffi.pycapsule(getattr(functions, target)), platform="cpu"
+        )
+    return ctypes.c_int.in_dll(functions, "lanes").value, "our kernels"
