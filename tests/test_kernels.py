@@ -89,8 +89,11 @@ def test_what_is_not_a_number_stays_so() -> None:
     assert jnp.isnan(y).sum() == reads.sum()
 
 
-def test_odd_numbers_of_samples_are_left_to_xla() -> None:
-    values, blocks, x, bias = layer(BlockGrid(40, 70, 4, 1), 17)
+@pytest.mark.parametrize(
+    ("grid", "n"), [(BlockGrid(40, 70, 4, 1), 17), (BlockGrid(1024, 1024, 2, 1), 16)]
+)
+def test_odd_numbers_of_samples_and_large_blocks_are_left_to_xla(grid: BlockGrid, n: int) -> None:
+    values, blocks, x, bias = layer(grid, n)
     assert calls(lambda: block_layer(values, blocks, x, bias)) == 0
 
 

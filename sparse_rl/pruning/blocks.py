@@ -25,6 +25,10 @@ from sparse_rl.pruning import kernels
 TOLERANCE = 0.05
 """Relative error in density up to which fewer and larger blocks are preferred to an exact density."""
 
+FOR_KERNELS = 1 << 17
+"""Weights of a group up to which our kernels are faster than XLA's products: half a MB, that stays in a
+core's second cache (docs/storage.md)."""
+
 
 class BlockError(ValueError):
     """A layer has fewer units than it would need groups of them."""
@@ -228,8 +232,9 @@ def block_layer(
         products: what the operands of its product are rounded to.
     """
     grid = blocks.grid
-    lanes, _ = kernels.load()
-    if lanes and products == "float32" and x.shape[1] % lanes == 0:
+    small = grid.stored_shape[1] * grid.stored_shape[2] <= FOR_KERNELS
+    lanes = kernels.load()[0] if small and products == "float32" else 0
+    if lanes and x.shape[1] % lanes == 0:
         added = jnp.zeros(grid.units) if bias is None else bias
         return _by_kernels(values, blocks.rows, x, added, grid, relu)
     read = _read(x, blocks.rows, blocks.back)

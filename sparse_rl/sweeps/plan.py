@@ -9,6 +9,7 @@ from rich.table import Table
 
 from sparse_rl.experiment import PreparedPack, default_layout, workers
 from sparse_rl.pruning import StorageChoice, kernels
+from sparse_rl.pruning.blocks import FOR_KERNELS
 from sparse_rl.training import Run
 
 
@@ -115,7 +116,7 @@ def print_plan(
         for storage, reason in sorted(storages):
             out.print(f"storage {storage}: {reason}")
             if storage == "block":
-                out.print(f"blocks are multiplied by {kernels.load()[1]}")
+                out.print(f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {kernels.load()[1]}")
     work = _work(run for pack in packs for run in pack.runs)
     hours = work / tflops / 3.6e15
     told = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
