@@ -119,6 +119,8 @@ def work(variant: Variant) -> None:
     state = jax.block_until_ready(loop(state))
     print("ready", flush=True)
     for _ in sys.stdin:
+        # What the other processes pushed out of caches and memory comes back untimed.
+        state = jax.block_until_ready(loop(state))
         begun = time.perf_counter()
         state = jax.block_until_ready(loop(state))
         answer = {
@@ -197,7 +199,7 @@ def main() -> None:
     print(TITLE.format(device=device, cores=os.cpu_count(), products=products))
     print("  ".join(f"{name:>{form.split('.')[0].rstrip('dg')}}" for name, form in COLUMNS.items()))
     for width in options.widths:
-        few = max(6, min(50, 2 * (2048 // width) ** 2))  # updates per round; the cheaper ones get more
+        few = max(3, min(50, 2 * (4096 // width) ** 2))  # updates per round; the cheaper ones get more
         with ExitStack() as by_width:
             # What masked costs does not depend on the sparsity: it is one program.
             same = {

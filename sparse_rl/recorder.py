@@ -20,6 +20,7 @@ import sparse_rl
 from sparse_rl import results, views
 from sparse_rl.config import RunConfig
 from sparse_rl.costs import Costs
+from sparse_rl.pruning import kernels
 from sparse_rl.results import Status
 
 WRITE_EVERY_SECONDS = 2.0
@@ -46,8 +47,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _versions() -> dict[str, str]:
+def _versions(config: RunConfig) -> dict[str, str]:
     packages = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+    if config.storage.storage == "block":
+        packages["products of blocks"] = kernels.load()[1]
     return {"sparse_rl": sparse_rl.__version__, "python": platform.python_version(), **packages}
 
 
@@ -125,7 +128,7 @@ class Recorder:
             "attempts": [*before.get("attempts", []), attempt],
             "device": f"{device.platform}:{device.device_kind}",
             "host": {"name": platform.node(), "processors": os.cpu_count()},
-            "versions": _versions(),
+            "versions": _versions(config),
             "git_commit": _git_commit(),
             "timings": {},
         }

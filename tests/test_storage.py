@@ -229,11 +229,16 @@ def train_critic(storage: Storage, updates: int) -> tuple[Any, Any, Any, Any]:
     return restore(supports, first), restore(supports, params), moments, prediction
 
 
-@pytest.mark.parametrize(("storage", "tile"), [("compact", None), ("compact", 4096), ("block", None)])
+@pytest.mark.parametrize(
+    ("storage", "tile", "xla"),
+    [("compact", None, True), ("compact", 4096, True), ("block", None, False), ("block", None, True)],
+)
 def test_every_storage_learns_as_masked_does(
-    storage: Storage, tile: int | None, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, tile: int | None, xla: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gradients, and parameters, moments and predictions after 200 AdamW updates."""
+    if xla:
+        monkeypatch.setattr("sparse_rl.pruning.kernels.load", lambda: (0, "XLA"))
     if tile:
         monkeypatch.setattr("sparse_rl.pruning.compact.TILE_BYTES", tile)
         monkeypatch.setattr("sparse_rl.pruning.compact.TILED_BELOW_DENSITY", 0.5)
@@ -335,6 +340,7 @@ def test_a_pack_of_each_storage_trains_alone_as_together_and_batched(
     record = results.read_run(tmp_path / "alone" / pack[1].run_id)
     assert record is not None
     assert (record["pattern"], record["storage"]) == (pattern, storage)
+    assert ("products of blocks" in record["versions"]) == (storage == "block")
 
 
 def test_sparsities_share_a_program_only_with_masks(make_config: MakeConfig) -> None:
