@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-ROUNDS = 3
 KEEP_MEMORY = {f"MALLOC_{name}_": str(1 << 34) for name in ("MMAP_THRESHOLD", "TRIM_THRESHOLD")}
 """Between calls the allocator keeps what it has, as inside a loop of hundreds of updates: taking large
 arrays from the system anew for every few updates would be a tenth of their time."""
@@ -160,11 +159,11 @@ def measure(process: subprocess.Popen[str]) -> dict[str, float]:
     return answer
 
 
-def compare(workers: dict[str, subprocess.Popen[str]]) -> dict[str, dict[str, float]]:
+def compare(workers: dict[str, subprocess.Popen[str]], rounds: int) -> dict[str, dict[str, float]]:
     """Rounds in turn; per variant the last answer with the median time."""
-    rounds = [{name: measure(process) for name, process in workers.items()} for _ in range(ROUNDS)]
+    turns = [{name: measure(process) for name, process in workers.items()} for _ in range(rounds)]
     return {
-        name: rounds[-1][name] | {"seconds": statistics.median(each[name]["seconds"] for each in rounds)}
+        name: turns[-1][name] | {"seconds": statistics.median(each[name]["seconds"] for each in turns)}
         for name in workers
     }
 
@@ -188,6 +187,7 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.5, 0.8, 0.9, 0.95])
     parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -215,7 +215,7 @@ def main() -> None:
                 }
                 with ExitStack() as row:
                     others = {name: row.enter_context(worker(v)) for name, v in variants.items()}
-                    print_row(width, sparsity, compare({**same, **others}))
+                    print_row(width, sparsity, compare({**same, **others}, options.rounds))
 
 
 if __name__ == "__main__":
