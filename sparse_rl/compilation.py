@@ -9,10 +9,14 @@ from typing import Any, TypeVar
 Name = TypeVar("Name")
 
 
+def cache_folder(name: str) -> Path:
+    """Where what is compiled once per machine is kept, in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparse_rl" / name
+
+
 def use_cache() -> None:
     """Compile each program once per machine, not once per command; call before jax is imported."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparse_rl" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("xla")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
 
 

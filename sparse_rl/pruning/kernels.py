@@ -18,6 +18,8 @@ from pathlib import Path
 
 import jax
 
+from sparse_rl.compilation import cache_folder
+
 SOURCE = Path(__file__).with_name("block_kernels.cc")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
 TARGETS = ("block_outputs", "block_inputs", "block_gradients")
@@ -43,8 +45,7 @@ def _library(compiler: str) -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, text=True).stdout
     told = (SOURCE.read_text(), version, " ".join(FLAGS), jax.__version__, _processor())
     name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return cache / "sparse_rl" / "kernels" / f"{name}.so"
+    return cache_folder("kernels") / f"{name}.so"
 
 
 def _build(compiler: str, library: Path) -> None:
