@@ -1,4 +1,4 @@
-"""Our kernels of block products: what they compute, and what happens where they cannot be built."""
+"""Our kernels: what they compute, and what happens where they cannot be built."""
 
 import shutil
 import subprocess
@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 
 from sparse_rl.pruning import kernels, restore, store, support_masks
 from sparse_rl.pruning.blocks import BlockGrid, Blocks, block_layer, draw_blocks
+from sparse_rl.pruning.compact import compact, expand
 
 KEY = jax.random.key(3)
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
@@ -80,6 +82,40 @@ def test_layers_side_by_side_are_the_layers_one_by_one() -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("shape", [(7, 3), (300, 700), (3, 3, 16, 24)])
+def test_surviving_values_are_made_dense_as_xla_does(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    """Less than a piece of work, several, and a convolution's; alone and side by side under ``vmap``."""
+    one = jax.random.bernoulli(KEY, 0.3, shape)
+    masks, count = jnp.stack([one, one[::-1]]), int(one.sum())
+    values = jax.random.normal(KEY, (2, count))
+
+    def dense(mask: Any, values: Any) -> Any:
+        return expand(compact(mask, count), values)
+
+    def gradient(mask: Any, values: Any) -> Any:
+        return jax.grad(
+            lambda v: jnp.sum(jnp.sin(dense(mask, v)) * jnp.arange(mask.size).reshape(shape))
+        )(values)
+
+    def found() -> list[Array]:
+        return [
+            dense(masks[0], values[0]),
+            jax.vmap(dense)(masks, values),
+            jax.vmap(gradient)(masks, values),
+        ]
+
+    assert calls(lambda: dense(masks[0], values[0])) == 1
+    ours = found()
+    monkeypatch.setattr(kernels, "load", lambda: (0, "XLA"))
+    assert calls(lambda: dense(masks[0], values[0])) == 0
+    xla = found()
+    for one, other in zip(ours, xla, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@needs_compiler
 def test_what_is_not_a_number_stays_so() -> None:
     """A run that diverges is seen to: a ReLU in a kernel hides nothing."""
     values, blocks, x, bias = layer(BlockGrid(40, 70, 4, 1), 32)
@@ -120,7 +156,7 @@ def test_a_source_that_does_not_compile_is_told_of(
 ) -> None:
     broken = unbuilt / "broken.cc"
     broken.write_text("no C++\n")
-    monkeypatch.setattr(kernels, "SOURCE", broken)
+    monkeypatch.setattr(kernels, "SOURCES", [broken])
     lanes, words = kernels.load.__wrapped__()
     assert lanes == 0
     assert "g++ could not build our kernels" in words

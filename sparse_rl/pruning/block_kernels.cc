@@ -4,19 +4,10 @@
 // [.., groups, room, reads], rows [.., groups, reads]: which inputs a group of units reads; places that
 // hold no input are at `inputs`, a row of zeros. n is a multiple of LANES. Each group of each copy is one
 // item of work; rows are read and written where they lie, without a shuffled copy.
-#include <algorithm>
-#include <atomic>
-#include <condition_variable>
-#include <cstdint>
 #include <limits>
-#include <memory>
-#include <mutex>
 #include <vector>
 
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
-using std::int64_t;
+#include "kernels.h"
 
 // A tile of sums, TALL rows of WIDE vectors, fills the registers of a core.
 #if defined(__AVX512F__)
@@ -108,38 +99,6 @@ static inline void turn(Vector (&v)[LANES]) {
     v[i + HALF] = __builtin_shuffle(a, b, lower);
   }
   if constexpr (HALF > 1) turn<HALF / 2>(v);
-}
-
-// Does items 0 … n−1, on the caller's thread and on the pool's. The caller waits only for what has
-// begun, so it may be a thread of the pool itself.
-template <typename Work>
-static void for_each(ffi::ThreadPool& pool, int64_t n, const Work& work) {
-  struct Progress {
-    std::atomic<int64_t> next{0};
-    int64_t done = 0;
-    std::mutex mutex;
-    std::condition_variable all_done;
-  };
-  auto progress = std::make_shared<Progress>();
-  auto take = [progress, n, &work] {
-    int64_t mine = 0;
-    for (int64_t i; (i = progress->next.fetch_add(1)) < n; ++mine) work(i);
-    const std::lock_guard<std::mutex> lock(progress->mutex);
-    progress->done += mine;
-    if (mine && progress->done == n) progress->all_done.notify_all();
-  };
-  for (int64_t i = 1; i < std::min<int64_t>(pool.num_threads(), n); ++i) pool.Schedule([take] { take(); });
-  take();
-  std::unique_lock<std::mutex> lock(progress->mutex);
-  progress->all_done.wait(lock, [&] { return progress->done == n; });
-}
-
-using Floats = ffi::Buffer<ffi::F32>;
-using Ints = ffi::Buffer<ffi::S32>;
-
-template <typename Array>
-static int64_t axis(const Array& array, int from_last) {
-  return array.dimensions()[array.dimensions().size() - from_last];
 }
 
 static float total(const float* x, int64_t n) {

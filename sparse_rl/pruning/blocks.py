@@ -11,7 +11,7 @@ are one batched product (docs/storage.md has what else was tried).
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import jax
@@ -176,19 +176,11 @@ def _join(y: Array, grid: BlockGrid) -> Array:
     return jnp.concatenate([part.reshape(-1, y.shape[-1]) for part in parts])
 
 
-def _kernel(
-    target: str, shapes: list[tuple[int, ...]], *arrays: Array, **options: np.bool_
-) -> Sequence[Array]:
-    """One of our kernels: float32 of these shapes; more leading axes are more layers."""
-    made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return jax.ffi.ffi_call(target, made, vmap_method="broadcast_all")(*arrays, **options)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _by_kernels(values: Array, rows: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool) -> Array:
     """The layer on a CPU: shuffled rows are read, and joined rows written, where they lie."""
     shape = (grid.units, x.shape[1])
-    (y,) = _kernel("block_outputs", [shape], values, rows, x, bias, relu=np.bool_(relu))
+    (y,) = kernels.call("block_outputs", [shape], values, rows, x, bias, relu=np.bool_(relu))
     return y
 
 
@@ -205,8 +197,8 @@ def _kernels_backward(
     values, rows, x, y = kept
     if relu:
         gradient = jnp.where(y > 0.0, gradient, 0.0)
-    (dx,) = _kernel("block_inputs", [x.shape], values, rows, gradient)
-    dvalues, dbias = _kernel("block_gradients", [values.shape, (grid.units,)], x, rows, gradient)
+    (dx,) = kernels.call("block_inputs", [x.shape], values, rows, gradient)
+    dvalues, dbias = kernels.call("block_gradients", [values.shape, (grid.units,)], x, rows, gradient)
     return dvalues, None, dx, dbias
 
 

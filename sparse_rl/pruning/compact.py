@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.products import Products, product
+from sparse_rl.pruning import kernels
 
-TILE_BYTES = 1 << 24
+TILE_BYTES = 1 << 25
 """float32 bytes of a dense tile at most (docs/storage.md)."""
 TILED_BELOW_DENSITY = 0.15
 """Above, making tiles dense again for every product costs more time than it saves (docs/storage.md)."""
@@ -93,9 +94,29 @@ def flat_places(support: Compact) -> Array:
     return support.place // units * support.shape[-1] + tile * units + support.place % units
 
 
+def _by_kernels(stored: Array) -> bool:
+    """Whether our own kernel makes values dense: on all cores, and without a look at the tile before."""
+    return stored.dtype == jnp.float32 and kernels.load()[0] > 0
+
+
+@jax.custom_vjp
+def _whole(stored: Array, support: Compact) -> Array:
+    """The dense tensor of a support of one tile."""
+    return _dense_tile(support, stored, jnp.int32(0)).reshape(support.shape)
+
+
+def _whole_backward(support: Compact, gradient: Array) -> tuple[Array, None]:
+    return gradient.reshape(-1).at[support.place].get(mode="promise_in_bounds"), None
+
+
+_whole.defvjp(lambda stored, support: (_whole(stored, support), support), _whole_backward)
+
+
 def expand(support: Compact, stored: Array) -> Array:
     """The dense tensor, zeros where pruned."""
     ordered = support.tiles == 1
+    if ordered and _by_kernels(stored):
+        return _whole(stored, support)
     places = jnp.zeros(math.prod(support.shape), stored.dtype).at[flat_places(support)]
     return places.set(
         stored, unique_indices=True, indices_are_sorted=ordered, mode="promise_in_bounds"
@@ -127,6 +148,9 @@ def _over_windows(
 
 def _dense_tile(support: Compact, stored: Array, tile: Array) -> Array:
     size = math.prod(support.tile)
+    if _by_kernels(stored):
+        (dense,) = kernels.call("compact_tile", [(size,)], stored, support.place, support.begin, tile)
+        return dense.reshape(support.tile)
 
     def place(start: Array, places: Array, ours: Array, dense: Array) -> Array:
         values = jax.lax.dynamic_slice(stored, (start,), places.shape)

@@ -1,9 +1,9 @@
-"""Builds our own CPU kernels of block products, once per machine, where there is a compiler.
+"""Builds our own CPU kernels, once per machine, where there is a compiler.
 
-XLA's products of many small blocks use a third to two thirds of what a core can do (docs/storage.md).
-The kernels are a file of C++ that g++ turns into a library in the user's cache the first time that
-blocks are multiplied. Without them (no g++, a GPU, ``SPARSE_RL_KERNELS=0``) XLA multiplies: the same
-numbers within float tolerance.
+XLA's products of many small blocks use a third to two thirds of what a core can do, and it makes
+surviving values dense on one core (docs/storage.md). The kernels are two files of C++ that g++ turns
+into a library in the user's cache the first time that one is called. Without them (no g++, a GPU,
+``SPARSE_RL_KERNELS=0``) XLA does the same: the same numbers within float tolerance.
 """
 
 import ctypes
@@ -14,20 +14,26 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
 
 from sparse_rl.compilation import cache_folder
 
-SOURCE = Path(__file__).with_name("block_kernels.cc")
+FOLDER = Path(__file__).parent
+SOURCES = [FOLDER / "block_kernels.cc", FOLDER / "compact_kernels.cc"]
+HEADER = FOLDER / "kernels.h"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
-TARGETS = ("block_outputs", "block_inputs", "block_gradients")
+TARGETS = ("block_outputs", "block_inputs", "block_gradients", "compact_tile")
 BUILD_SECONDS = 120
 
 
 class NoKernelsError(RuntimeError):
-    """Why blocks are multiplied by XLA."""
+    """Why XLA does without our kernels."""
 
 
 def _processor() -> str:
@@ -43,7 +49,8 @@ def _processor() -> str:
 def _library(compiler: str) -> Path:
     """Where the library for this source, compiler, jax and processor lies."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, text=True).stdout
-    told = (SOURCE.read_text(), version, " ".join(FLAGS), jax.__version__, _processor())
+    texts = "".join(source.read_text() for source in [*SOURCES, HEADER])
+    told = (texts, version, " ".join(FLAGS), jax.__version__, _processor())
     name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
     return cache_folder("kernels") / f"{name}.so"
 
@@ -53,7 +60,7 @@ def _build(compiler: str, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / library.name
-        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(made)]
+        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", *map(str, SOURCES), "-o", str(made)]
         subprocess.run(command, capture_output=True, check=True, text=True, timeout=BUILD_SECONDS)
         made.replace(library)
 
@@ -100,3 +107,11 @@ def load() -> tuple[int, str]:
             target, jax.ffi.pycapsule(getattr(functions, target)), platform="cpu"
         )
     return ctypes.c_int.in_dll(functions, "lanes").value, "our kernels"
+
+
+def call(
+    target: str, shapes: list[tuple[int, ...]], *arrays: Array, **options: np.bool_
+) -> Sequence[Array]:
+    """One of our kernels: float32 of these shapes; more leading axes are more layers."""
+    made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.ffi.ffi_call(target, made, vmap_method="broadcast_all")(*arrays, **options)
