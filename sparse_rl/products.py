@@ -67,3 +67,10 @@ def product(a: Array, b: Array, products: Products) -> Array:
     format of Kalamkar et al. 2019, arXiv 1905.12322, which needs no scaling of the loss).
     """
     return _bfloat16(a, b) if products == "bfloat16" else a @ b
+
+
+def biased(y: Array, bias: Array | None, relu: bool) -> Array:
+    """What follows a layer's product, feature-major ``[units, n]``: its bias, if any, and a ReLU."""
+    if bias is not None:
+        y = y + bias[:, None]
+    return jax.nn.relu(y) if relu else y

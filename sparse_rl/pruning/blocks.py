@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sparse_rl.products import Products, product
+from sparse_rl.products import Products, biased, product
 from sparse_rl.pruning import kernels
 
 TOLERANCE = 0.05
@@ -230,7 +230,4 @@ def block_layer(
         added = jnp.zeros(grid.units) if bias is None else bias
         return _by_kernels(values, blocks.rows, x, added, grid, relu)
     read = _read(x, blocks.rows, blocks.back)
-    y = _join(product(values, read, products), grid)
-    if bias is not None:
-        y = y + bias[:, None]
-    return jax.nn.relu(y) if relu else y
+    return biased(_join(product(values, read, products), grid), bias, relu)

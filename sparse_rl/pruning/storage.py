@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.products import Products
+from sparse_rl.products import Products, biased
 from sparse_rl.pruning.blocks import Blocks, block_layer
 from sparse_rl.pruning.compact import Compact, compact, compact_product, expand, flat_places
 
@@ -167,9 +167,7 @@ def _layer(support: Any, kernel: Array, bias: Array | None, layer: nn.Dense, x: 
     if isinstance(support, Blocks):
         y = block_layer(kernel, support, columns, bias, relu, products)
     else:
-        y = compact_product(columns.T, kernel, support, products).T
-        y = y if bias is None else y + bias[:, None]
-        y = nn.relu(y) if relu else y
+        y = biased(compact_product(columns.T, kernel, support, products).T, bias, relu)
     return y if feature_major else y.T.reshape(*x.shape[:-1], -1)
 
 
