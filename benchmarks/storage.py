@@ -67,6 +67,7 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
     import jax
 
     from sparse_rl.agents import OffPolicyLoop
+    from sparse_rl.compilation import compile_all
     from sparse_rl.config import run_config
     from sparse_rl.experiment import compiler_options, prepare_pack
 
@@ -85,7 +86,9 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
     )
     loop, (run,) = prepare_pack([config])
     assert isinstance(loop, OffPolicyLoop)
-    options = compiler_options(loop)
+
+    def compiled(program: Any, argument: Any) -> Any:
+        return compile_all({"it": program.lower(argument)}, compiler_options(loop))["it"]
 
     def fill(i: Any, state: Any) -> Any:
         return loop.interact(state, i, loop.keys(state.key, i))[0]
@@ -95,10 +98,9 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
             0, variant.updates, lambda i, s: loop.update(s, jax.random.fold_in(state.key, i))[0], state
         )
 
-    state = jax.jit(loop.init).lower(run.inputs).compile(compiler_options=options)(run.inputs)
+    state = compiled(jax.jit(loop.init), run.inputs)(run.inputs)
     state = jax.jit(lambda s: jax.lax.fori_loop(0, 300, fill, s), donate_argnums=0)(state)
-    compiled = jax.jit(updates, donate_argnums=0).lower(state).compile(compiler_options=options)
-    return compiled, state, run.costs
+    return compiled(jax.jit(updates, donate_argnums=0), state), state, run.costs
 
 
 def peak_bytes() -> int:
