@@ -177,7 +177,7 @@ def test_a_probe_that_does_not_stabilise_is_counted_and_moves_nothing(tmp_path: 
     rows = load(tmp_path)
     assert rows["failures"].tolist() == [20.0, 40.0]
     assert rows["param_norm/actor"].tolist() == [0.0, 0.0]
-    assert rows["cost_gap"].tolist() == [1.0, 1.0]
+    assert rows["cost_gap"].tolist() == pytest.approx([1.0, 1.0], rel=1e-6)  # processors round apart
 
 
 # The loop
