@@ -178,6 +178,7 @@ def test_a_probe_that_does_not_stabilise_is_counted_and_moves_nothing(tmp_path: 
     assert rows["failures"].tolist() == [20.0, 40.0]
     assert rows["param_norm/actor"].tolist() == [0.0, 0.0]
     assert rows["cost_gap"].tolist() == pytest.approx([1.0, 1.0], rel=1e-6)  # processors round apart
+    assert rows["cost_gap"].nunique() == 1
 
 
 # The loop
