@@ -20,6 +20,7 @@ from sparse_rl.agents.contract import Metrics, RunInputs, Workload
 from sparse_rl.agents.crew import Crew, Hire, Processes
 from sparse_rl.agents.zero_order import NEVER, ZeroOrderLoop, known, mask_of, plant_of
 from sparse_rl.checkpoints import Arrays, from_arrays, to_arrays
+from sparse_rl.compilation import compile_all
 from sparse_rl.config import RunConfig
 from sparse_rl.envs import Env
 from sparse_rl.lqr_worker import Job
@@ -145,15 +146,18 @@ class MasterLoop(NamedTuple):
     def compile(self, inputs: RunInputs, options: Any) -> tuple[Any, Any, Any]:
         """``init``, ``chunk`` and ``evaluate``; what is compiled are rows and evaluations."""
         state, i = jax.eval_shape(self.init, inputs), jax.ShapeDtypeStruct((), jnp.int32)
-        init = jax.jit(self.init).lower(inputs).compile(compiler_options=options)
-        row = jax.jit(self.simulated.row).lower(state).compile(compiler_options=options)
-        evaluate = jax.jit(self.simulated.evaluate).lower(i, state).compile(compiler_options=options)
+        lowered = {
+            "init": jax.jit(self.init).lower(inputs),
+            "row": jax.jit(self.simulated.row).lower(state),
+            "evaluate": jax.jit(self.simulated.evaluate).lower(i, state),
+        }
+        made = compile_all(lowered, options)
 
         def chunk(first: Any, state: MasterState) -> tuple[MasterState, Metrics]:
             state, seen = self._chunk(int(first), state)
-            return state, row(state._replace(crew=None)) | seen
+            return state, made["row"](state._replace(crew=None)) | seen
 
-        return init, chunk, lambda i, state: evaluate(i, state._replace(crew=None))
+        return made["init"], chunk, lambda i, state: made["evaluate"](i, state._replace(crew=None))
 
     def _crew(self, state: MasterState, first: int) -> Crew:
         """The living workers, all of them up at first."""
