@@ -95,7 +95,7 @@ def flat_places(support: Compact) -> Array:
 
 
 def _by_kernels(stored: Array) -> bool:
-    """Whether our own kernel makes values dense: on all cores, and without a look at the tile before."""
+    """Whether our own kernel makes these values dense, on all cores."""
     return stored.dtype == jnp.float32 and kernels.load()[0] > 0
 
 
