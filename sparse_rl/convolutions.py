@@ -4,13 +4,17 @@ A kernel is a matrix ``[size² · channels, units]``, its rows in the order (row
 pruned and stored like every other. Pictures are NHWC.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from sparse_rl import kernels
 
 Picture = tuple[int, int, int]
 """Height, width and channels of an observation that is laid out as a vector."""
@@ -68,16 +72,6 @@ def _thin_gradients(held: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
 thin_product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _thin_gradients)
 
 
-def dense_on_patches(units: int, name: str) -> nn.Dense:
-    """A convolution's kernel and bias as a dense layer for :func:`patches`; orthogonal(√2)."""
-
-    def product(x: Array, kernel: Array, dimensions: Any, precision: Any) -> Array:
-        return thin_product(x, kernel)
-
-    init = nn.initializers.orthogonal(jnp.sqrt(2.0))
-    return nn.Dense(units, kernel_init=init, name=name, dot_general=product)
-
-
 def _shifts(size: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(size) for j in range(size)]
 
@@ -88,6 +82,70 @@ def patches(x: Array, size: int, stride: int = 1) -> Array:
     rows, columns = (side - size + 1 for side in x.shape[1:3])
     places = [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in _shifts(size)]
     return jnp.concatenate(places, axis=-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _by_kernels(x: Array, kernel: Array, size: int, stride: int) -> Array:
+    return _by_kernels_forward(x, kernel, size, stride)[0]
+
+
+def _by_kernels_forward(
+    x: Array, kernel: Array, size: int, stride: int
+) -> tuple[Array, tuple[Array, Array]]:
+    rows, columns = ((side - size) // stride + 1 for side in x.shape[1:3])
+    shape, options = (len(x), rows, columns, kernel.shape[1]), _options(size, stride)
+    (y,) = kernels.call("convolution_outputs", [shape], x, kernel, **options)
+    return y, (x, kernel)
+
+
+def _by_kernels_backward(
+    size: int, stride: int, held: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    (x, kernel), options = held, _options(size, stride)
+    (dx,) = kernels.call("convolution_inputs", [x.shape], kernel, gradient, **options)
+    (dkernel,) = kernels.call("convolution_gradients", [kernel.shape], x, gradient, **options)
+    return dx, dkernel
+
+
+def _options(size: int, stride: int) -> dict[str, np.int64]:
+    return {"size": np.int64(size), "stride": np.int64(stride)}
+
+
+_by_kernels.defvjp(_by_kernels_forward, _by_kernels_backward)
+
+
+def convolve(x: Array, kernel: Array, size: int, stride: int = 1) -> Array:
+    """The convolution without padding: ``[n, height, width, channels]`` → ``[n, rows, columns, units]``.
+
+    On a CPU by a kernel of our own, which reads windows where they lie (docs/drq.md); without it as a
+    product with patches.
+
+    Args:
+        x: float32 pictures.
+        kernel: float32 ``[size² · channels, units]``.
+        size, stride: of the windows, in both directions.
+    """
+    if kernels.load()[0]:
+        return _by_kernels(x, kernel, size, stride)
+    return thin_product(patches(x, size, stride), kernel)
+
+
+class Convolution(nn.Dense):
+    """:func:`convolve` and a bias; orthogonal(√2). Its kernel is a dense layer's for :meth:`read`."""
+
+    size: int = 3
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
+        kernel = self.param("kernel", init, (self.size**2 * x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return convolve(x, kernel, self.size, self.stride) + bias
+
+    def read(self, x: Array) -> Array:
+        """What the kernel is multiplied with, for products with what is stored of it."""
+        return patches(x, self.size, self.stride)
 
 
 SLICE_BYTES = 2**19
@@ -117,34 +175,6 @@ def by_slices(network: Callable[[Array], Array], pictures: Array, size: int) -> 
     return made.reshape(n, *made.shape[2:])
 
 
-class Convolution(nn.Module):
-    """A convolution of stride 1 without padding: ``[n, h, w, c]`` → ``[n, h − size + 1, w − size + 1,
-    units]``.
-
-    Each pixel is multiplied with all the kernel's places at once, and the products are shifted and
-    added: no patch is ever copied. On a CPU it and its gradient take a quarter of the time of XLA's own
-    convolution with Atari's pictures.
-    """
-
-    units: int
-    size: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        channels, places = x.shape[-1], self.size**2
-        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
-        kernel = self.param("kernel", init, (places * channels, self.units))
-        bias = self.param("bias", nn.initializers.zeros, (self.units,))
-        across = kernel.reshape(places, channels, self.units).transpose(1, 0, 2).reshape(channels, -1)
-        made = thin_product(x, across).reshape(*x.shape[:-1], places, self.units)
-        rows, columns = (side - self.size + 1 for side in x.shape[1:3])
-        shifted = [
-            made[:, i : i + rows, j : j + columns, place]
-            for place, (i, j) in enumerate(_shifts(self.size))
-        ]
-        return sum(shifted[1:], shifted[0]) + bias
-
-
 def layer_name(i: int) -> str:
     """Convolutions are ``conv``, ``conv_2``, ``conv_3``."""
     return "conv" if i == 0 else f"conv_{i + 1}"
@@ -160,8 +190,6 @@ class AtariTrunk(nn.Module):
     kind: AtariKind
     width: int
     picture: Picture
-    by_blocks: bool = False
-    """Whether kernels are held as blocks, whose product is a dense layer's."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -169,12 +197,8 @@ class AtariTrunk(nn.Module):
         x = x.reshape(-1, *self.picture)
         for i, (units, size, stride) in enumerate(layers(self.kind, self.width)):
             x = x if i == 0 else fold(x, stride)
-            name, blocks = layer_name(i), size // stride
-            if self.by_blocks:
-                x = dense_on_patches(units, name)(patches(x, blocks))
-            else:
-                x = Convolution(units, blocks, name=name)(x)
-            x = nn.relu(x)
+            name = layer_name(i)
+            x = nn.relu(Convolution(units, size=size // stride, name=name)(x))
             # A unit of a convolution is a channel: each position is a sample of it.
             self.sow("activations", f"{name}_activation", x.reshape(-1, units))
         x = nn.relu(nn.Dense(self.width, kernel_init=init, name="dense")(x.reshape(x.shape[0], -1)))

@@ -19,12 +19,11 @@ from jax import Array
 from sparse_rl.convolutions import (
     ATARI_PICTURE,
     AtariTrunk,
+    Convolution,
     DrqKind,
     Picture,
     atari_parameters,
-    dense_on_patches,
     drq_positions,
-    patches,
     positions,
 )
 from sparse_rl.products import Products, product
@@ -179,8 +178,7 @@ class MinAtarTrunk(nn.Module):
     """MinAtar's network (Young and Tian 2019, arXiv 1903.03176, app. B): one convolution of 3×3, W/8
     channels, one dense layer of width W; ReLU, orthogonal(√2). Maps float32 ``[n, d]`` to ``[n, W]``.
 
-    The convolution is a dense layer on patches: the same function, ten times as fast inside XLA's loops
-    on a CPU, and a matrix, so that it can be stored in any way.
+    The convolution's kernel is a matrix, so that it can be stored in any way.
     """
 
     width: int
@@ -188,8 +186,8 @@ class MinAtarTrunk(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = patches(x.reshape(-1, *self.picture), CONV_SIZE)
-        x = nn.relu(dense_on_patches(conv_channels(self.width), "conv")(x))
+        x = x.reshape(-1, *self.picture)
+        x = nn.relu(Convolution(conv_channels(self.width), size=CONV_SIZE, name="conv")(x))
         # A unit of a convolution is a channel: each position is a sample of it.
         self.sow("activations", "conv" + ACTIVATION, x.reshape(-1, x.shape[-1]))
         init = nn.initializers.orthogonal(jnp.sqrt(2.0))
@@ -218,7 +216,7 @@ def _trunk(
         raise ValueError(f"network={kind} reads pictures; this environment shows none")
     if kind == "minatar":
         return MinAtarTrunk(width, picture, name="trunk")
-    return AtariTrunk(kind, width, picture, by_blocks=feature_major, name="trunk")
+    return AtariTrunk(kind, width, picture, name="trunk")
 
 
 class Critic(nn.Module):

@@ -12,12 +12,11 @@ from jax import Array
 from sparse_rl.convolutions import (
     DRQ_SIZE,
     DRQ_STRIDES,
+    Convolution,
     DrqKind,
     Picture,
-    dense_on_patches,
     drq_positions,
     layer_name,
-    patches,
 )
 from sparse_rl.networks import ACTIVATION, as_float
 
@@ -28,8 +27,7 @@ HEADS = ("first", "second")
 class EncoderTrunk(nn.Module):
     """Convolutions of 3×3, ReLU, orthogonal(√2): ``[n, h, w, c]`` → ``[n, positions · C]``.
 
-    Each is a dense layer on patches: a matrix, which can be stored in any way. On a CPU, inside of XLA's
-    loops, that takes a seventh of the time of XLA's own convolution.
+    Each kernel is a matrix, which can be stored in any way.
     """
 
     kind: DrqKind
@@ -39,7 +37,7 @@ class EncoderTrunk(nn.Module):
     def __call__(self, x: Array) -> Array:
         for i, stride in enumerate(DRQ_STRIDES[self.kind]):
             name = layer_name(i)
-            x = nn.relu(dense_on_patches(self.channels, name)(patches(x, DRQ_SIZE, stride)))
+            x = nn.relu(Convolution(self.channels, size=DRQ_SIZE, stride=stride, name=name)(x))
             # A unit of a convolution is a channel: each position is a sample of it.
             self.sow("activations", name + ACTIVATION, x.reshape(-1, self.channels))
         return x.reshape(x.shape[0], -1)

@@ -17,10 +17,9 @@ from typing import Any
 import jax
 
 import sparse_rl
-from sparse_rl import results, views
+from sparse_rl import kernels, results, views
 from sparse_rl.config import RunConfig
 from sparse_rl.costs import Costs
-from sparse_rl.pruning import kernels
 from sparse_rl.results import Status
 
 WRITE_EVERY_SECONDS = 2.0

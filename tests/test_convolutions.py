@@ -1,6 +1,7 @@
 """Convolutions as matrix products, beside XLA's; Atari's networks beside the published ones."""
 
 import functools
+import shutil
 
 import flax.linen as nn
 import jax
@@ -9,14 +10,16 @@ import numpy as np
 import pytest
 from jax import Array
 
+from sparse_rl import kernels
 from sparse_rl.convolutions import (
     FOLD,
     SLICE_BYTES,
     AtariKind,
     AtariTrunk,
-    Convolution,
+    Picture,
     atari_parameters,
     by_slices,
+    convolve,
     drq_patch_bytes,
     fold,
     layers,
@@ -37,22 +40,69 @@ def convolved(x: Array, kernel: Array, stride: int = 1) -> Array:
     return jax.lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=layout)
 
 
-def test_products_with_patches_and_shifted_products_are_the_convolution() -> None:
-    x = jax.random.normal(KEY, (5, 10, 9, 4))
-    layer = Convolution(6, 3)
-    params = layer.init(KEY, x)["params"]
-    expected = convolved(x, params["kernel"].reshape(3, 3, 4, 6))
-    np.testing.assert_allclose(patches(x, 3) @ params["kernel"], expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 
-    def loss(apply: object, x: Array) -> Array:
-        return jnp.sum(jnp.sin(apply(x)))  # type: ignore[operator]
 
-    ours = jax.grad(loss, argnums=1)(lambda x: layer.apply({"params": params}, x), x)
-    theirs = jax.grad(loss, argnums=1)(
-        functools.partial(convolved, kernel=params["kernel"].reshape(3, 3, 4, 6)), x
-    )
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+@pytest.mark.parametrize("our_own", [pytest.param(True, marks=needs_compiler), False])
+@pytest.mark.parametrize(
+    ("picture", "units", "size", "stride"),
+    [
+        ((48, 48, 3), 16, 3, 2),  # DrQ's first and second layer
+        ((23, 23, 16), 16, 3, 2),
+        ((10, 9, 4), 6, 3, 1),  # units, runs and places that fill no vector and no tile
+        ((11, 7, 5), 50, 4, 3),  # more units than a tile is wide; windows that leave edges out
+        ((21, 21, 64), 17, 2, 1),  # Atari's blocks
+    ],
+)
+def test_a_convolution_and_its_gradients_are_those_of_xla(
+    monkeypatch: pytest.MonkeyPatch,
+    picture: Picture,
+    units: int,
+    size: int,
+    stride: int,
+    our_own: bool,
+) -> None:
+    if not our_own:
+        monkeypatch.setattr(kernels, "load", lambda: (0, "XLA"))
+    x = jax.random.normal(KEY, (5, *picture))
+    kernel = jax.random.normal(KEY, (size * size * picture[2], units))
+
+    def ours(x: Array, kernel: Array) -> Array:
+        return jnp.sin(convolve(x, kernel, size, stride))
+
+    def theirs(x: Array, kernel: Array) -> Array:
+        return jnp.sin(convolved(x, kernel.reshape(size, size, picture[2], units), stride))
+
+    assert ("ffi_call[" in str(jax.make_jaxpr(ours)(x, kernel))) == our_own
+    (found, pull), (expected, pull_theirs) = jax.vjp(ours, x, kernel), jax.vjp(theirs, x, kernel)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    d = jax.random.normal(KEY, expected.shape)
+    for one, other in zip(pull(d), pull_theirs(d), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-3)
+
+
+@needs_compiler
+def test_convolutions_side_by_side_are_those_one_by_one() -> None:
+    """Two encoders under ``vmap``, with pictures of their own and with the same: the same bits."""
+    x = jax.random.normal(KEY, (2, 4, 9, 9, 3))
+    both = jax.random.normal(KEY, (2, 27, 20))
+
+    def gradients(x: Array, kernel: Array) -> tuple[Array, Array]:
+        return jax.grad(lambda *of: jnp.sum(jnp.sin(convolve(*of, 3, 2))), (0, 1))(x, kernel)
+
+    apart, same = jax.vmap(gradients)(x, both), jax.vmap(gradients, (None, 0))(x[0], both)
+    for i in range(2):
+        for one, found in zip(gradients(x[i], both[i]), apart, strict=True):
+            np.testing.assert_array_equal(found[i], one)
+        for one, found in zip(gradients(x[0], both[i]), same, strict=True):
+            np.testing.assert_array_equal(found[i], one)
+
+
+def test_a_pixel_that_is_not_a_number_is_seen_in_its_windows_only() -> None:
+    x = jnp.zeros((2, 9, 9, 3)).at[1, 4, 4, 0].set(jnp.nan)
+    y = convolve(x, jnp.ones((27, 5)), 3, 2)
+    assert jnp.isnan(y[1, 1:3, 1:3]).all()
+    assert jnp.isnan(y).sum() == 4 * 5
 
 
 def test_slices_give_the_function_of_the_whole_and_its_gradients() -> None:
@@ -108,8 +158,6 @@ def test_atari_networks_are_the_published_convolutions_with_strides(kind: AtariK
     expected = nn.relu(y.reshape(3, -1) @ params["dense"]["kernel"])
     found = network.apply({"params": params}, folded)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
-    by_patches = AtariTrunk(kind, 32, PICTURE, by_blocks=True).apply({"params": params}, folded)
-    np.testing.assert_allclose(by_patches, found, rtol=1e-4, atol=1e-6)
 
 
 def test_published_sizes() -> None:

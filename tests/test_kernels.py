@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from jax import Array
 
-from sparse_rl.pruning import kernels, restore, store, support_masks
+from sparse_rl import kernels
+from sparse_rl.pruning import restore, store, support_masks
 from sparse_rl.pruning.blocks import BlockGrid, Blocks, block_layer, draw_blocks
 from sparse_rl.pruning.compact import compact, expand
 

@@ -141,7 +141,7 @@ def test_tiles_and_their_gradients_are_the_dense_ones(
 ) -> None:
     """Also where one tile holds nearly all values, so that it takes several windows."""
     if by_xla:
-        monkeypatch.setattr("sparse_rl.pruning.kernels.load", lambda: (0, "XLA"))
+        monkeypatch.setattr("sparse_rl.kernels.load", lambda: (0, "XLA"))
     monkeypatch.setattr("sparse_rl.pruning.compact.TILE_BYTES", 2048)
     mask = np.zeros((40, 66 if crowded else 60), bool)
     mask[:, : 8 if crowded else 60] = np.random.default_rng(0).random((40, 8 if crowded else 60)) < 0.1
@@ -241,7 +241,7 @@ def test_every_storage_learns_as_masked_does(
 ) -> None:
     """Gradients, and parameters, moments and predictions after 200 AdamW updates."""
     if xla:
-        monkeypatch.setattr("sparse_rl.pruning.kernels.load", lambda: (0, "XLA"))
+        monkeypatch.setattr("sparse_rl.kernels.load", lambda: (0, "XLA"))
     if tile:
         monkeypatch.setattr("sparse_rl.pruning.compact.TILE_BYTES", tile)
         monkeypatch.setattr("sparse_rl.pruning.compact.TILED_BELOW_DENSITY", 0.5)

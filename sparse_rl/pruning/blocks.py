@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from sparse_rl import kernels
 from sparse_rl.products import Products, biased, product
-from sparse_rl.pruning import kernels
 
 TOLERANCE = 0.05
 """Relative error in density up to which fewer and larger blocks are preferred to an exact density."""

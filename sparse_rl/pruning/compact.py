@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from sparse_rl import kernels
 from sparse_rl.products import Products, product
-from sparse_rl.pruning import kernels
 
 TILE_BYTES = 1 << 25
 """float32 bytes of a dense tile at most (docs/storage.md)."""

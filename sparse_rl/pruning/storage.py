@@ -159,7 +159,8 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
 
 
 def _layer(support: Any, kernel: Array, bias: Array | None, layer: nn.Dense, x: Array) -> Array:
-    """A dense layer that multiplies with what is stored."""
+    """A dense layer that multiplies with what is stored, maybe with what it reads of its input."""
+    x = layer.read(x) if hasattr(layer, "read") else x
     feature_major: bool = getattr(layer, "feature_major", False)
     products: Products = getattr(layer, "products", "float32")
     relu: bool = getattr(layer, "relu", False)

@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sparse_rl import kernels
 from sparse_rl.experiment import PreparedPack, default_layout, workers
-from sparse_rl.pruning import StorageChoice, kernels
+from sparse_rl.pruning import StorageChoice
 from sparse_rl.pruning.blocks import FOR_KERNELS
 from sparse_rl.training import Run
 

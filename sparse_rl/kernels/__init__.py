@@ -1,8 +1,9 @@
 """Builds our own CPU kernels, once per machine, where there is a compiler.
 
-XLA's products of many small blocks use a third to two thirds of what a core can do, and it makes
-surviving values dense on one core (docs/storage.md). The kernels are two files of C++ that g++ turns
-into a library in the user's cache the first time that one is called. Without them (no g++, a GPU,
+XLA's products of many small blocks use a third to two thirds of what a core can do, it makes surviving
+values dense on one core (docs/storage.md), and its convolutions copy every patch (docs/drq.md). The
+kernels are three files of C++ that g++ turns into a library in the user's cache the first time that one
+is called. Without them (no g++, a GPU,
 ``SPARSE_RL_KERNELS=0``) XLA does the same: the same numbers within float tolerance.
 """
 
@@ -25,10 +26,14 @@ from jax import Array
 from sparse_rl.compilation import cache_folder
 
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / "block_kernels.cc", FOLDER / "compact_kernels.cc"]
+SOURCES = [FOLDER / name for name in ("blocks.cc", "compact.cc", "convolution.cc")]
 HEADER = FOLDER / "kernels.h"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
-TARGETS = ("block_outputs", "block_inputs", "block_gradients", "compact_tile")
+TARGETS = (
+    "block_outputs", "block_inputs", "block_gradients",
+    "compact_tile",
+    "convolution_outputs", "convolution_inputs", "convolution_gradients",
+)  # fmt: skip
 BUILD_SECONDS = 120
 
 
@@ -110,7 +115,7 @@ def load() -> tuple[int, str]:
 
 
 def call(
-    target: str, shapes: list[tuple[int, ...]], *arrays: Array, **options: np.bool_
+    target: str, shapes: list[tuple[int, ...]], *arrays: Array, **options: np.bool_ | np.int64
 ) -> Sequence[Array]:
     """One of our kernels: float32 of these shapes; more leading axes are more layers."""
     made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]

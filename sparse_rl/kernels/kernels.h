@@ -1,4 +1,4 @@
-// What our kernels share: threads of the compiled program's pool, and its arrays.
+// What our kernels share: threads of the compiled program's pool, its arrays, and a core's vectors.
 #pragma once
 
 #include <algorithm>
@@ -44,3 +44,18 @@ template <typename Array>
 static int64_t axis(const Array& array, int from_last) {
   return array.dimensions()[array.dimensions().size() - from_last];
 }
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+
+// Sums stay in registers only if their loops are gone before arrays are placed.
+#define UNROLL _Pragma("GCC unroll 16")
+
+static inline Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
+static inline void store(float* to, Vector v) { *reinterpret_cast<Vector*>(to) = v; }

@@ -1,4 +1,4 @@
-// Tiles of surviving values made dense on a CPU, called from compiled programs (jax.ffi); built by kernels.py.
+// Tiles of surviving values made dense on a CPU, called from compiled programs (jax.ffi); built by __init__.py.
 //
 // As in compact.py: values and places [.., survivors], begin [.., tiles + 1], tile [..], dense [.., size].
 #include "kernels.h"

@@ -1,4 +1,4 @@
-// Products of block-sparse layers on a CPU, called from compiled programs (jax.ffi); built by kernels.py.
+// Products of block-sparse layers on a CPU, called from compiled programs (jax.ffi); built by __init__.py.
 //
 // As in blocks.py: feature-major and row-major, x [.., inputs, n], y [.., units, n], values
 // [.., groups, room, reads], rows [.., groups, reads]: which inputs a group of units reads; places that
@@ -10,24 +10,10 @@
 #include "kernels.h"
 
 // A tile of sums, TALL rows of WIDE vectors, fills the registers of a core.
-#if defined(__AVX512F__)
-constexpr int LANES = 16, WIDE = 4;
-#elif defined(__AVX__)
-constexpr int LANES = 8, WIDE = 2;
-#else
-constexpr int LANES = 4, WIDE = 3;
-#endif
-constexpr int TALL = 6;
+constexpr int TALL = 6, WIDE = LANES == 16 ? 4 : LANES == 8 ? 2 : 3;
 constexpr int64_t PANEL = WIDE * LANES;
 
-typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
 typedef int32_t Places __attribute__((vector_size(LANES * sizeof(int32_t))));
-
-// Sums stay in registers only if their loops are gone before arrays are placed.
-#define UNROLL _Pragma("GCC unroll 8")
-
-static inline Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
-static inline void store(float* to, Vector v) { *reinterpret_cast<Vector*>(to) = v; }
 
 // What one item computes: y[r] = max(floor, bias[r] + Σ_k a[k][r · stride] · x[k]), where x[k] and y[r] are
 // rows of n floats; what is not a number stays so.
