@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
+.PHONY: demo test check learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -79,6 +79,9 @@ ppo-benchmark: $(VENV)/.core  ## PPO beside purejaxrl's; PUREJAXRL=a checkout of
 
 drq-benchmark: $(VENV)/.core  ## frames per second and memory of DrQ-v2 (minutes)
 	$(BIN)/python benchmarks/drq.py
+
+convolution-benchmark: $(VENV)/.core  ## convolutions by our kernel, with patches and by XLA (a minute)
+	$(BIN)/python benchmarks/convolutions.py
 
 host-benchmark: $(VENV)/.dev  ## training on Atari beside its bare environments (minutes)
 	$(BIN)/python benchmarks/host_path.py

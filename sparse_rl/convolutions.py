@@ -1,4 +1,4 @@
-"""Convolutions as matrix products, and the networks that read Atari's pictures.
+"""Convolutions whose kernels are matrices, and the networks that read Atari's pictures.
 
 A kernel is a matrix ``[size² · channels, units]``, its rows in the order (row, column, channel): it is
 pruned and stored like every other. Pictures are NHWC.
@@ -117,8 +117,8 @@ _by_kernels.defvjp(_by_kernels_forward, _by_kernels_backward)
 def convolve(x: Array, kernel: Array, size: int, stride: int = 1) -> Array:
     """The convolution without padding: ``[n, height, width, channels]`` → ``[n, rows, columns, units]``.
 
-    On a CPU by a kernel of our own, which reads windows where they lie (docs/drq.md); without it as a
-    product with patches.
+    On a CPU by a kernel of our own, which reads windows where they lie; without it as a product with
+    patches, which inside of XLA's loops takes a seventh of the time of XLA's own (docs/drq.md).
 
     Args:
         x: float32 pictures.
@@ -149,7 +149,8 @@ class Convolution(nn.Dense):
 
 
 SLICE_BYTES = 2**19
-"""Patches made at a time on a CPU: they stay in a core's second cache, beside kernels and gradients."""
+"""Patches of the pictures taken at a time on a CPU: they, or what convolutions make, stay in a core's
+second cache, beside kernels and gradients."""
 
 
 def slice_size(n: int, patch_bytes: int) -> int:
@@ -163,9 +164,9 @@ def slice_size(n: int, patch_bytes: int) -> int:
 def by_slices(network: Callable[[Array], Array], pictures: Array, size: int) -> Array:
     """``network(pictures)``, ``size`` of the ``n`` pictures at a time.
 
-    Gradients make the patches again instead of keeping those of all pictures: what is in the cache costs
-    less to compute twice than to fetch from memory. The function and its gradients are the same but for
-    the order in which kernels' gradients are summed.
+    Gradients compute what lies between again instead of keeping it of all pictures: what is in the
+    cache costs less to compute twice than to fetch from memory. The function and its gradients are the
+    same but for the order in which kernels' gradients are summed.
     """
     n = len(pictures)
     if size == n:

@@ -33,6 +33,8 @@ Reader = Kind | DrqKind | Literal["linear"]
 """What an agent may read observations with; a linear one has no hidden layers."""
 ROUNDING: tuple[Reader, ...] = ("simba", "mlp")
 """Those whose products can be of bfloat16."""
+CONVOLVING: tuple[Reader, ...] = ("minatar", "nips", "nature", "drq", "drq_strided")
+"""Those that read pictures, with convolutions."""
 
 ROWS_AT_ONCE = 64
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
@@ -155,7 +157,7 @@ def applications(kind: Reader, path: str, picture: Picture | None) -> int:
 
 def misread(kind: Reader, picture: Picture | None) -> str | None:
     """What stands in the way of reading such pictures, with a place for ``env``; ``None``: nothing."""
-    if kind in ("simba", "mlp", "linear"):
+    if kind not in CONVOLVING:
         return None
     if picture is None:
         return "reads pictures, and env={env} shows none; choose mlp or simba"

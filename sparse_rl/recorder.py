@@ -20,6 +20,7 @@ import sparse_rl
 from sparse_rl import kernels, results, views
 from sparse_rl.config import RunConfig
 from sparse_rl.costs import Costs
+from sparse_rl.networks import CONVOLVING
 from sparse_rl.results import Status
 
 WRITE_EVERY_SECONDS = 2.0
@@ -50,6 +51,8 @@ def _versions(config: RunConfig) -> dict[str, str]:
     packages = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     if config.storage.storage == "block":
         packages["products of blocks"] = kernels.load()[1]
+    if config.agent.network in CONVOLVING:
+        packages["convolutions"] = kernels.load()[1]
     return {"sparse_rl": sparse_rl.__version__, "python": platform.python_version(), **packages}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import MakeConfig
 
-from sparse_rl import envs, results
+from sparse_rl import envs, kernels, results
 from sparse_rl.agents import HostLoop
 from sparse_rl.agents import sessions as hosted
 from sparse_rl.config import RunConfig, run_config
@@ -124,6 +124,7 @@ def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(
         both = [tmp_path / name / config.run_id for name in ("calm", "disturbed")]
         record = results.read_run(both[1])
         assert record is not None
+        assert record["versions"]["convolutions"] == kernels.load()[1]
         assert [attempt["from_env_steps"] for attempt in record["attempts"]] == [0, 320]
         for file in (results.METRICS, results.PARAMETERS):
             assert (both[0] / file).read_bytes() == (both[1] / file).read_bytes()

@@ -88,7 +88,7 @@ def test_convolutions_side_by_side_are_those_one_by_one() -> None:
     both = jax.random.normal(KEY, (2, 27, 20))
 
     def gradients(x: Array, kernel: Array) -> tuple[Array, Array]:
-        return jax.grad(lambda *of: jnp.sum(jnp.sin(convolve(*of, 3, 2))), (0, 1))(x, kernel)
+        return jax.grad(lambda x, k: jnp.sum(jnp.sin(convolve(x, k, 3, 2))), (0, 1))(x, kernel)
 
     apart, same = jax.vmap(gradients)(x, both), jax.vmap(gradients, (None, 0))(x[0], both)
     for i in range(2):

@@ -344,6 +344,7 @@ def test_a_pack_of_each_storage_trains_alone_as_together_and_batched(
     assert record is not None
     assert (record["pattern"], record["storage"]) == (pattern, storage)
     assert ("products of blocks" in record["versions"]) == (storage == "block")
+    assert "convolutions" not in record["versions"]
 
 
 def test_sparsities_share_a_program_only_with_masks(make_config: MakeConfig) -> None:

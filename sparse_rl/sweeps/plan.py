@@ -9,6 +9,7 @@ from rich.table import Table
 
 from sparse_rl import kernels
 from sparse_rl.experiment import PreparedPack, default_layout, workers
+from sparse_rl.networks import CONVOLVING
 from sparse_rl.pruning import StorageChoice
 from sparse_rl.pruning.blocks import FOR_KERNELS
 from sparse_rl.training import Run
@@ -109,7 +110,9 @@ def print_plan(
         out.print(f"\n{setting}")
         table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
         storages: set[StorageChoice] = set()
+        convolving = False
         for pack in group:
+            convolving |= pack.runs[0].config.agent.network in CONVOLVING
             storages.update(run.config.storage for run in pack.runs)
             for row in _rows(pack.runs):
                 table.add_row(*row)
@@ -118,6 +121,8 @@ def print_plan(
             out.print(f"storage {storage}: {reason}")
             if storage == "block":
                 out.print(f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {kernels.load()[1]}")
+        if convolving:
+            out.print(f"convolutions: by {kernels.load()[1]}")
     work = _work(run for pack in packs for run in pack.runs)
     hours = work / tflops / 3.6e15
     told = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
