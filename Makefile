@@ -43,7 +43,7 @@ minatar: $(VENV)/.core  ## scaling curves of PPO and PAAC on Breakout (an hour o
 	$(BIN)/python -m sparse_rl.sweep study=minatar
 	$(BIN)/python -m sparse_rl.report results/minatar
 
-drq: $(VENV)/.core  ## scaling curves of DrQ-v2 on cart-pole from pixels (ten hours on two cores)
+drq: $(VENV)/.core  ## scaling curves of DrQ-v2 on cart-pole from pixels (eight hours on two cores)
 	$(BIN)/python -m sparse_rl.sweep study=drq
 	$(BIN)/python -m sparse_rl.report results/drq
 
