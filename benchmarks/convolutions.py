@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from drq import product_rate
 from jax import Array
 
 from sparse_rl import kernels
@@ -85,7 +86,7 @@ def work(layer: Layer, way: Callable[..., Array], gradients: bool) -> Callable[[
             return x, kernel + 1e-9 * jnp.mean(outputs(x, kernel))
         if layer.first:
             y, pull = jax.vjp(lambda kernel: outputs(x, kernel), kernel)
-            return x, kernel + 1e-9 * (pull(d + 1e-9 * y)[0])
+            return x, kernel + 1e-9 * pull(d + 1e-9 * y)[0]
         y, pull = jax.vjp(outputs, x, kernel)
         dx, dkernel = pull(d + 1e-9 * y)
         return x + 1e-9 * dx, kernel + 1e-9 * dkernel
@@ -116,23 +117,13 @@ def rates(layer: Layer, gradients: bool) -> dict[str, float]:
     return {name: passes * layer.flops / time for name, time in best.items()}
 
 
-def product_rate() -> float:
-    """FLOP/s of a float32 product of 1024×1024 matrices."""
-    x, best = jnp.ones((1024, 1024)), float("inf")
-    product = jax.jit(lambda x: x @ x)
-    for _ in range(TURNS):
-        started = time.process_time()
-        jax.block_until_ready(product(x))
-        best = min(best, time.process_time() - started)
-    return 2 * 1024**3 / best
-
-
 def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     ).parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    print(f"One core; ours: {kernels.load()[1]}; GFLOP/s of a large product: {product_rate() / 1e9:.0f}")
+    rate = product_rate()["rate"]
+    print(f"One core; ours: {kernels.load()[1]}; GFLOP/s of a large product: {rate / 1e9:.0f}")
     print(f"{'':20s} | outputs: {'  '.join(WAYS)}  ratio | and gradients: {'  '.join(WAYS)}  ratio")
     for layer in LAYERS:
         line = f"{layer.whose:20s}"

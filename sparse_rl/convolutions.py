@@ -72,15 +72,13 @@ def _thin_gradients(held: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
 thin_product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _thin_gradients)
 
 
-def _shifts(size: int) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(size) for j in range(size)]
-
-
 def patches(x: Array, size: int, stride: int = 1) -> Array:
     """Every patch of ``[n, height, width, channels]``, or every ``stride``-th one in both directions:
     ``[n, rows, columns, size² · channels]``."""
     rows, columns = (side - size + 1 for side in x.shape[1:3])
-    places = [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in _shifts(size)]
+    places = [
+        x[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)
+    ]
     return jnp.concatenate(places, axis=-1)
 
 
@@ -133,14 +131,14 @@ def convolve(x: Array, kernel: Array, size: int, stride: int = 1) -> Array:
 class Convolution(nn.Dense):
     """:func:`convolve` and a bias; orthogonal(√2). Its kernel is a dense layer's for :meth:`read`."""
 
+    kernel_init: nn.initializers.Initializer = nn.initializers.orthogonal(2.0**0.5)
     size: int = 3
     stride: int = 1
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        init = nn.initializers.orthogonal(jnp.sqrt(2.0))
-        kernel = self.param("kernel", init, (self.size**2 * x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", self.kernel_init, (self.size**2 * x.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
         return convolve(x, kernel, self.size, self.stride) + bias
 
     def read(self, x: Array) -> Array:

@@ -39,6 +39,10 @@ def imported(folder: str) -> set[str]:
     ("room", "never"),
     [
         ("pruning", ("agents", "envs", "networks", "config", "experiment", "sweeps", "analysis")),
+        (
+            "kernels",
+            ("agents", "envs", "networks", "pruning", "config", "experiment", "sweeps", "analysis"),
+        ),
         ("analysis", ("agents", "envs", "networks", "pruning", "experiment", "sweeps", "config")),
         ("envs", ("agents", "pruning", "experiment", "sweeps", "analysis")),
         ("simulators", ("agents", "envs", "networks", "pruning", "config", "experiment", "sweeps")),
