@@ -10,7 +10,7 @@
 #include "kernels.h"
 
 // A tile of sums, TALL rows of WIDE vectors, fills most of a core's registers.
-constexpr int TALL = LANES == 16 ? 12 : 5, WIDE = 2;
+constexpr int TALL = LANES == 16 ? 12 : 6, WIDE = 2;
 
 // work(n) with an n that the compiler knows, 1 ≤ n ≤ MOST.
 template <int MOST, typename Work>
@@ -61,10 +61,12 @@ struct Tile {
 // compiler knows, and where it begins.
 template <typename Work>
 static inline void by_tiles(int64_t rows, int64_t floats, const Work& work) {
+  // Of about the same height: a tile of a row or two waits for each of its sums.
+  const int64_t tiles = (rows + TALL - 1) / TALL, height = (rows + tiles - 1) / tiles;
   for (int64_t f = 0; f < floats; f += WIDE * LANES)
     with_constant<WIDE>(std::min<int64_t>(WIDE, (floats - f + LANES - 1) / LANES), [&](auto vectors) {
-      for (int64_t r = 0; r < rows; r += TALL)
-        with_constant<TALL>(std::min<int64_t>(TALL, rows - r), [&](auto some) { work(some, vectors, r, f); });
+      for (int64_t r = 0; r < rows; r += height)
+        with_constant<TALL>(std::min(height, rows - r), [&](auto some) { work(some, vectors, r, f); });
     });
 }
 
@@ -145,7 +147,8 @@ static ffi::Error inputs(ffi::ThreadPool pool, Floats kernel, Floats dy, int64_t
   return ffi::Error::Success();
 }
 
-// dkernel = Σ over pictures and places of x · dy; a row of windows is an item
+// dkernel = Σ over pictures and places of x · dy; a row of windows is an item. Picture after picture, for one
+// and its dy stay in a core's own cache while all tiles read them.
 static ffi::Error gradients(ffi::ThreadPool pool, Floats x, Floats dy, int64_t size, int64_t stride,
                             ffi::Result<Floats> dkernel) {
   const Form f(size, stride, x, dy, *dkernel);
@@ -153,14 +156,16 @@ static ffi::Error gradients(ffi::ThreadPool pool, Floats x, Floats dy, int64_t s
   const int64_t each = f.pictures / f.copies;
   for_each(pool, f.copies * f.size, [&](int64_t item) {
     const int64_t first = item / f.size * each, a = item % f.size;
-    by_tiles(f.run, f.units, [&](auto taps, auto vectors, int64_t t, int64_t u) {
-      Tile<taps, vectors> tile;
-      for (int64_t n = first; n < first + each; ++n)
+    float* const sums = dkernel->typed_data() + item * f.run * f.units;
+    std::fill_n(sums, f.run * f.units, 0.0f);
+    for (int64_t n = first; n < first + each; ++n)
+      by_tiles(f.run, f.units, [&](auto taps, auto vectors, int64_t t, int64_t u) {
+        Tile<taps, vectors> tile;
         for (int64_t i = 0; i < f.rows; ++i)
           tile.add(x.typed_data() + f.window(n, i, a) + t, 1, f.hop, wide.data + f.place(n, i) * wide.width + u,
                    wide.width, f.columns);
-      tile.template put<false>(dkernel->typed_data() + (item * f.run + t) * f.units + u, f.units, f.units - u);
-    });
+        tile.template put<true>(sums + t * f.units + u, f.units, f.units - u);
+      });
   });
   return ffi::Error::Success();
 }
