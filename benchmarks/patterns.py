@@ -29,8 +29,10 @@ ORDER = ("dense", RESET, "unstructured", "constant_fan_in", "block", "gradual", 
 
 def ways(final: pd.DataFrame) -> pd.Series:
     """How each run comes to its weights: by its pattern, or by the method where masks change."""
-    dense = final["variant"].str.contains("reset_every").map({True: RESET, False: "dense"})
-    sparse = final["pattern"].where(final["method"] == "static", final["method"])
+    variant = final["variant"]  # names only what differs between the runs of a study
+    dense = variant.str.contains(r"reset_every=\d").map({True: RESET, False: "dense"})
+    method = variant.str.extract(r"pruning\.method=(\w+)", expand=False).fillna("static")
+    sparse = final["pattern"].where(method == "static", method)
     return sparse.where(final["sparsity"] > 0, dense)
 
 

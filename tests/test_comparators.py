@@ -1,11 +1,14 @@
 """What static sparsity is compared with: masks that change exactly, and networks that start anew."""
 
 import functools
+import runpy
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import MakeConfig, batch_of, off_policy, places
 
@@ -169,3 +172,18 @@ def test_static_runs_are_not_wrapped(make_config: MakeConfig) -> None:
     assert off_policy(make_config(sparsity=0.8))[0].agent.occasional is None
     dense = make_config(pruning={"method": "rigl"})
     assert off_policy(dense)[0].agent.occasional is None
+
+
+def test_the_comparison_tells_ways_apart_by_what_varies_in_the_study() -> None:
+    """Where some runs of a study reset, the variant of every other names resets too, as None."""
+    ways = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "patterns.py"))["ways"]
+    never, often = "agent.reset_every=None", "agent.reset_every=1500"
+    rows = [
+        (0.0, "unstructured", f"{never} pruning.method=static", "dense"),
+        (0.0, "unstructured", f"{often} pruning.method=static", "dense, with resets"),
+        (0.9, "unstructured", f"{never} pruning.method=static", "unstructured"),
+        (0.9, "unstructured", f"{never} pruning.method=rigl", "rigl"),
+        (0.9, "block", "", "block"),
+    ]
+    final = pd.DataFrame(rows, columns=["sparsity", "pattern", "variant", "way"])
+    assert ways(final).tolist() == final["way"].tolist()
