@@ -29,10 +29,8 @@ ORDER = ("dense", RESET, "unstructured", "constant_fan_in", "block", "gradual", 
 
 def ways(final: pd.DataFrame) -> pd.Series:
     """How each run comes to its weights: by its pattern, or by the method where masks change."""
-    variant = final["variant"]  # names only what differs between the runs of a study
-    dense = variant.str.contains(r"reset_every=\d").map({True: RESET, False: "dense"})
-    method = variant.str.extract(r"pruning\.method=(\w+)", expand=False).fillna("static")
-    sparse = final["pattern"].where(method == "static", method)
+    dense = final["variant"].str.contains(r"reset_every=\d").map({True: RESET, False: "dense"})
+    sparse = final["pattern"].where(final["method"] == "static", final["method"])
     return sparse.where(final["sparsity"] > 0, dense)
 
 
@@ -105,9 +103,10 @@ def main() -> None:
     parser.add_argument("figure", nargs="?", help="where to draw it, a PNG")
     options = parser.parse_args()
     rows = load(options.study)
+    methods = rows.groupby("run_id")["method"].first()
     finals = {}
     for metric in METRICS:
-        final = final_values(rows, metric)
+        final = final_values(rows, metric).join(methods, on="run_id")
         final["how"] = ways(final)
         finals[metric] = final
         print(table(final, metric).to_string(index=False), end="\n\n")

@@ -179,11 +179,12 @@ def test_the_comparison_tells_ways_apart_by_what_varies_in_the_study() -> None:
     ways = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "patterns.py"))["ways"]
     never, often = "agent.reset_every=None", "agent.reset_every=1500"
     rows = [
-        (0.0, "unstructured", f"{never} pruning.method=static", "dense"),
-        (0.0, "unstructured", f"{often} pruning.method=static", "dense, with resets"),
-        (0.9, "unstructured", f"{never} pruning.method=static", "unstructured"),
-        (0.9, "unstructured", f"{never} pruning.method=rigl", "rigl"),
-        (0.9, "block", "", "block"),
+        (0.0, "unstructured", "static", f"{never} pruning.method=static", "dense"),
+        (0.0, "unstructured", "static", f"{often} pruning.method=static", "dense, with resets"),
+        (0.9, "unstructured", "static", f"{never} pruning.method=static", "unstructured"),
+        (0.9, "unstructured", "rigl", f"{never} pruning.method=rigl", "rigl"),
+        (0.9, "unstructured", "set", "", "set"),
+        (0.9, "block", "static", "", "block"),
     ]
-    final = pd.DataFrame(rows, columns=["sparsity", "pattern", "variant", "way"])
+    final = pd.DataFrame(rows, columns=["sparsity", "pattern", "method", "variant", "way"])
     assert ways(final).tolist() == final["way"].tolist()
