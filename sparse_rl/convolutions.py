@@ -226,7 +226,7 @@ def atari_parameters(kind: AtariKind, width: int, picture: Picture) -> int:
 
 
 DRQ_SIZE = 3
-DRQ_STRIDES: dict[DrqKind, tuple[int, ...]] = {"drq": (2, 1, 1, 1), "drq_strided": (2, 2, 2)}
+DRQ_STRIDES: dict[DrqKind, tuple[int, ...]] = {"drq": (2, 1, 1, 1), "drq_strided": (2, 2, 1)}
 """Of DrQ-v2's convolutions of 3×3 (:mod:`sparse_rl.pixel_networks`), and of fewer for small pictures."""
 
 

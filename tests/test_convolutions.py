@@ -124,7 +124,7 @@ def test_slices_give_the_function_of_the_whole_and_its_gradients() -> None:
 
 
 def test_slices_divide_the_batch_and_their_patches_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 48×48, strides 2, 2, 2: 23² places of 27 numbers, 11² and 5² of 9 · 16
+    # 48×48, strides 2, 2, 1: 23² places of 27 numbers, 11² and 9² of 9 · 16
     assert drq_patch_bytes("drq_strided", 16, (48, 48, 3)) == 4 * 11 * 11 * 9 * 16
     assert drq_patch_bytes("drq_strided", 8, (48, 48, 3)) == 4 * 23 * 23 * 27
     assert slice_size(64, SLICE_BYTES // 7) == 4

@@ -15,6 +15,7 @@ from sparse_rl import envs
 from sparse_rl.envs import cartpole, vector
 from sparse_rl.envs.cartpole import CartPole
 from sparse_rl.envs.contract import Env
+from sparse_rl.envs.pixels import HALF_VIEW
 
 KEY = jax.random.key(0)
 DM_CONTROL = """
@@ -99,9 +100,9 @@ def pole_angle(picture: np.ndarray, x: float) -> float:
     size = len(picture)
     bright = np.clip(picture[..., 0].astype(float) - 160, 0, None)
     rows, columns = np.mgrid[:size, :size]
-    pixel = 4.0 / size
-    right = ((columns + 0.5) * pixel - 2.0 - x) * bright
-    up = (2.0 - (rows + 0.5) * pixel) * bright
+    pixel = 2 * HALF_VIEW / size
+    right = ((columns + 0.5) * pixel - HALF_VIEW - x) * bright
+    up = (HALF_VIEW - (rows + 0.5) * pixel) * bright
     return math.atan2(right.sum(), up.sum())
 
 
@@ -119,7 +120,7 @@ def test_the_poles_angle_is_seen(size: int, angle: float) -> None:
 def test_movements_of_a_fifth_of_a_pixel_show() -> None:
     env = pixels()
     assert env.draw is not None
-    still, moved = (np.asarray(env.draw(state_of(x=x)), int) for x in (0.0, 0.2 * 4 / 48))
+    still, moved = (np.asarray(env.draw(state_of(x=x)), int) for x in (0.0, 0.4 * HALF_VIEW / 48))
     assert np.abs(still - moved).max() > 10
 
 

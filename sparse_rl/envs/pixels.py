@@ -1,6 +1,7 @@
 """Tasks seen through a camera, simulated and drawn in pure jnp: agents of pixels train as one compiled
 program, anywhere. No rendering library is needed."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,8 +13,9 @@ from sparse_rl.envs.cartpole import CartPole
 from sparse_rl.envs.contract import Env, Step
 from sparse_rl.envs.drawing import Canvas
 
-HALF_VIEW = 2.0
-"""Metres from the rail's centre to the picture's edge: the stops and a whole turn of the pole show."""
+HALF_VIEW = 4.0 * math.tan(math.radians(22.5))
+"""Metres from the rail's centre to the picture's edge, as of DM Control's camera: 4 m away, 45° high. At a
+stop an edge of the cart shows, and within 0.65 m of the centre a whole turn of the pole."""
 POLE_RADIUS = 0.045
 CART = (0.2, 0.1)
 """Half the sides of DM Control's cart, metres."""
