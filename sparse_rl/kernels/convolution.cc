@@ -61,8 +61,9 @@ struct Tile {
 // compiler knows, and where it begins.
 template <typename Work>
 static inline void by_tiles(int64_t rows, int64_t floats, const Work& work) {
-  // Of about the same height: a tile of a row or two waits for each of its sums.
-  const int64_t tiles = (rows + TALL - 1) / TALL, height = (rows + tiles - 1) / tiles;
+  // A tile of one row waits for each of its sums: where one would be left, all are of about the same height.
+  const int64_t tiles = (rows + TALL - 1) / TALL, even = (rows + tiles - 1) / tiles;
+  const int64_t height = rows % TALL == 1 ? even : TALL;
   for (int64_t f = 0; f < floats; f += WIDE * LANES)
     with_constant<WIDE>(std::min<int64_t>(WIDE, (floats - f + LANES - 1) / LANES), [&](auto vectors) {
       for (int64_t r = 0; r < rows; r += height)
