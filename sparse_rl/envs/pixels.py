@@ -14,8 +14,8 @@ from sparse_rl.envs.contract import Env, Step
 from sparse_rl.envs.drawing import Canvas
 
 HALF_VIEW = 4.0 * math.tan(math.radians(22.5))
-"""Metres from the rail's centre to the picture's edge, as of DM Control's camera: 4 m away, 45° high. At a
-stop an edge of the cart shows, and within 0.65 m of the centre a whole turn of the pole."""
+"""Metres from the rail's centre to the picture's edge, as of DM Control's camera: 4 m away, 45° high. At
+a stop an edge of the cart shows, and within 0.65 m of the centre a whole turn of the pole."""
 POLE_RADIUS = 0.045
 CART = (0.2, 0.1)
 """Half the sides of DM Control's cart, metres."""
