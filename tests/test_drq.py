@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import runpy
+import tarfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import MakeConfig, off_policy, places
 from jax import Array
@@ -292,3 +295,27 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare_pack([make_config(**changes)])
+
+
+def test_our_curve_is_compared_with_the_public_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the runs that docs/drq.md shows; their last returns are 779, 791, 817, 838 and 863."""
+    root = Path(__file__).parents[1]
+    with tarfile.open(root / "docs" / "results" / "drq.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    frames = range(20_000, 400_001, 20_000)
+    public = [(seed, frame, 800.0) for seed in (1, 2) for frame in frames]
+    csv = tmp_path / "public.csv"
+    pd.DataFrame(public, columns=["seed", "frame", "episode_reward"]).to_csv(csv)
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    compare = runpy.run_path(str(root / "benchmarks" / "drq_against_public.py"))
+    found = compare["curves"](str(tmp_path / "drq"), str(csv), 128)
+    assert {whose: returns.shape for whose, returns in found.items()} == {
+        "DrQ-v2, public": (2, 10),
+        "ours": (5, 10),
+    }
+    table = compare["compared"](found).set_index("part")
+    assert table.loc["last point", "DrQ-v2, public"] == "800 [800, 800]"
+    assert table.loc["last point", "ours"].startswith("815 ")  # (791 + 817 + 838) / 3
+    assert table.loc["last point", "difference"].startswith("+15 ")
