@@ -12,7 +12,7 @@ import argparse
 import re
 
 import pandas as pd
-from patterns import difference, estimate
+from patterns import difference, estimate, with_interval
 
 from sparse_rl.analysis import final_values, load
 
@@ -34,11 +34,10 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         by_form = {name: part["return_mean"].to_numpy() for name, part in group.groupby("form")}
         row = {"task": task, "width": width}
         for form, values in by_form.items():
-            value, low, high = map(float, estimate(values)[:3])
-            row[f"{form!s} ({len(values)} seeds)"] = f"{value:.0f} [{low:.0f}, {high:.0f}]"
+            row[f"{form!s} ({len(values)} seeds)"] = with_interval(".0f", *estimate(values)[:3])
         if len(by_form) == len(FORMS):
             apart = difference(by_form["host"], by_form["compiled"])
-            row["host − compiled"] = "{:+.0f} [{:+.0f}, {:+.0f}]".format(*apart)
+            row["host − compiled"] = with_interval("+.0f", *apart)
         found.append(row)
     return pd.DataFrame(found)
 

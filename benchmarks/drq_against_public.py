@@ -1,7 +1,7 @@
 """DrQ-v2 on cart-pole from pixels: our learning curve beside the one that comes with the public code.
 
     python -m sparse_rl.sweep study=drq width=128 sparsity=0 'seed=range(5)'
-    python benchmarks/drq_against_public.py results/drq CURVES docs/drq.png
+    python benchmarks/drq_against_public.py results/drq CURVES docs/drq_curves.png
 
 CURVES is ``curves/dmc_cartpole_swingup.csv`` of the public repository. Returns of evaluation episodes at
 the points that both have: interquartile means over seeds with 95 % percentile bootstrap intervals, over
@@ -11,9 +11,8 @@ all points, the last fifth of training and the last point. Differences are resam
 import argparse
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from patterns import difference, estimate
+from patterns import difference, estimate, with_interval
 
 from sparse_rl.analysis import load
 
@@ -35,32 +34,31 @@ def curves(study: str, csv: str, width: int) -> dict[str, pd.DataFrame]:
 
 
 def by_frames(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row per curve: mean [lowest, highest] of its seeds at each number of frames."""
+    """A row per number of frames: mean [lowest, highest] of each curve's seeds."""
     spread = {
         f"{whose}, {len(returns)} seeds": [
-            f"{r.mean():.0f} [{r.min():.0f}, {r.max():.0f}]" for _, r in returns.items()
+            with_interval(".0f", seeds.mean(), seeds.min(), seeds.max()) for _, seeds in returns.items()
         ]
         for whose, returns in found.items()
     }
-    return pd.DataFrame(spread, index=found[OURS].columns.astype(int)).T
+    return pd.DataFrame(spread, index=found[OURS].columns)
 
 
 def compared(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """A row per part of training: both interquartile means, and ours minus the public one."""
-    last = float(found[OURS].columns[-1])
-    parts = {"all points": 0.0, "last fifth": 0.8 * last, "last point": np.nextafter(last, 0.0)}
+    frames = found[OURS].columns.to_numpy()
+    parts = {
+        "all points": frames,
+        "last fifth": frames[frames > 0.8 * frames[-1]],
+        "last point": frames[-1:],
+    }
     table = []
-    for part, after in parts.items():
-        values = {
-            whose: returns.loc[:, returns.columns > after].mean(axis=1).to_numpy()
-            for whose, returns in found.items()
-        }
+    for part, points in parts.items():
+        values = {whose: returns[points].mean(axis=1).to_numpy() for whose, returns in found.items()}
         row = {"part": part}
         for whose, runs in values.items():
-            row[whose] = "{:.0f} [{:.0f}, {:.0f}]".format(*map(float, estimate(runs)[:3]))
-        row["difference"] = "{:+.0f} [{:+.0f}, {:+.0f}]".format(
-            *difference(values[OURS], values[PUBLIC])
-        )
+            row[whose] = with_interval(".0f", *estimate(runs)[:3])
+        row["difference"] = with_interval("+.0f", *difference(values[OURS], values[PUBLIC]))
         table.append(row)
     return pd.DataFrame(table)
 
@@ -69,8 +67,7 @@ def draw(found: dict[str, pd.DataFrame], path: str) -> None:
     """Both curves with their intervals, and every seed."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for whose, returns in found.items():
-        points = [estimate(r.to_numpy()) for _, r in returns.items()]
-        value, low, high = (np.array([float(point[i]) for point in points]) for i in range(3))
+        value, low, high = estimate(returns.T.to_numpy())[:3]
         (line,) = axes.plot(returns.columns, value, marker="o", label=f"{whose} ({len(returns)} seeds)")
         axes.fill_between(returns.columns, low, high, color=line.get_color(), alpha=0.2)
         axes.plot(returns.columns, returns.T, color=line.get_color(), linewidth=0.6, alpha=0.4)
@@ -88,7 +85,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128, help="of our dense runs")
     options = parser.parse_args()
     found = curves(options.study, options.curves, options.width)
-    print(by_frames(found).T.to_string(), end="\n\n")
+    print(by_frames(found).to_string(), end="\n\n")
     print(compared(found).to_string(index=False))
     if options.picture:
         draw(found, options.picture)

@@ -11,6 +11,7 @@ of both.
 """
 
 import argparse
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,12 @@ def difference(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:
     return float(a.value - b.value), float(low), float(high)
 
 
+def with_interval(form: str, *numbers: Any) -> str:
+    """``value [low, high]``, each in a format such as ``.3g``."""
+    value, low, high = (format(float(number), form) for number in numbers)
+    return f"{value} [{low}, {high}]"
+
+
 def table(final: pd.DataFrame, metric: str) -> pd.DataFrame:
     """A row per task, width and way: value, interval and difference to unstructured."""
     rows = []
@@ -55,9 +62,9 @@ def table(final: pd.DataFrame, metric: str) -> pd.DataFrame:
             if name in by_way:
                 value = by_way[name]
                 row = {"env": env, "width": width, "way": name, "seeds": len(value)}
-                row[metric] = "{:.3g} [{:.3g}, {:.3g}]".format(*map(float, estimate(value)[:3]))
+                row[metric] = with_interval(".3g", *estimate(value)[:3])
                 against = difference(value, by_way["unstructured"])
-                row["minus unstructured"] = "{:+.2g} [{:+.2g}, {:+.2g}]".format(*against)
+                row["minus unstructured"] = with_interval("+.2g", *against)
                 rows.append(row)
     return pd.DataFrame(rows)
 
