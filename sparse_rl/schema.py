@@ -66,11 +66,11 @@ def _describe(hint: Any) -> str:
     )
 
 
-def unknown_key(key: str, known: list[str]) -> ConfigError:
-    """The error for a key that nobody reads, with the nearest known ones first."""
-    near = difflib.get_close_matches(key, known, n=3)
+def unknown(what: str, name: str, known: list[str]) -> ConfigError:
+    """The error for a name that nobody knows, with the nearest known ones first."""
+    near = difflib.get_close_matches(name, known, n=3)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return ConfigError(f"unknown key {key!r}.{hint} Allowed: {', '.join(sorted(set(known)))}")
+    return ConfigError(f"unknown {what} {name!r}.{hint} Allowed: {', '.join(sorted(set(known)))}")
 
 
 @functools.cache
@@ -91,7 +91,7 @@ def build(cls: type, data: Mapping[str, Any], where: str) -> Any:
     prefix = f"{where}." if where else ""
     for key in data:
         if key not in fields:
-            raise unknown_key(prefix + str(key), [prefix + name for name in fields])
+            raise unknown("key", prefix + str(key), [prefix + name for name in fields])
     values = {}
     for name, (hint, field) in fields.items():
         if dataclasses.is_dataclass(hint):

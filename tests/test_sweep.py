@@ -111,6 +111,10 @@ def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_pa
         (("agent.lr=1",), "unknown key 'agent.lr'"),
         (("sparsity=0,1.5",), "sparsity=1.5 is out of range; allowed: 0 <= value < 1"),
         (("agent=foo",), "sac_mlp"),
+        (
+            ("env=dm_control/dog_trod",),
+            "unknown env 'dm_control/dog_trod'. Did you mean dm_control/dog_trot",
+        ),
         (("name=../elsewhere",), "name='../elsewhere' is not allowed"),
         (("logging=tensorbord",), "choose one of none, wandb"),
         (("name=a,b",), "name holds for the whole sweep; give one of a, b"),
@@ -146,6 +150,16 @@ def test_plus_is_optional_for_every_known_key() -> None:
     assert check_arguments(given) == expected
     with pytest.raises(ConfigError, match="cannot be deleted"):
         check_arguments(["~width"])
+
+
+def test_presets_of_dm_control_go_by_its_own_names_too() -> None:
+    given = ["+env=dm_control/humanoid-run,dm_control/dog_trot", "agent=sac,ddpg", "study=dmc_hard"]
+    expected = ["env=dm_control/humanoid_run,dm_control/dog_trot", "agent=sac,ddpg", "study=dmc_hard"]
+    assert check_arguments(given) == expected
+    with pytest.raises(ConfigError, match=r"unknown agent 'sax'\. Did you mean sac"):
+        check_arguments(["agent=ddpg,sax"])
+    assert check_arguments(["study=null"]) == ["study=null"]
+    assert check_arguments(["--config-dir=mine", "agent=sax"])[1] == "agent=sax"
 
 
 def test_report_without_runs_says_so(tmp_path: Path) -> None:
