@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -390,6 +391,20 @@ def test_the_memory_estimate_is_what_xla_takes(
     assert memory is not None
     taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     assert 0.75 * taken < run.costs.memory_bytes < 1.5 * taken
+
+
+@pytest.mark.parametrize("name", ["sac", "drq"])
+def test_an_update_writes_weights_where_they_lie(make_config: MakeConfig, name: str) -> None:
+    loop, inputs = off_policy(make_config(agent={"name": name}, width=48))
+    state = jax.eval_shape(loop.init, inputs)
+    first = jax.ShapeDtypeStruct((), np.int32)
+    lowered = jax.jit(loop.chunk, donate_argnums=1).lower(first, state)
+    program = lowered.compile(compiler_options=experiment.compiler_options(loop)).as_text()
+    copied = {
+        tuple(map(int, shape.split(","))) for shape in re.findall(r"f32\[([\d,]+)\]\S* copy\(", program)
+    }
+    parameters = jax.tree.leaves(loop.agent.parameters(state.agent))
+    assert not copied & {x.shape for x in parameters if x.ndim == 2 and x.size >= 48 * 48}
 
 
 def test_no_more_runs_side_by_side_than_memory_holds(
