@@ -100,8 +100,8 @@ def descend(
 
     XLA writes in place only what nothing else can still read, by dependence and not by order: a gradient
     with respect to a layer's input reads the layer's weights, and their own step depends on another one.
-    So all steps wait for the norm of all gradients, by arithmetic, for XLA drops barriers before it plans
-    memory. Without that it copies the weights in every update.
+    So all steps wait for the norm of all gradients, by arithmetic, for XLA drops barriers before it
+    plans memory. Without that it copies the weights in every update.
     """
     zero = jnp.minimum(global_norm(grads), 0.0)
     grads = jax.tree.map(lambda grad: grad + zero, grads)
