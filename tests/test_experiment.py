@@ -400,6 +400,7 @@ def test_an_update_writes_weights_where_they_lie(make_config: MakeConfig, name: 
     first = jax.ShapeDtypeStruct((), np.int32)
     lowered = jax.jit(loop.chunk, donate_argnums=1).lower(first, state)
     program = lowered.compile(compiler_options=experiment.compiler_options(loop)).as_text()
+    assert program
     copied = {
         tuple(map(int, shape.split(","))) for shape in re.findall(r"f32\[([\d,]+)\]\S* copy\(", program)
     }
