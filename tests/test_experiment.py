@@ -17,6 +17,7 @@ from conftest import MakeConfig, off_policy
 from threadpoolctl import threadpool_info
 
 from sparse_rl import experiment, results
+from sparse_rl.agents import OffPolicyLoop, RunInputs
 from sparse_rl.config import RunConfig
 from sparse_rl.experiment import compile_programs, prepare_pack, train_pack
 from sparse_rl.pruning import support_masks
@@ -30,6 +31,13 @@ PROGRAMS = ("jit(init)", "jit(chunk)", "jit(evaluate)")
 
 def rows(study: Path, config: RunConfig) -> pd.DataFrame:
     return results.read_metrics(study / config.run_id).drop(columns=TIMES)
+
+
+def compiled_chunk(loop: OffPolicyLoop, inputs: RunInputs) -> Any:
+    """A chunk, as a run compiles it."""
+    first = jax.ShapeDtypeStruct((), np.int32)
+    lowered = jax.jit(loop.chunk, donate_argnums=1).lower(first, jax.eval_shape(loop.init, inputs))
+    return lowered.compile(compiler_options=experiment.compiler_options(loop))
 
 
 @contextmanager
@@ -385,9 +393,7 @@ def test_the_memory_estimate_is_what_xla_takes(
     agent = {"batch_size": 256, "actor_width_ratio": 0.25}
     config = make_config(width=width, sparsity=sparsity, agent=agent, pruning={"pattern": pattern})
     run, (loop, inputs) = prepare_pack([config]).runs[0], off_policy(config)
-    first = jax.ShapeDtypeStruct((), np.int32)
-    lowered = jax.jit(loop.chunk, donate_argnums=1).lower(first, jax.eval_shape(loop.init, inputs))
-    memory = lowered.compile(compiler_options=experiment.compiler_options(loop)).memory_analysis()
+    memory = compiled_chunk(loop, inputs).memory_analysis()
     assert memory is not None
     taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     assert 0.75 * taken < run.costs.memory_bytes < 1.5 * taken
@@ -396,15 +402,13 @@ def test_the_memory_estimate_is_what_xla_takes(
 @pytest.mark.parametrize("name", ["sac", "drq"])
 def test_an_update_writes_weights_where_they_lie(make_config: MakeConfig, name: str) -> None:
     loop, inputs = off_policy(make_config(agent={"name": name}, width=48))
-    state = jax.eval_shape(loop.init, inputs)
-    first = jax.ShapeDtypeStruct((), np.int32)
-    lowered = jax.jit(loop.chunk, donate_argnums=1).lower(first, state)
-    program = lowered.compile(compiler_options=experiment.compiler_options(loop)).as_text()
+    program = compiled_chunk(loop, inputs).as_text()
     assert program
     copied = {
         tuple(map(int, shape.split(","))) for shape in re.findall(r"f32\[([\d,]+)\]\S* copy\(", program)
     }
-    parameters = jax.tree.leaves(loop.agent.parameters(state.agent))
+    agent = jax.eval_shape(loop.init, inputs).agent
+    parameters = jax.tree.leaves(loop.agent.parameters(agent))
     assert not copied & {x.shape for x in parameters if x.ndim == 2 and x.size >= 48 * 48}
 
 

@@ -25,7 +25,7 @@ from sparse_rl.agents.contract import (
     RunInputs,
 )
 from sparse_rl.agents.frames import NStep, frame_buffer
-from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, grad_norms, health
+from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, grad_norms, health, together
 from sparse_rl.config import DiagnosticsConfig, RunConfig, agent_settings
 from sparse_rl.convolutions import Picture, by_slices, drq_patch_bytes, slice_size
 from sparse_rl.envs import Spec
@@ -177,7 +177,7 @@ def _update(drq: Drq, state: DrqState, batch: NStep, key: Array) -> tuple[DrqSta
     changed, optimisers = {}, {}
     for name in learned:
         changed[name], optimisers[name] = descend(
-            adam, grads[name], state.optimisers[name], learned[name]
+            adam, together(grads[name]), state.optimisers[name], learned[name]
         )
     state = state._replace(**changed)
 
@@ -185,7 +185,9 @@ def _update(drq: Drq, state: DrqState, batch: NStep, key: Array) -> tuple[DrqSta
     actor_loss, grads["actor"] = jax.value_and_grad(_actor_loss)(
         state.actor, drq, state, seen, key_actor
     )
-    actor, optimisers["actor"] = descend(adam, grads["actor"], state.optimisers["actor"], state.actor)
+    actor, optimisers["actor"] = descend(
+        adam, together(grads["actor"]), state.optimisers["actor"], state.actor
+    )
     metrics = {
         "loss/actor": actor_loss,
         "loss/critic": critic_loss,

@@ -93,18 +93,22 @@ def draw_pruned(
     return form.unflatten(stored), form.unflatten(kept)
 
 
-def descend(
-    optimiser: optax.GradientTransformation, grads: Params, state: optax.OptState, params: Params
-) -> tuple[Params, optax.OptState]:
-    """One step of the optimiser: parameters and its state, both written where they lie.
+def together(grads: Params) -> Params:
+    """The same gradients, none of which can be used before all are there: for :func:`descend`.
 
     XLA writes in place only what nothing else can still read, by dependence and not by order: a gradient
     with respect to a layer's input reads the layer's weights, and their own step depends on another one.
-    So all steps wait for the norm of all gradients, by arithmetic, for XLA drops barriers before it
-    plans memory. Without that it copies the weights in every update.
+    Without this it copies the weights in every update. All wait for their norm, by arithmetic, for XLA
+    drops barriers before it plans memory. Gradients that are clipped by their norm wait for it anyway.
     """
     zero = jnp.minimum(global_norm(grads), 0.0)
-    grads = jax.tree.map(lambda grad: grad + zero, grads)
+    return jax.tree.map(lambda grad: grad + zero, grads)
+
+
+def descend(
+    optimiser: optax.GradientTransformation, grads: Params, state: optax.OptState, params: Params
+) -> tuple[Params, optax.OptState]:
+    """One step of the optimiser: parameters and its state."""
     updates, state = optimiser.update(grads, state, params)
     return optax.apply_updates(params, updates), state
 

@@ -24,7 +24,7 @@ from sparse_rl.agents.contract import (
     OffPolicyAgent,
     RunInputs,
 )
-from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, feature_major, health
+from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, feature_major, health, together
 from sparse_rl.agents.replay import Transition
 from sparse_rl.config import RunConfig
 from sparse_rl.diagnostics import global_norm
@@ -171,7 +171,7 @@ def step_actor(
     """
     (value, aside), grads = jax.value_and_grad(loss, has_aux=True)(state.actor)
     adamw, optimisers = _adamw(learner, state.learning_rate), dict(state.optimisers)
-    actor, optimisers["actor"] = descend(adamw, grads, optimisers["actor"], state.actor)
+    actor, optimisers["actor"] = descend(adamw, together(grads), optimisers["actor"], state.actor)
     metrics = {"loss/actor": value, "grad_norm/actor": global_norm(grads)}
     return state._replace(actor=actor, optimisers=optimisers), aside, metrics
 
@@ -202,7 +202,7 @@ def step_critic(
     (value, mean), grads = jax.value_and_grad(loss, has_aux=True)(made)
     (grads,) = to_stored(grads)
     adamw, optimisers = _adamw(learner, state.learning_rate), dict(state.optimisers)
-    critic, optimisers["critic"] = descend(adamw, grads, optimisers["critic"], state.critic)
+    critic, optimisers["critic"] = descend(adamw, together(grads), optimisers["critic"], state.critic)
     averaged = optax.incremental_update(critic, state.target, learner.config.target_rate)
     metrics = {"loss/critic": value, "value_mean": mean, "grad_norm/critic": global_norm(grads)}
     return state._replace(critic=critic, target=averaged, optimisers=optimisers), metrics
