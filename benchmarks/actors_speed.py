@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from sac_against_sbx import product_rate
 
-from sparse_rl.agents import OnPolicyLoop
-from sparse_rl.agents.rollout import Behaviour, collect
-from sparse_rl.config import run_config
-from sparse_rl.experiment import compiler_options, prepare_pack
+from sparse_rl.loops.on_policy import OnPolicyLoop
+from sparse_rl.loops.rollout import Behaviour, collect
+from sparse_rl.runs.pack import compiler_options, prepare_pack
+from sparse_rl.settings.run import run_config
 
 ACTORS = (16, 32, 64, 128, 256, 512)
 NUM_STEPS, WIDTH, ENV_STEPS = 5, 128, 81_920

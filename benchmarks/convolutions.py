@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from drq import product_rate
 from jax import Array
 
-from sparse_rl import kernels
-from sparse_rl.convolutions import convolve, patches, thin_product
+from sparse_rl.kernels import native
+from sparse_rl.networks.convolutions import convolve, patches, thin_product
 
 TURNS, SECONDS = 5, 0.05
 
@@ -123,7 +123,7 @@ def main() -> None:
     ).parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rate = product_rate()["rate"]
-    print(f"One core; ours: {kernels.load()[1]}; GFLOP/s of a large product: {rate / 1e9:.0f}")
+    print(f"One core; ours: {native.load()[1]}; GFLOP/s of a large product: {rate / 1e9:.0f}")
     print(f"{'':20s} | outputs: {'  '.join(WAYS)}  ratio | and gradients: {'  '.join(WAYS)}  ratio")
     for layer in LAYERS:
         line = f"{layer.whose:20s}"

@@ -101,8 +101,8 @@ def our_turns(sparsity: float, turn: int, products: str) -> Iterator[Callable[[]
     import jax
     import numpy as np
 
-    from sparse_rl.config import run_config
-    from sparse_rl.experiment import compile_programs, prepare_pack
+    from sparse_rl.runs.pack import compile_programs, prepare_pack
+    from sparse_rl.settings.run import run_config
 
     def config(interactions: int) -> Any:
         return run_config(

@@ -70,7 +70,7 @@ def preset(name: str) -> dict[str, Any]:
 
 def our_config(row: Row, samples: int) -> Any:
     """A run whose chunks hold the row's updates, and whose health takes so many samples at most."""
-    from sparse_rl.config import run_config
+    from sparse_rl.settings.run import run_config
 
     agent = preset(row.preset) | {"batch_size": row.batch}
     env = {"source": "pixels", "task": "cartpole_swingup", "size": row.size, "colour": row.colour}
@@ -112,7 +112,7 @@ def time_ours(row: Row) -> dict[str, float]:
     import jax
     import numpy as np
 
-    from sparse_rl.experiment import compile_programs, prepare_pack
+    from sparse_rl.runs.pack import compile_programs, prepare_pack
 
     _, (usual,) = prepare_pack([our_config(row, USUAL)])
     config = our_config(row, FEW)

@@ -104,10 +104,11 @@ def bare(threads: int) -> Callable[[], dict[str, Any]]:
 
 def training(row: Row) -> tuple[Callable[[], dict[str, Any]], float]:
     """A training loop without diagnostics in between, and the seconds it took to compile."""
-    from sparse_rl.agents import host, hosting
-    from sparse_rl.config import run_config
-    from sparse_rl.experiment import compile_programs, prepare_pack
-    from sparse_rl.results import TIME_SHARE
+    from sparse_rl.loops.hosted import hosting
+    from sparse_rl.loops.hosted import on_policy as host
+    from sparse_rl.records.results import TIME_SHARE
+    from sparse_rl.runs.pack import compile_programs, prepare_pack
+    from sparse_rl.settings.run import run_config
 
     frames = INTERACTIONS * NUM_STEPS * NUM_ENVS * REPEAT
     agent = {"name": row.agent, "network": "nips", "num_envs": NUM_ENVS, "num_steps": NUM_STEPS}

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sparse_rl import results
 from sparse_rl.analysis import load
+from sparse_rl.records import results
 
 COLUMNS = 26
 """Of a run of SAC with SimBa networks."""

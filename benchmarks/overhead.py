@@ -30,11 +30,11 @@ def finish_all_but(study: Path, waiting: int, seeds: int) -> int:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from sparse_rl import results
-    from sparse_rl.config import run_config
-    from sparse_rl.experiment import prepare_pack
-    from sparse_rl.recorder import identity
-    from sparse_rl.sweep import CONF
+    from sparse_rl.records import results
+    from sparse_rl.runs.pack import prepare_pack
+    from sparse_rl.runs.recorder import identity
+    from sparse_rl.settings.run import run_config
+    from sparse_rl.sweeps.arguments import CONF
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = OmegaConf.to_container(compose("sweep", ["width=8", "sparsity=0", "seed=0"]))

@@ -60,7 +60,7 @@ def threads(task: str, num_envs: int, workers: int) -> Callable[[np.ndarray], No
 def processes(task: str, num_envs: int) -> Callable[[np.ndarray], None]:
     """Environments in worker processes: one interaction of all."""
     from sparse_rl import envs
-    from sparse_rl.env_configs import EnvConfig
+    from sparse_rl.settings.envs import EnvConfig
 
     env = envs.make("dm_control", task)
     actors = env.open(EnvConfig("dm_control", task, REPEAT), num_envs, CORES)

@@ -35,8 +35,8 @@ import jax.numpy as jnp
 import numpy as np
 from sac_against_sbx import product_rate
 
-from sparse_rl.config import run_config
-from sparse_rl.experiment import compile_programs, one_blas_thread, prepare_pack
+from sparse_rl.runs.pack import compile_programs, one_blas_thread, prepare_pack
+from sparse_rl.settings.run import run_config
 
 CORES = len(os.sched_getaffinity(0))
 SEEDS, LOG_POINTS = 8, 10

@@ -73,7 +73,7 @@ def time_sbx(width: int, batch: int) -> dict[str, float]:
 
 def our_config(width: int, batch: int, steps: int) -> Any:
     """sbx's settings in our words; log points every ``steps``."""
-    from sparse_rl.config import run_config
+    from sparse_rl.settings.run import run_config
 
     agent = {
         "network": "mlp",
@@ -106,7 +106,7 @@ def time_ours(width: int, batch: int) -> dict[str, float]:
     import jax
     import numpy as np
 
-    from sparse_rl.experiment import compile_programs, prepare_pack
+    from sparse_rl.runs.pack import compile_programs, prepare_pack
 
     steps = steps_for(width)
     config = our_config(width, batch, steps)

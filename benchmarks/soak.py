@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparse_rl import checkpoints, results
+from sparse_rl.records import checkpoints, results
 
 CHECKPOINT_EVERY = 1000
 SPARED_SECONDS = 10.0

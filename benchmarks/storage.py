@@ -66,10 +66,10 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
     """A compiled loop of updates, its state, and the run's costs."""
     import jax
 
-    from sparse_rl.agents import OffPolicyLoop
-    from sparse_rl.compilation import compile_all
-    from sparse_rl.config import run_config
-    from sparse_rl.experiment import compiler_options, prepare_pack
+    from sparse_rl.kernels.compilation import compile_all
+    from sparse_rl.loops.off_policy import OffPolicyLoop
+    from sparse_rl.runs.pack import compiler_options, prepare_pack
+    from sparse_rl.settings.run import run_config
 
     pattern = "block" if variant.storage == "block" else "unstructured"
     config = run_config(

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.config import DiagnosticsConfig
 from sparse_rl.networks import ACTIVATION
 from sparse_rl.pruning import apply, connected_units
+from sparse_rl.settings.run import DiagnosticsConfig
 
 
 class Dormancy(NamedTuple):
@@ -94,7 +94,7 @@ def network_health(
 
     Args:
         network: flax module that sows ``activations`` and, unless what it makes is too wide to rank,
-            ``features`` (:mod:`sparse_rl.networks`).
+            ``features`` (:mod:`sparse_rl.networks.dense`).
         members: label → parameters; the label ``""`` for a network that is no ensemble.
         supports: label → supports of its parameters.
         inputs: what the network is applied to, float32 ``[samples, …]`` each.

@@ -2,73 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from sparse_rl.analysis import answers, findings, fits, laws, load, scores, tables
+from sparse_rl.analysis import answers, findings, fits, laws, scores, tables
 from sparse_rl.analysis.figures import held_out
-from sparse_rl.analysis.importers import read_published
 from sparse_rl.analysis.scores import RETURN
-from sparse_rl.console import console
+from sparse_rl.analysis.selection import choose_rows, read, score_table
+from sparse_rl.records.console import console
 
 SIZES = ("width", "parameters_total", "parameters_nonzero", "flops", "train_seconds")
-
-
-def read(paths: Sequence[Path]) -> pd.DataFrame:
-    """Rows of studies (folders with a grid), or of CSV files in the published layout.
-
-    Raises:
-        FileNotFoundError: a path does not exist or holds neither.
-        ValueError: studies and CSV files are mixed, or a file has another layout.
-    """
-    files: list[Path] = []
-    for path in paths:
-        files += sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix == ".csv" else []
-    if not files:
-        return load(*paths)
-    if any(path.is_dir() and not any(path.glob("*.csv")) for path in paths):
-        raise ValueError("give studies or CSV files, not both")
-    return read_published(files)
-
-
-def choose_rows(rows: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
-    """Tasks, sparsity and seeds that were asked for.
-
-    Raises:
-        ValueError: nothing is left.
-    """
-    if options.tasks:
-        kept = rows["env"].map(lambda env: any(fnmatchcase(env, task) for task in options.tasks))
-        if not kept.any():
-            raise ValueError(f"no task matches; there are {', '.join(sorted(rows['env'].unique()))}")
-        rows = rows[kept]
-    levels = sorted(rows["sparsity"].unique())
-    rows = rows[rows["sparsity"] == options.sparsity]
-    if rows.empty:
-        raise ValueError(f"no run has sparsity {options.sparsity:g}; there are {levels}")
-    if options.shared_seeds:
-        widths = rows["width"].nunique()
-        in_all = rows.groupby(["env", "seed"])["width"].transform("nunique") == widths
-        if not in_all.any():
-            raise ValueError("no task has a seed that all widths share")
-        rows = rows[in_all]
-    return rows
-
-
-def score_table(rows: pd.DataFrame, at_steps: float | None) -> pd.DataFrame:
-    """One row per run: its return at ``at_steps``, or its final one; normalised if tasks are several."""
-    if at_steps is None:
-        final = scores.final_values(rows, RETURN)
-    else:
-        final = scores.at_budget(rows, "env_steps", at_steps)
-    if final.empty:
-        raise ValueError("no run has a value there")
-    return scores.normalised(final) if final["env"].nunique() > 1 else final
 
 
 def show(out: Console, frame: pd.DataFrame, title: str) -> None:
@@ -142,7 +88,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, help="draw the laws there (.png, .svg, .pdf)")
     options = parser.parse_args(arguments)
     try:
-        final = score_table(choose_rows(read(options.paths), options), options.at_steps)
+        rows = read(options.paths)
+        rows = choose_rows(rows, options.tasks or (), options.sparsity, options.shared_seeds)
+        final = score_table(rows, options.at_steps)
         report(console(), final, options.size, options.hold_out, options.figure)
     except (FileNotFoundError, ValueError) as error:
         print(f"sparse_rl.laws: {error}", file=sys.stderr)

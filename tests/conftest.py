@@ -17,10 +17,12 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from sparse_rl.agents import OffPolicyLoop, OnPolicyLoop, RunInputs  # noqa: E402
-from sparse_rl.agents.replay import Transition  # noqa: E402
-from sparse_rl.config import RunConfig, run_config  # noqa: E402
-from sparse_rl.experiment import prepare_pack  # noqa: E402
+from sparse_rl.agents.contract import RunInputs  # noqa: E402
+from sparse_rl.experience.replay import Transition  # noqa: E402
+from sparse_rl.loops.off_policy import OffPolicyLoop  # noqa: E402
+from sparse_rl.loops.on_policy import OnPolicyLoop  # noqa: E402
+from sparse_rl.runs.pack import prepare_pack  # noqa: E402
+from sparse_rl.settings.run import RunConfig, run_config  # noqa: E402
 
 OFF_POLICY = {
     "learning_rate": 1e-3,

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_rl.env_configs import EnvConfig
 from sparse_rl.envs import Env, HostActors, HostEnv, HostStep
+from sparse_rl.settings.envs import EnvConfig
 
 
 def _look(env: Env, state: Any, observation: jax.Array, before: jax.Array | None) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sparse_rl import results
+from sparse_rl.records import results
 
 Outcomes = dict[str, tuple[bytes, bytes]]
 

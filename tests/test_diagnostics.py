@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_rl.config import DiagnosticsConfig
 from sparse_rl.diagnostics import dormancy, effective_rank, feature_norm, global_norm, network_health
-from sparse_rl.networks import Critic, Kind
+from sparse_rl.networks.dense import Critic, Kind
 from sparse_rl.pruning import prune, restore
+from sparse_rl.settings.run import DiagnosticsConfig
 
 KEY = jax.random.key(0)
 

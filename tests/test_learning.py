@@ -6,9 +6,9 @@ import numpy as np
 import yaml
 
 import sparse_rl
-from sparse_rl import results
-from sparse_rl.config import run_config
-from sparse_rl.experiment import prepare_pack, train_pack
+from sparse_rl.records import results
+from sparse_rl.runs.pack import prepare_pack, train_pack
+from sparse_rl.settings.run import run_config
 
 CONF = Path(sparse_rl.__file__).parent / "conf"
 

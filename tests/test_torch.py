@@ -17,12 +17,12 @@ import numpy as np
 import optax
 import pytest
 
-from sparse_rl.config import DiagnosticsConfig
 from sparse_rl.diagnostics import effective_rank, feature_norm, global_norm, network_health
-from sparse_rl.networks import Critic, critic_parameters
+from sparse_rl.networks.dense import Critic, critic_parameters
 from sparse_rl.pruning import DISTRIBUTIONS, PATTERNS, parameter_counts, random_masks, store
 from sparse_rl.pruning.storage import Masked
 from sparse_rl.pruning.tree import path_name
+from sparse_rl.settings.run import DiagnosticsConfig
 
 pytest.importorskip("torch")
 import torch
@@ -52,7 +52,7 @@ def one_thread() -> Iterator[None]:
 
 
 class TorchTrunk(nn.Module):
-    """SimBa's trunk with the submodule names of :class:`sparse_rl.networks.SimbaTrunk`."""
+    """SimBa's trunk with the submodule names of :class:`sparse_rl.networks.dense.SimbaTrunk`."""
 
     def __init__(self, inputs: int, width: int, blocks: int) -> None:
         super().__init__()
@@ -518,7 +518,7 @@ def run_python(program: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_core_never_imports_torch() -> None:
-    core = "import sparse_rl.sweep, sparse_rl.experiment, sparse_rl.pruning, sys"
+    core = "import sparse_rl.sweep, sparse_rl.runs.pack, sparse_rl.pruning, sys"
     result = run_python(f"{core}; assert 'torch' not in sys.modules")
     assert result.returncode == 0, result.stderr
 

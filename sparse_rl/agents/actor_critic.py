@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agent_configs import ActorCriticConfig
 from sparse_rl.agents.actions import Actions, actions_of, mask_illegal
 from sparse_rl.agents.contract import Experience, Learned, Metrics, OnPolicyAgent, RunInputs, View
 from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
-from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.envs import Spec
 from sparse_rl.networks import Critic, Policy
 from sparse_rl.pruning import apply, apply_weights, weights
+from sparse_rl.settings.agents import ActorCriticConfig
+from sparse_rl.settings.run import RunConfig, agent_settings
 
 MakeOptimiser = Callable[[Any], optax.GradientTransformation]
 """Learning rate (may be traced) → optimiser of both networks."""

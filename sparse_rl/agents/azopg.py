@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl import lqr
-from sparse_rl.agent_configs import AzopgConfig
 from sparse_rl.agents.contract import RunInputs
 from sparse_rl.agents.pruned import draw_pruned
-from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.pruning import restore, store, support_masks
+from sparse_rl.settings.agents import AzopgConfig
+from sparse_rl.settings.run import RunConfig, agent_settings
+from sparse_rl.simulators import plants
 
 
 class AzopgState(NamedTuple):
@@ -98,7 +98,7 @@ def direction(shape: tuple[int, int], supports: Any, key: Array) -> Any:
     return jax.tree.map(lambda x: x / global_norm(drawn), drawn)
 
 
-def make(config: RunConfig, plant: lqr.Plant) -> AzopgAgent:
+def make(config: RunConfig, plant: plants.Plant) -> AzopgAgent:
     """The functions of a run's agent."""
     settings = agent_settings(config, AzopgConfig)
     shape, radius = plant.b.shape, settings.radius

@@ -13,15 +13,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agent_configs import OffPolicyConfig
+from sparse_rl.agents import gradients
 from sparse_rl.agents.contract import Metrics, Occasional, OffPolicyAgent, RunInputs, Streams
-from sparse_rl.agents.gradients import gradients
-from sparse_rl.agents.replay import Transition
-from sparse_rl.config import PruningConfig, RunConfig
-from sparse_rl.pruning import dynamic
-from sparse_rl.pruning.dynamic import Change
-from sparse_rl.pruning.storage import Masked
-from sparse_rl.pruning.tree import path_name
+from sparse_rl.experience import Transition
+from sparse_rl.pruning import Change, Masked, dynamic, path_name
+from sparse_rl.settings.agents import OffPolicyConfig
+from sparse_rl.settings.run import PruningConfig, RunConfig
 
 GRADUAL_SPAN = (0.2, 0.8)
 """Shares of the run between which gradual pruning prunes (Graesser et al. 2022, arXiv 2206.10369)."""
@@ -60,7 +57,7 @@ def dense_gradients(
     Pruned weights are 0, so with nothing left out the networks compute the same.
     """
     whole = learner._replace(supports=_open(learner.supports))
-    return jax.tree.map(jnp.abs, gradients(agent, whole, batch, key))
+    return jax.tree.map(jnp.abs, gradients.of_batch(agent, whole, batch, key))
 
 
 def _random_scores(learner: Any, key: Array) -> dict[str, Any]:

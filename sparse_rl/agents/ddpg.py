@@ -13,15 +13,15 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agent_configs import DdpgConfig
 from sparse_rl.agents import q_learner
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs
 from sparse_rl.agents.pruned import Params
 from sparse_rl.agents.q_learner import QLearner, policy, target_value, values
-from sparse_rl.agents.replay import Transition
-from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.envs import Spec
+from sparse_rl.experience import Transition
 from sparse_rl.networks import DeterministicActor
+from sparse_rl.settings.agents import DdpgConfig
+from sparse_rl.settings.run import RunConfig, agent_settings
 
 Ddpg = QLearner[DdpgConfig]
 """DDPG's static parts."""

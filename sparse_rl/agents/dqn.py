@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agent_configs import DqnConfig
 from sparse_rl.agents.actions import mask_illegal
 from sparse_rl.agents.contract import (
     ADAM_TRAFFIC,
@@ -37,10 +36,11 @@ from sparse_rl.agents.pruned import (
     health,
     scheduled,
 )
-from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.envs import Spec
 from sparse_rl.networks import Critic
 from sparse_rl.pruning import apply, apply_weights, weights
+from sparse_rl.settings.agents import DqnConfig
+from sparse_rl.settings.run import RunConfig, agent_settings
 
 
 class DqnState(NamedTuple):

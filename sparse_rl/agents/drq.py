@@ -15,23 +15,23 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agent_configs import DrqConfig
-from sparse_rl.agents.augmentation import random_shift
-from sparse_rl.agents.contract import (
-    ADAM_TRAFFIC,
-    TARGET_TRAFFIC,
-    Metrics,
-    OffPolicyAgent,
-    RunInputs,
-)
-from sparse_rl.agents.frames import NStep, frame_buffer
+from sparse_rl.agents.contract import ADAM_TRAFFIC, TARGET_TRAFFIC, Metrics, OffPolicyAgent, RunInputs
 from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, grad_norms, health, together
-from sparse_rl.config import DiagnosticsConfig, RunConfig, agent_settings
-from sparse_rl.convolutions import Picture, by_slices, drq_patch_bytes, slice_size
 from sparse_rl.envs import Spec
-from sparse_rl.pixel_networks import Encoder, PixelActor, TwinCritic
+from sparse_rl.experience import NStep, frame_buffer, random_shift
+from sparse_rl.networks import (
+    Encoder,
+    Picture,
+    PixelActor,
+    TwinCritic,
+    by_slices,
+    drq_patch_bytes,
+    slice_size,
+)
 from sparse_rl.pruning import apply
-from sparse_rl.schema import ConfigError
+from sparse_rl.settings.agents import DrqConfig
+from sparse_rl.settings.run import DiagnosticsConfig, RunConfig, agent_settings
+from sparse_rl.settings.schema import ConfigError
 
 NOISE_LIMIT = 1.0 - 1e-6
 """Actions with noise stay this far inside of [−1, 1], as in the public code."""

@@ -9,14 +9,14 @@ import optax
 from jax import Array
 
 from sparse_rl.agents.contract import OffPolicyAgent
-from sparse_rl.agents.replay import Transition
-from sparse_rl.pruning.tree import path_name
+from sparse_rl.experience import Transition
+from sparse_rl.pruning import path_name
 
 SKETCH = 4096
 """Numbers that a network's gradient is projected to: cosines are off by about 1/√4096."""
 
 
-def gradients(agent: OffPolicyAgent, learner: Any, batch: Transition, key: Array) -> dict[str, Any]:
+def of_batch(agent: OffPolicyAgent, learner: Any, batch: Transition, key: Array) -> dict[str, Any]:
     """network → gradient, up to one factor, as its optimiser would see it.
 
     The first moment after an update that began with none is the gradient times 1 − β₁.

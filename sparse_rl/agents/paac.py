@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agent_configs import PaacConfig
 from sparse_rl.agents import actor_critic
 from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluate_actions
 from sparse_rl.agents.contract import RMSPROP_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
-from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.envs import Spec
+from sparse_rl.settings.agents import PaacConfig
+from sparse_rl.settings.run import RunConfig, agent_settings
 
 
 class Paac(NamedTuple):

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agent_configs import OnPolicyConfig
 from sparse_rl.agents.contract import Learner, Metrics, RunInputs
-from sparse_rl.config import DiagnosticsConfig, RunConfig
 from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.pruning import draw_supports, store
+from sparse_rl.settings.agents import OnPolicyConfig
+from sparse_rl.settings.run import DiagnosticsConfig, RunConfig
 
 Params = Any
 

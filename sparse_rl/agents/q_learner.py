@@ -16,21 +16,15 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agent_configs import OffPolicyConfig
-from sparse_rl.agents.contract import (
-    ADAM_TRAFFIC,
-    TARGET_TRAFFIC,
-    Metrics,
-    OffPolicyAgent,
-    RunInputs,
-)
+from sparse_rl.agents.contract import ADAM_TRAFFIC, TARGET_TRAFFIC, Metrics, OffPolicyAgent, RunInputs
 from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, feature_major, health, together
-from sparse_rl.agents.replay import Transition
-from sparse_rl.config import RunConfig
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.envs import Spec
+from sparse_rl.experience import Transition
 from sparse_rl.networks import Critic
 from sparse_rl.pruning import apply, apply_weights, weights
+from sparse_rl.settings.agents import OffPolicyConfig
+from sparse_rl.settings.run import RunConfig
 
 Settings = TypeVar("Settings", bound=OffPolicyConfig)
 

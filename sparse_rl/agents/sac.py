@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agent_configs import SacConfig
 from sparse_rl.agents import q_learner
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs
 from sparse_rl.agents.pruned import Params, descend
 from sparse_rl.agents.q_learner import QLearner, policy, target_value, values
-from sparse_rl.agents.replay import Transition
-from sparse_rl.config import RunConfig, agent_settings
 from sparse_rl.envs import Spec
+from sparse_rl.experience import Transition
 from sparse_rl.networks import GaussianActor
+from sparse_rl.settings.agents import SacConfig
+from sparse_rl.settings.run import RunConfig, agent_settings
 
 Sac = QLearner[SacConfig]
 """SAC's static parts."""

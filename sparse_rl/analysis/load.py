@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from sparse_rl import results
+from sparse_rl.records import results
 
 NESTED = ("host", "versions", "timings", "progress", "attempts")
 """Parts of a run's record that are no columns of their own kind."""

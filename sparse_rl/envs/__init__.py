@@ -6,7 +6,19 @@ automatic resets are written once, in :mod:`sparse_rl.envs.vector`, for every so
 :class:`Spec`.
 """
 
+from sparse_rl.envs import lqr, vector
 from sparse_rl.envs.contract import ActorsLostError, Env, HostActors, HostEnv, HostStep, Spec, Step
 from sparse_rl.envs.registry import make
 
-__all__ = ["ActorsLostError", "Env", "HostActors", "HostEnv", "HostStep", "Spec", "Step", "make"]
+__all__ = [
+    "ActorsLostError",
+    "Env",
+    "HostActors",
+    "HostEnv",
+    "HostStep",
+    "Spec",
+    "Step",
+    "lqr",
+    "make",
+    "vector",
+]

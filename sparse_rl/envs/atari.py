@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rl.env_configs import AtariConfig, EnvConfig
 from sparse_rl.envs.contract import HostActors, HostEnv, HostStep
+from sparse_rl.settings.envs import AtariConfig, EnvConfig
 
 SIDE, STACK, BLOCK = 84, 4, 4
 """Pixels of a side; pictures in an observation; pixels of the side of a block."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jax import Array
 
-from sparse_rl.env_configs import EnvConfig
+from sparse_rl.settings.envs import EnvConfig
 
 
 class Step(NamedTuple):

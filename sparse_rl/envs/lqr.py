@@ -1,14 +1,14 @@
 """Linear-quadratic regulators: a chain of masses, as a task for any agent and as an exact oracle in XLA.
 
-The plants and the oracle on the host are in :mod:`sparse_rl.lqr`.
+The plants and the oracle on the host are in :mod:`sparse_rl.simulators.plants`.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl import lqr
 from sparse_rl.envs.contract import Env, Step
+from sparse_rl.simulators import plants
 
 FORCE = 5.0
 """An agent's action of 1. Feedback by a gain is not limited."""
@@ -17,7 +17,7 @@ DOUBLINGS = 12
 """The sums of the oracle have 2¹² terms."""
 
 
-def cost_matrix(plant: lqr.Plant, gain: Array) -> tuple[Array, Array]:
+def cost_matrix(plant: plants.Plant, gain: Array) -> tuple[Array, Array]:
     """What a gain costs from every initial state, by matrix products and one small inverse.
 
     Continuous time is first mapped to discrete time by the Cayley transform F = (I + A)(I − A)⁻¹,
@@ -46,7 +46,7 @@ def cost_matrix(plant: lqr.Plant, gain: Array) -> tuple[Array, Array]:
     return total, jnp.sum(power * power) < 1.0
 
 
-def cost(plant: lqr.Plant, gain: Array) -> Array:
+def cost(plant: plants.Plant, gain: Array) -> Array:
     """J(K), a scalar; infinite where the gain ``[m, n]`` is not stabilising."""
     p, settles = cost_matrix(plant, gain)
     return jnp.where(settles, jnp.trace(p), jnp.inf)
@@ -62,9 +62,9 @@ def make(task: str, masses: int = 4) -> Env:
     Raises:
         ValueError: the task is unknown.
     """
-    if task not in lqr.PLANTS:
-        raise ValueError(f"lqr task {task!r} is unknown; choose one of {', '.join(lqr.PLANTS)}")
-    plant = lqr.chain_discrete(masses)
+    if task not in plants.PLANTS:
+        raise ValueError(f"lqr task {task!r} is unknown; choose one of {', '.join(plants.PLANTS)}")
+    plant = plants.chain_discrete(masses)
     a, b, seconds = plant.a, plant.b, plant.weight
     states, forces = b.shape
 

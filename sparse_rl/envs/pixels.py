@@ -7,11 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.env_configs import Colour
 from sparse_rl.envs import cartpole
 from sparse_rl.envs.cartpole import CartPole
 from sparse_rl.envs.contract import Env, Step
 from sparse_rl.envs.drawing import Canvas
+from sparse_rl.settings.envs import Colour
 
 HALF_VIEW = 4.0 * math.tan(math.radians(22.5))
 """Metres from the rail's centre to the picture's edge, as of DM Control's camera: 4 m away, 45° high. At

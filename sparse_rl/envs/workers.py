@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from sparse_rl import simulators
-from sparse_rl.env_configs import EnvConfig
 from sparse_rl.envs.contract import ActorsLostError, HostActors, HostEnv, HostStep
+from sparse_rl.settings.envs import EnvConfig
 from sparse_rl.simulators import renderers
 from sparse_rl.simulators.worker import ACT, DONE, SEED, row, shared
 

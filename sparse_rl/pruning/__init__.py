@@ -10,13 +10,10 @@ Knows nothing of agents or environments. Three questions, three rooms: how many 
     grads = jax.grad(lambda params: loss(apply(network, params, supports, x)))(params)
 """
 
-from sparse_rl.pruning.blocks import BlockError, BlockGrid
-from sparse_rl.pruning.distributions import (
-    DISTRIBUTIONS,
-    Distribution,
-    densities,
-    surviving_counts,
-)
+from sparse_rl.pruning import dynamic
+from sparse_rl.pruning.blocks import FOR_KERNELS, BlockError, BlockGrid
+from sparse_rl.pruning.distributions import DISTRIBUTIONS, Distribution, densities, surviving_counts
+from sparse_rl.pruning.dynamic import Change, Method
 from sparse_rl.pruning.one_shot import (
     StorageChoice,
     choose_storage,
@@ -30,6 +27,7 @@ from sparse_rl.pruning.one_shot import (
 from sparse_rl.pruning.patterns import PATTERNS, Pattern
 from sparse_rl.pruning.storage import (
     STORAGES,
+    Masked,
     Storage,
     apply,
     apply_weights,
@@ -43,16 +41,21 @@ from sparse_rl.pruning.tree import (
     ParameterCounts,
     default_prunable,
     parameter_counts,
+    path_name,
     prunable_shapes,
 )
 
 __all__ = [
     "DISTRIBUTIONS",
+    "FOR_KERNELS",
     "PATTERNS",
     "STORAGES",
     "BlockError",
     "BlockGrid",
+    "Change",
     "Distribution",
+    "Masked",
+    "Method",
     "ParameterCounts",
     "Pattern",
     "Storage",
@@ -64,7 +67,9 @@ __all__ = [
     "default_prunable",
     "densities",
     "draw_supports",
+    "dynamic",
     "parameter_counts",
+    "path_name",
     "plan_budget",
     "prunable_shapes",
     "prune",

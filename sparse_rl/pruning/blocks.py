@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sparse_rl import kernels
-from sparse_rl.products import Products, biased, product
+from sparse_rl.kernels import native
+from sparse_rl.kernels.products import Products, biased, product
 
 TOLERANCE = 0.05
 """Relative error in density up to which fewer and larger blocks are preferred to an exact density."""
@@ -180,7 +180,7 @@ def _join(y: Array, grid: BlockGrid) -> Array:
 def _by_kernels(values: Array, rows: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool) -> Array:
     """The layer on a CPU: shuffled rows are read, and joined rows written, where they lie."""
     shape = (grid.units, x.shape[1])
-    (y,) = kernels.call("block_outputs", [shape], values, rows, x, bias, relu=np.bool_(relu))
+    (y,) = native.call("block_outputs", [shape], values, rows, x, bias, relu=np.bool_(relu))
     return y
 
 
@@ -197,8 +197,8 @@ def _kernels_backward(
     values, rows, x, y = kept
     if relu:
         gradient = jnp.where(y > 0.0, gradient, 0.0)
-    (dx,) = kernels.call("block_inputs", [x.shape], values, rows, gradient)
-    dvalues, dbias = kernels.call("block_gradients", [values.shape, (grid.units,)], x, rows, gradient)
+    (dx,) = native.call("block_inputs", [x.shape], values, rows, gradient)
+    dvalues, dbias = native.call("block_gradients", [values.shape, (grid.units,)], x, rows, gradient)
     return dvalues, None, dx, dbias
 
 
@@ -225,7 +225,7 @@ def block_layer(
     """
     grid = blocks.grid
     small = grid.stored_shape[1] * grid.stored_shape[2] <= FOR_KERNELS
-    lanes = kernels.load()[0] if small and products == "float32" else 0
+    lanes = native.load()[0] if small and products == "float32" else 0
     if lanes and x.shape[1] % lanes == 0:
         added = jnp.zeros(grid.units) if bias is None else bias
         return _by_kernels(values, blocks.rows, x, added, grid, relu)

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl import kernels
-from sparse_rl.products import Products, product
+from sparse_rl.kernels import native
+from sparse_rl.kernels.products import Products, product
 
 TILE_BYTES = 1 << 25
 """float32 bytes of a dense tile at most (docs/storage.md)."""
@@ -96,7 +96,7 @@ def flat_places(support: Compact) -> Array:
 
 def _by_kernels(stored: Array) -> bool:
     """Whether our own kernel makes these values dense, on all cores."""
-    return stored.dtype == jnp.float32 and kernels.load()[0] > 0
+    return stored.dtype == jnp.float32 and native.load()[0] > 0
 
 
 @jax.custom_vjp
@@ -149,7 +149,7 @@ def _over_windows(
 def _dense_tile(support: Compact, stored: Array, tile: Array) -> Array:
     size = math.prod(support.tile)
     if _by_kernels(stored):
-        (dense,) = kernels.call("compact_tile", [(size,)], stored, support.place, support.begin, tile)
+        (dense,) = native.call("compact_tile", [(size,)], stored, support.place, support.begin, tile)
         return dense.reshape(support.tile)
 
     def place(start: Array, places: Array, ours: Array, dense: Array) -> Array:

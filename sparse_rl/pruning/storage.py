@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.products import Products, biased
+from sparse_rl.kernels.products import Products, biased
 from sparse_rl.pruning.blocks import Blocks, block_layer
 from sparse_rl.pruning.compact import Compact, compact, compact_product, expand, flat_places
 

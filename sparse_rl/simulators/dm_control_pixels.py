@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rl.env_configs import Colour, Quality
+from sparse_rl.settings.envs import Colour, Quality
 from sparse_rl.simulators import dm_control
 from sparse_rl.simulators.contract import Frame, Simulator
 

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 
-from sparse_rl.schema import ConfigError
+from sparse_rl.settings.schema import ConfigError
 from sparse_rl.simulators.dm_control import MISSING
 
 VARIABLE = "MUJOCO_GL"

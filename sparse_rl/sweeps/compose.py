@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from sparse_rl.config import schema_keys
+from sparse_rl.settings.run import schema_keys
 
 
 def _plain_keys() -> frozenset[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from sparse_rl.experiment import PreparedPack
+from sparse_rl.runs import PreparedPack
 from sparse_rl.sweeps.progress import PackProgress, label
 from sparse_rl.sweeps.tasks import Settings, train_task
 

@@ -7,12 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sparse_rl import kernels
-from sparse_rl.experiment import PreparedPack, default_layout, workers
+from sparse_rl.kernels import native
 from sparse_rl.networks import CONVOLVING
-from sparse_rl.pruning import StorageChoice
-from sparse_rl.pruning.blocks import FOR_KERNELS
-from sparse_rl.training import Run
+from sparse_rl.pruning import FOR_KERNELS, StorageChoice
+from sparse_rl.runs import PreparedPack, Run, default_layout, workers
 
 
 def amount(value: float, unit: str = "") -> str:
@@ -120,9 +118,9 @@ def print_plan(
         for storage, reason in sorted(storages):
             out.print(f"storage {storage}: {reason}")
             if storage == "block":
-                out.print(f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {kernels.load()[1]}")
+                out.print(f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {native.load()[1]}")
         if convolving:
-            out.print(f"convolutions: by {kernels.load()[1]}")
+            out.print(f"convolutions: by {native.load()[1]}")
     work = _work(run for pack in packs for run in pack.runs)
     hours = work / tflops / 3.6e15
     told = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sparse_rl.experiment import PreparedPack, cut
+from sparse_rl.runs import PreparedPack, cut
 from sparse_rl.sweeps.progress import PackProgress, poll
 from sparse_rl.sweeps.tasks import Settings, Task, again, folder, write_task
 

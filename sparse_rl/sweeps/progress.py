@@ -11,10 +11,10 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 
-from sparse_rl import results
-from sparse_rl.config import RunConfig
+from sparse_rl.records import results
+from sparse_rl.runs import Progress, Watch
+from sparse_rl.settings.run import RunConfig
 from sparse_rl.sweeps.grid import Pack
-from sparse_rl.training import Progress, Watch
 
 LOG_EVERY_SECONDS = 15.0
 

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 from rich.console import Console
 
-from sparse_rl import results
-from sparse_rl.config import SWEEP_KEYS, RunConfig, run_config
-from sparse_rl.console import console
-from sparse_rl.experiment import PreparedPack, cut, default_layout, prepare_pack, runs_that_fit
-from sparse_rl.schema import ConfigError, fits
+from sparse_rl.records import results
+from sparse_rl.records.console import console
+from sparse_rl.records.views import VIEWS, check_available
+from sparse_rl.runs import PreparedPack, cut, default_layout, prepare_pack, runs_that_fit
+from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, run_config
+from sparse_rl.settings.schema import ConfigError, fits
 from sparse_rl.sweeps.grid import packs, unique
 from sparse_rl.sweeps.plan import print_plan
 from sparse_rl.sweeps.tasks import Settings, is_owned, status_of
-from sparse_rl.views import VIEWS, check_available
 
 
 class Launcher(NamedTuple):

@@ -17,10 +17,11 @@ from typing import Any, cast
 import submitit
 from rich.console import Console
 
-from sparse_rl import lqr_worker, results
-from sparse_rl.agents import MasterLoop
-from sparse_rl.experiment import PreparedPack
-from sparse_rl.lqr_worker import Address
+from sparse_rl.loops import MasterLoop
+from sparse_rl.records import results
+from sparse_rl.runs import PreparedPack
+from sparse_rl.simulators import plant_worker
+from sparse_rl.simulators.plant_worker import Address
 from sparse_rl.sweeps import inprocess
 from sparse_rl.sweeps.progress import PackProgress, poll
 from sparse_rl.sweeps.tasks import (
@@ -175,7 +176,7 @@ class Workers:
         self._submit(count)
 
     def _submit(self, count: int) -> None:
-        jobs = self._executor.map_array(lqr_worker.work, [self._address] * count)
+        jobs = self._executor.map_array(plant_worker.work, [self._address] * count)
         self._jobs += [job.job_id for job in jobs]
 
     def renew(self) -> int:

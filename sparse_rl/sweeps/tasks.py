@@ -14,11 +14,18 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from sparse_rl import results
-from sparse_rl.config import RunConfig, run_config
-from sparse_rl.experiment import PreparedPack, halves, prepare_pack, train_pack
-from sparse_rl.recorder import Recorder
-from sparse_rl.training import Policy, Progress, Watch
+from sparse_rl.records import results
+from sparse_rl.runs import (
+    Policy,
+    PreparedPack,
+    Progress,
+    Recorder,
+    Watch,
+    halves,
+    prepare_pack,
+    train_pack,
+)
+from sparse_rl.settings.run import RunConfig, run_config
 
 LOCK = ".lock"
 FOLDER = ".sweep"

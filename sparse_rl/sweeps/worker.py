@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from sparse_rl.compilation import use_cache
+from sparse_rl.kernels.compilation import use_cache
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    from sparse_rl.sweeps.tasks import train_task_file  # jax counts the cores when it is imported
+    from sparse_rl.sweeps.tasks import train_task_file
 
     train_task_file(Path(sys.argv[1]), stop)
 

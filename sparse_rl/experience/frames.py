@@ -1,0 +1,232 @@
+"""A replay buffer for pictures: uint8, each picture once, n-step samples that end where episodes end.
+
+Each environment has a ring of rows. A row is a picture and what was done when it was the newest; the
+last picture of an episode has a row too, on which nothing was done. Observations are stacked again when
+they are sampled.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from sparse_rl.envs import Spec
+from sparse_rl.experience.replay import Buffer, Transition
+
+
+class Rows(NamedTuple):
+    """Fields of ``[environments, rows, …]``."""
+
+    picture: Array
+    """uint8 ``[height · width · channels]``."""
+    action: Array
+    """float32 ``[action_size]``."""
+    reward: Array
+    """float32."""
+    last: Array
+    """bool: the last picture of its episode, or nothing yet: no action follows from it."""
+    terminated: Array
+    """bool: the task ended by itself with this picture."""
+
+
+class Frames(NamedTuple):
+    """The last pictures of each environment."""
+
+    rows: Rows
+    position: Array
+    """int32 ``[environments]``: where the next row goes."""
+    size: Array
+    """int32 ``[environments]``: rows held."""
+
+
+class NStep(NamedTuple):
+    """Up to n interactions in a row, fewer where an episode ended; a batch with a leading axis."""
+
+    observation: Array
+    """uint8 ``[observation_size]``: the first one's."""
+    action: Array
+    """float32 ``[action_size]``: the first one's."""
+    reward: Array
+    """float32: Σ γ^i r over the k interactions."""
+    next_observation: Array
+    """uint8 ``[observation_size]``: after the last."""
+    bootstrap: Array
+    """float32: γ^k, what its value is worth; 0 where the task ended by itself."""
+
+
+class _Drawn(NamedTuple):
+    """Rows that were drawn so far, and which of them can begin a sample."""
+
+    env: Array
+    place: Array
+    found: Array
+    attempts: Array
+
+
+def _write(frames: Frames, row: Rows, where: Array) -> Frames:
+    """One more row for some of the environments.
+
+    Args:
+        frames: the buffer.
+        row: fields of ``[environments, …]``.
+        where: bool ``[environments]``.
+    """
+    environments, capacity = frames.rows.reward.shape
+    place = jnp.where(where, frames.position, capacity)  # past the end: not written
+    each = jnp.arange(environments)
+    rows = jax.tree.map(lambda old, new: old.at[each, place].set(new, mode="drop"), frames.rows, row)
+    more = where.astype(jnp.int32)
+    position = (frames.position + more) % capacity
+    return Frames(rows, position, jnp.minimum(frames.size + more, capacity))
+
+
+class FrameBuffer(NamedTuple):
+    """The buffer's static parts."""
+
+    picture: tuple[int, int, int]
+    """Height, width and channels of an observation."""
+    frames: int
+    """Pictures in it."""
+    action_size: int
+    num_envs: int
+    n_steps: int
+    discount: float
+
+    def init(self, capacity: int) -> Frames:
+        """An empty buffer for ``capacity`` pictures of all environments together."""
+        height, width, channels = self.picture
+        shape = (self.num_envs, capacity // self.num_envs)
+        rows = Rows(
+            jnp.zeros((*shape, height * width * (channels // self.frames)), jnp.uint8),
+            jnp.zeros((*shape, self.action_size)),
+            jnp.zeros(shape),
+            jnp.ones(shape, bool),
+            jnp.zeros(shape, bool),
+        )
+        none = jnp.zeros(self.num_envs, jnp.int32)
+        return Frames(rows, none, none)
+
+    def _newest(self, observation: Array) -> Array:
+        """The newest picture of each observation: ``[n, observation_size]`` → ``[n, picture]``."""
+        stack = observation.reshape(-1, *self.picture)
+        return stack[..., -(self.picture[2] // self.frames) :].reshape(len(stack), -1)
+
+    def add(self, frames: Frames, seen: Transition, truncated: Array) -> Frames:
+        """Keep an interaction of every environment, and the last pictures of episodes that ended."""
+        flag = jnp.zeros_like(truncated)
+        row = Rows(self._newest(seen.observation), seen.action, seen.reward, flag, flag)
+        frames = _write(frames, row, ~flag)
+        ended = seen.terminated | truncated
+
+        def close(frames: Frames) -> Frames:
+            newest = self._newest(seen.next_observation)
+            nothing = jnp.zeros_like(seen.action), jnp.zeros_like(seen.reward)
+            return _write(frames, Rows(newest, *nothing, ~flag, seen.terminated), ended)
+
+        return jax.lax.cond(jnp.any(ended), close, lambda same: same, frames)
+
+    def _draw(self, frames: Frames, key: Array, batch_size: int) -> tuple[Array, Array]:
+        """Environments and places of rows that begin a sample, uniformly among all that can.
+
+        A row can begin one if something was done on it, the n rows after it are held, and the pictures
+        that were stacked under it are not overwritten.
+        """
+        capacity = frames.rows.reward.shape[1]
+        forgotten = jnp.where(frames.size == capacity, self.frames - 1, 0)
+        end = frames.size - self.n_steps
+
+        def attempt(key: Array) -> tuple[Array, Array, Array]:
+            key_env, key_row = jax.random.split(key)
+            env = jax.random.randint(key_env, (batch_size,), 0, self.num_envs)
+            age = jax.random.randint(key_row, (batch_size,), 0, jnp.max(end))
+            place = (frames.position[env] - frames.size[env] + age) % capacity
+            inside = (age >= forgotten[env]) & (age < end[env])
+            return env, place, inside & ~frames.rows.last[env, place]
+
+        def again(drawn: _Drawn) -> _Drawn:
+            env, place, fits = attempt(jax.random.fold_in(key, drawn.attempts))
+            choose = ~drawn.found & fits
+            return _Drawn(
+                jnp.where(choose, env, drawn.env),
+                jnp.where(choose, place, drawn.place),
+                drawn.found | fits,
+                drawn.attempts + 1,
+            )
+
+        nowhere = jnp.zeros(batch_size, jnp.int32)
+        start = _Drawn(nowhere, nowhere, jnp.zeros(batch_size, bool), jnp.int32(0))
+        possible = jnp.any(end > forgotten)  # else there is nothing to find
+        drawn = jax.lax.while_loop(lambda drawn: possible & ~jnp.all(drawn.found), again, start)
+        return drawn.env, drawn.place
+
+    def _stacked(self, frames: Frames, env: Array, place: Array) -> Array:
+        """Observations whose newest pictures are at these places: uint8 ``[n, observation_size]``."""
+        capacity = frames.rows.reward.shape[1]
+        places = [place]
+        first = jnp.zeros_like(place, bool)
+        for _ in range(self.frames - 1):
+            before = (places[-1] - 1) % capacity
+            first |= frames.rows.last[env, before]  # then what is there belongs to another episode
+            places.append(jnp.where(first, places[-1], before))
+        pictures = [frames.rows.picture[env, p] for p in reversed(places)]
+        height, width, channels = self.picture
+        shape = (-1, height, width, channels // self.frames)
+        stack = jnp.concatenate([picture.reshape(shape) for picture in pictures], axis=-1)
+        return stack.reshape(len(place), -1)
+
+    def at(self, frames: Frames, env: Array, place: Array) -> NStep:
+        """The samples that begin at these places: int32 ``[n]`` each."""
+        capacity = frames.rows.reward.shape[1]
+        reward, worth, steps = jnp.zeros(len(place)), jnp.ones(len(place)), jnp.zeros_like(place)
+        going = jnp.ones(len(place), bool)
+        for i in range(self.n_steps):
+            now = (place + i) % capacity
+            going &= ~frames.rows.last[env, now]
+            reward += jnp.where(going, worth * frames.rows.reward[env, now], 0.0)
+            worth = jnp.where(going, worth * self.discount, worth)
+            steps += going
+        after = (place + steps) % capacity
+        return NStep(
+            self._stacked(frames, env, place),
+            frames.rows.action[env, place],
+            reward,
+            self._stacked(frames, env, after),
+            jnp.where(frames.rows.terminated[env, after], 0.0, worth),
+        )
+
+    def sample(self, frames: Frames, key: Array, batch_size: int) -> NStep:
+        """Draw samples uniformly, with replacement."""
+        return self.at(frames, *self._draw(frames, key, batch_size))
+
+    def to_disk(self, frames: Frames) -> dict[str, np.ndarray]:
+        """What is held, on the host."""
+        held = jax.device_get(frames)
+        size = int(held.size.max())
+        rows = {name: field[:, :size] for name, field in held.rows._asdict().items()}
+        return {**rows, "position": held.position, "size": held.size}
+
+    def from_disk(self, arrays: Mapping[str, np.ndarray], like: Frames) -> Frames:
+        """The buffer that :meth:`to_disk` wrote; ``like`` has its shapes.
+
+        Raises:
+            KeyError, ValueError: it is of another buffer.
+        """
+
+        def whole(name: str) -> Array:
+            shape = getattr(like.rows, name)
+            field = np.full(shape.shape, name == "last", shape.dtype)
+            field[:, : arrays[name].shape[1]] = arrays[name]
+            return jnp.asarray(field)
+
+        rows = Rows(*(whole(name) for name in Rows._fields))
+        return Frames(rows, *(jnp.asarray(arrays[name]) for name in ("position", "size")))
+
+
+def frame_buffer(n_steps: int, discount: float, env: Spec, num_envs: int) -> Buffer:
+    """Keep what is seen in an environment of pictures."""
+    assert env.picture is not None
+    kept = FrameBuffer(env.picture, env.frames, env.action_size, num_envs, n_steps, discount)
+    return Buffer(kept.init, kept.add, kept.sample, kept.to_disk, kept.from_disk)

@@ -1,0 +1,122 @@
+"""Builds our own CPU kernels, once per machine, where there is a compiler.
+
+XLA's products of many small blocks use a third to two thirds of what a core can do, it makes surviving
+values dense on one core (docs/storage.md), and its convolutions copy every patch (docs/drq.md). The
+kernels are three files of C++ that g++ turns into a library in the user's cache the first time that one
+is called. Without them (no g++, a GPU,
+``SPARSE_RL_KERNELS=0``) XLA does the same: the same numbers within float tolerance.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from sparse_rl.kernels.compilation import cache_folder
+
+FOLDER = Path(__file__).parent
+SOURCES = [FOLDER / name for name in ("blocks.cc", "compact.cc", "convolution.cc")]
+HEADER = FOLDER / "kernels.h"
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
+TARGETS = (
+    "block_outputs", "block_inputs", "block_gradients",
+    "compact_tile",
+    "convolution_outputs", "convolution_inputs", "convolution_gradients",
+)  # fmt: skip
+BUILD_SECONDS = 120
+
+
+class NoKernelsError(RuntimeError):
+    """Why XLA does without our kernels."""
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on: a home may be shared by machines that differ."""
+    told = Path("/proc/cpuinfo")
+    if not told.exists():
+        return platform.processor()
+    return "".join(
+        line for line in told.read_text().splitlines() if line.startswith(("flags", "model name"))
+    )
+
+
+def _library(compiler: str) -> Path:
+    """Where the library for this source, compiler, jax and processor lies."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, text=True).stdout
+    texts = "".join(source.read_text() for source in [*SOURCES, HEADER])
+    told = (texts, version, " ".join(FLAGS), jax.__version__, _processor())
+    name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+    return cache_folder("kernels") / f"{name}.so"
+
+
+def _build(compiler: str, library: Path) -> None:
+    """Compile beside the library's place and move there, so that none ever reads half of it."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", *map(str, SOURCES), "-o", str(made)]
+        subprocess.run(command, capture_output=True, check=True, text=True, timeout=BUILD_SECONDS)
+        made.replace(library)
+
+
+def built() -> Path:
+    """The library with our kernels, made if it is not there yet.
+
+    Raises:
+        NoKernelsError: it cannot be made here, or is of no use.
+    """
+    if os.environ.get("SPARSE_RL_KERNELS") == "0":
+        raise NoKernelsError("SPARSE_RL_KERNELS=0")
+    if jax.default_backend() != "cpu":
+        raise NoKernelsError(f"this is a {jax.default_backend()}")
+    compiler = shutil.which("g++")
+    if compiler is None:
+        raise NoKernelsError("there is no g++ to build our kernels")
+    try:
+        library = _library(compiler)
+        if not library.exists():
+            _build(compiler, library)
+    except subprocess.CalledProcessError as error:
+        raise NoKernelsError(f"g++ could not build our kernels: {error.stderr.strip()[:300]}") from None
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoKernelsError(f"our kernels could not be built: {error}") from None
+    return library
+
+
+@functools.cache
+def load() -> tuple[int, str]:
+    """Build the kernels if need be, and make them known to XLA.
+
+    Returns:
+        What the number of samples must be a multiple of, 0 without kernels; what multiplies, in words.
+    """
+    try:
+        functions = ctypes.CDLL(str(built()))
+    except NoKernelsError as why:
+        return 0, f"XLA ({why})"
+    except OSError as why:
+        return 0, f"XLA (our kernels could not be loaded: {why})"
+    for target in TARGETS:
+        jax.ffi.register_ffi_target(
+            target, jax.ffi.pycapsule(getattr(functions, target)), platform="cpu"
+        )
+    return ctypes.c_int.in_dll(functions, "lanes").value, "our kernels"
+
+
+def call(
+    target: str, shapes: list[tuple[int, ...]], *arrays: Array, **options: np.bool_ | np.int64
+) -> Sequence[Array]:
+    """One of our kernels: float32 of these shapes; more leading axes are more layers."""
+    made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.ffi.ffi_call(target, made, vmap_method="broadcast_all")(*arrays, **options)

@@ -1,0 +1,31 @@
+"""What drives agents in environments, from one log point to the next: compiled, on the host
+(:mod:`~sparse_rl.loops.hosted`), and zero-order workers (:mod:`~sparse_rl.loops.zero_order`).
+
+Not here: how an agent learns (:mod:`sparse_rl.agents`), what many runs share (:mod:`sparse_rl.runs`).
+"""
+
+from sparse_rl.loops.contract import HostedLoop, Loop, PureLoop, Workload
+from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
+from sparse_rl.loops.hosted.on_policy import HostLoop
+from sparse_rl.loops.hosted.sessions import seeds_of
+from sparse_rl.loops.making import drawn, make_loop
+from sparse_rl.loops.off_policy import OffPolicyLoop, RunState
+from sparse_rl.loops.probing import TREATMENTS, Prober
+from sparse_rl.loops.zero_order.master import MasterLoop
+
+__all__ = [
+    "TREATMENTS",
+    "HostLoop",
+    "HostOffPolicyLoop",
+    "HostedLoop",
+    "Loop",
+    "MasterLoop",
+    "OffPolicyLoop",
+    "Prober",
+    "PureLoop",
+    "RunState",
+    "Workload",
+    "drawn",
+    "make_loop",
+    "seeds_of",
+]

@@ -1,0 +1,219 @@
+"""What an on-policy loop does with a rollout, wherever it was collected: advantage, loss, update.
+
+Nothing here knows an environment. A *learner's state* is any NamedTuple with the fields ``agent``,
+``normaliser``, ``reward_scale`` and ``key``; a loop's own has its environments beside them.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl.agents import (
+    Experience,
+    Learned,
+    Metrics,
+    OnPolicyAgent,
+    RunInputs,
+    Streams,
+    View,
+    acting,
+)
+from sparse_rl.experience import advantages
+from sparse_rl.experience import normaliser as norm
+from sparse_rl.loops.contract import Workload
+from sparse_rl.loops.rollout import Rollout, flat, successor_values
+from sparse_rl.records.checkpoints import Arrays, to_arrays
+from sparse_rl.settings.agents import OnPolicyConfig
+from sparse_rl.settings.run import RunConfig, agent_settings
+
+
+class RewardScale(NamedTuple):
+    """Statistics of discounted returns, by whose deviation rewards may be divided."""
+
+    running: Array
+    """float32 ``[N]``: Σ γ^k r over each actor's episode so far."""
+    statistics: norm.Normaliser
+    """Of that number, over all actors and steps."""
+
+
+class Totals(NamedTuple):
+    """Sums over a chunk, from which its means are made."""
+
+    learned: Learned
+    explained_variance: Array
+    finished_return: Array
+    finished: Array
+
+
+def take_rewards(scale: RewardScale, rollout: Rollout, discount: float) -> RewardScale:
+    """Take a rollout's discounted returns into the statistics (Engstrom et al. 2020, app. A)."""
+
+    def step(running: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        reward, done = now
+        running = discount * running + reward
+        return jnp.where(done, 0.0, running), running
+
+    done = rollout.terminated | rollout.truncated
+    running, returns = jax.lax.scan(step, scale.running, (rollout.reward, done))
+    return RewardScale(running, norm.update(scale.statistics, returns.reshape(-1, 1)))
+
+
+class Learning(NamedTuple):
+    """A run's static parts, without its environment. All methods are pure."""
+
+    config: RunConfig
+    agent: OnPolicyAgent
+
+    @property
+    def settings(self) -> OnPolicyConfig:
+        """The agent's settings."""
+        return agent_settings(self.config, OnPolicyConfig)
+
+    @property
+    def samples_per_rollout(self) -> int:
+        return self.settings.num_envs * self.settings.num_steps
+
+    @property
+    def iterations(self) -> int:
+        """Rollouts in the whole run."""
+        return self.config.env_steps // self.config.frames_per_round
+
+    @property
+    def iterations_per_chunk(self) -> int:
+        return self.config.log_every // self.config.frames_per_round
+
+    @property
+    def probed(self) -> int:
+        """The chunk's last rollouts, on what they saw the networks' health is measured."""
+        wanted = self.config.diagnostics.samples(self.config.width)
+        return min(math.ceil(wanted / self.samples_per_rollout), self.iterations_per_chunk)
+
+    def init(self, inputs: RunInputs, observation_size: int) -> dict[str, Any]:
+        """The fields of a learner's state before the first interaction."""
+        key = jax.random.key(inputs.seed)
+        return {
+            "agent": self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
+            "normaliser": norm.init(observation_size),
+            "reward_scale": RewardScale(jnp.zeros(self.settings.num_envs), norm.init(1)),
+            "key": key,
+        }
+
+    def trained(self, state: Any) -> Arrays:
+        """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
+        return to_arrays(acting(self.agent, state))
+
+    def see(self, state: Any, view: View) -> View:
+        """A view as the networks see it."""
+        if not self.settings.normalise_observations:
+            return view
+        return view._replace(observation=norm.normalise(state.normaliser, view.observation))
+
+    def keys(self, state: Any, iteration: Any) -> Array:
+        """The two keys of an iteration: its rollout's and its update's."""
+        parent = jax.random.fold_in(state.key, Streams.INTERACTION)
+        return jax.random.split(jax.random.fold_in(parent, iteration))
+
+    def rewards(self, state: Any, rollout: Rollout) -> tuple[RewardScale, Array]:
+        """The statistics after a rollout, and the rewards to learn from, float32 ``[T, N]``."""
+        scale, rewards, limit = state.reward_scale, rollout.reward, self.settings.reward_clip
+        if self.settings.normalise_rewards:
+            scale = take_rewards(scale, rollout, self.settings.discount)
+            rewards = rewards / norm.deviation(scale.statistics)
+        return scale, rewards if limit is None else jnp.clip(rewards, -limit, limit)
+
+    def experience(self, state: Any, last: View, rollout: Rollout, rewards: Array) -> Experience:
+        """What there is to learn from a rollout: values, advantages and targets beside its samples.
+
+        Args:
+            state: with which the rollout was collected.
+            last: what the actors see after it.
+            rollout: T interactions of N actors.
+            rewards: float32 ``[T, N]``: of :meth:`rewards`.
+        """
+        value = self.agent.value(state.agent)
+        views = self.see(state, flat(rollout.view))
+        values = value(views).reshape(rollout.reward.shape)
+        advantage = advantages(
+            rewards,
+            values,
+            successor_values(rollout, values, value(self.see(state, last))),
+            rollout.terminated,
+            rollout.truncated,
+            discount=self.settings.discount,
+            gae_lambda=self.settings.gae_lambda,
+        )
+        rest = (rollout.action, rollout.log_prob, values, advantage, advantage + values)
+        return Experience(views, *flat(rest))
+
+    def learn(
+        self, state: Any, last: View, rollout: Rollout, iteration: Array, key: Array
+    ) -> tuple[Any, Totals, View]:
+        """One update on a rollout: the new state, what came of it, what was seen ``[T·N]``.
+
+        The statistics that normalise take the rollout in after it was learned from: policy and value
+        are then compared on exactly the inputs on which they acted.
+        """
+        scale, rewards = self.rewards(state, rollout)
+        experience = self.experience(state, last, rollout, rewards)
+        progress = iteration.astype(jnp.float32) / self.iterations
+        agent, learned = self.agent.update(state.agent, experience, progress, key)
+        views = flat(rollout.view)
+        normaliser = state.normaliser
+        if self.settings.normalise_observations:
+            normaliser = norm.update(normaliser, views.observation)
+        done = (rollout.terminated | rollout.truncated).astype(jnp.float32)
+        unexplained = jnp.var(experience.value_target - experience.value)
+        totals = Totals(
+            learned,
+            1.0 - unexplained / jnp.maximum(jnp.var(experience.value_target), 1e-8),
+            jnp.sum(rollout.episode_return * done),
+            jnp.sum(done),
+        )
+        state = state._replace(agent=agent, normaliser=normaliser, reward_scale=scale)
+        return state, totals, views
+
+    def row(self, state: Any, totals: Totals, probe: View, end: Array) -> Metrics:
+        """A chunk's row of float32 scalars: means over its updates, rollouts and finished episodes, and
+        the health of the networks at its end.
+
+        Args:
+            state: at the chunk's end.
+            totals: the chunk's sums.
+            probe: what its last :attr:`probed` rollouts saw.
+            end: iterations so far.
+        """
+        key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), end)
+        wanted = self.config.diagnostics.samples(self.config.width)
+        chosen = jax.random.permutation(key, self.probed * self.samples_per_rollout)[:wanted]
+        health = self.agent.diagnose(
+            state.agent, self.see(state, jax.tree.map(lambda x: x[chosen], probe))
+        )
+        updates = totals.learned.updates.astype(jnp.float32)
+        return health | {
+            **{name: total / updates for name, total in totals.learned.metrics.items()},
+            "explained_variance": totals.explained_variance / self.iterations_per_chunk,
+            "updates_in_chunk": updates,
+            "train_return_mean": totals.finished_return / totals.finished,
+        }
+
+    def workload(self, rollout: Any) -> Workload:
+        """As many updates as if none were left out (PPO may stop an update early).
+
+        Args:
+            rollout: shapes of a rollout.
+        """
+        updates = self.iterations * self.agent.updates_per_rollout
+        return Workload(
+            updates, self.agent.batch_size, self.samples_per_rollout, replay=(), rollout=rollout
+        )
+
+    def describe(self) -> str:
+        """The shape of rollouts, and what is made of each."""
+        updates, size = self.agent.updates_per_rollout, self.agent.batch_size
+        return (
+            f"rollouts of {self.settings.num_envs:,} × {self.settings.num_steps:,} interactions, "
+            f"{updates:,} updates on {size:,} samples after each"
+        )

@@ -1,0 +1,75 @@
+"""From a run's configuration to the loop that trains it."""
+
+from typing import Any, cast
+
+from sparse_rl.agents import OFF_POLICY, ON_POLICY, RunInputs, azopg, compare
+from sparse_rl.envs import Env, HostEnv, Spec
+from sparse_rl.loops.contract import Loop
+from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
+from sparse_rl.loops.hosted.on_policy import HostLoop
+from sparse_rl.loops.off_policy import OffPolicyLoop
+from sparse_rl.loops.on_policy import OnPolicyLoop
+from sparse_rl.loops.zero_order import loop as zero_order
+from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
+from sparse_rl.loops.zero_order.master import MasterLoop
+from sparse_rl.networks import misread
+from sparse_rl.settings.agents import AzopgConfig, OffPolicyConfig, ReplayConfig
+from sparse_rl.settings.run import RunConfig
+from sparse_rl.settings.schema import ConfigError
+
+
+def _check_fit(config: RunConfig, env: Spec) -> None:
+    """Raise :class:`ConfigError` if the agent cannot act in this environment, or not read it."""
+    agent = config.agent
+    wrong = misread(agent.network, env.picture)
+    if wrong:
+        raise ConfigError(f"agent.network={agent.network} {wrong.format(env=env.name)}")
+    if agent.name == "azopg" and not env.name.startswith("lqr/"):
+        raise ConfigError(
+            f"agent=azopg controls linear plants, and env={env.name} is none; choose lqr/…"
+        )
+    if isinstance(agent, ReplayConfig) and env.discrete:
+        raise ConfigError(
+            f"agent={agent.name} needs continuous actions, and env={env.name} has {env.action_size} "
+            "discrete ones; choose one of ppo, paac, dqn"
+        )
+    if isinstance(agent, OffPolicyConfig) and env.picture:
+        raise ConfigError(
+            f"agent={agent.name} reads numbers, and env={env.name} shows pictures; choose one of drq, "
+            "ppo, paac"
+        )
+    if agent.name == "dqn" and not env.discrete:
+        raise ConfigError(
+            f"agent=dqn needs discrete actions, and those of env={env.name} are continuous; "
+            "choose one of sac, ddpg, ppo, paac"
+        )
+
+
+def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
+    """The training loop of a run: its agent in its environment.
+
+    Raises:
+        ConfigError: they do not fit each other.
+    """
+    _check_fit(config, env)
+    name = config.agent.name
+    if isinstance(config.agent, AzopgConfig):
+        zero_order_loop = MasterLoop if config.agent.clock == "real" else ZeroOrderLoop
+        return zero_order_loop(config, cast(Env, env), azopg.make(config, zero_order.plant_of(config)))
+    if name in ON_POLICY:
+        actors = ON_POLICY[name](config, env)
+        if isinstance(env, HostEnv):
+            return HostLoop(config, env, actors)
+        return OnPolicyLoop(config, env, actors)
+    plain = OffPolicyLoop(config, cast(Env, env), OFF_POLICY[name](config, env))
+    agent = compare(config, plain.agent, plain.updates_by(config.interactions))
+    if isinstance(env, HostEnv):
+        return HostOffPolicyLoop(config, env, agent)
+    return plain._replace(agent=agent)
+
+
+def drawn(loop: Loop, config: RunConfig, inputs: RunInputs) -> Any:
+    """What the host finds for a run before it begins: nothing for most agents."""
+    if isinstance(loop, ZeroOrderLoop | MasterLoop):
+        return zero_order.draw(config, loop.agent, inputs)
+    return ()

@@ -1,0 +1,130 @@
+"""The on-policy loop on tensorised environments: rollout, advantage, loss, update.
+
+It sees a batch of actors and nothing else: copies of an environment here, elsewhere levels or the agents
+of a team. A chunk (everything between two log points) is one pure function, so one XLA program.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl.agents import Metrics, OnPolicyAgent, RunInputs, Streams, View, actions_of
+from sparse_rl.envs import Env, vector
+from sparse_rl.experience import normaliser as norm
+from sparse_rl.loops.contract import Workload
+from sparse_rl.loops.evaluation import evaluate, evaluation_key
+from sparse_rl.loops.learning import Learning, RewardScale, Totals
+from sparse_rl.loops.rollout import Behaviour, Rollout, collect, view_of
+from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
+from sparse_rl.settings.run import RunConfig
+
+
+class OnPolicyState(NamedTuple):
+    """Everything one run needs to go on."""
+
+    agent: Any
+    normaliser: norm.Normaliser
+    reward_scale: RewardScale
+    envs: vector.VectorState
+    key: Array
+    """The run's key: never drawn from; its children are named in :class:`Streams`."""
+
+
+class OnPolicyLoop(NamedTuple):
+    """A run's static parts. All methods are pure."""
+
+    config: RunConfig
+    env: Env
+    agent: OnPolicyAgent
+
+    @property
+    def learning(self) -> Learning:
+        """What is done with a rollout."""
+        return Learning(self.config, self.agent)
+
+    def init(self, inputs: RunInputs) -> OnPolicyState:
+        """The state before the first interaction."""
+        key = jax.random.fold_in(jax.random.key(inputs.seed), Streams.ENV)
+        envs = vector.reset(self.env, key, self.learning.settings.num_envs)
+        return OnPolicyState(envs=envs, **self.learning.init(inputs, self.env.observation_size))
+
+    def to_disk(self, state: OnPolicyState) -> Arrays:
+        """Everything the run needs to go on, named, on the host."""
+        return to_arrays(state)
+
+    def from_disk(self, arrays: Arrays, inputs: RunInputs) -> OnPolicyState:
+        """The state that :meth:`to_disk` wrote.
+
+        Raises:
+            CheckpointError: it is not the state of such a run.
+        """
+        return from_arrays(jax.eval_shape(self.init, inputs), arrays)
+
+    def trained(self, state: OnPolicyState) -> Arrays:
+        """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
+        return self.learning.trained(state)
+
+    def collect(self, state: OnPolicyState, key: Array) -> tuple[vector.VectorState, Rollout]:
+        """One rollout with the weights and statistics of ``state``."""
+        behaviour = Behaviour(
+            functools.partial(self.learning.see, state),
+            self.agent.act(state.agent),
+            self.agent.value(state.agent),
+        )
+        keys = jax.random.split(key, self.learning.settings.num_steps)
+        return collect(self.env, behaviour, state.envs, keys, self.config.env.action_repeat)
+
+    def iterate(self, state: OnPolicyState, iteration: Array) -> tuple[OnPolicyState, Totals, View]:
+        """One rollout and one update on it: the new state, what came of it, what was seen ``[T·N]``."""
+        key_collect, key_learn = self.learning.keys(state, iteration)
+        envs, rollout = self.collect(state, key_collect)
+        last = view_of(self.env, envs)
+        state, totals, views = self.learning.learn(state, last, rollout, iteration, key_learn)
+        return state._replace(envs=envs), totals, views
+
+    def chunk(self, first: Array, state: OnPolicyState) -> tuple[OnPolicyState, Metrics]:
+        """Interact and learn from interaction ``first`` to the next log point.
+
+        Returns:
+            The new state, and a row (:meth:`Learning.row`).
+        """
+        learning = self.learning
+        start = jnp.asarray(first, jnp.int32) // learning.settings.num_steps
+        end = start + learning.iterations_per_chunk
+        n, kept = learning.samples_per_rollout, learning.probed
+
+        _, totals, views = jax.eval_shape(self.iterate, state, start)
+        totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), totals)
+        probe = jax.tree.map(lambda x: jnp.zeros((kept * n, *x.shape[1:]), x.dtype), views)
+
+        def one(iteration: Array, carry: Any) -> Any:
+            state, totals, probe = carry
+            state, new, views = self.iterate(state, iteration)
+            place = (iteration % kept) * n
+            probe = jax.tree.map(
+                lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, place, 0), probe, views
+            )
+            return state, jax.tree.map(jnp.add, totals, new), probe
+
+        state, totals, probe = jax.lax.fori_loop(start, end, one, (state, totals, probe))
+        return state, learning.row(state, totals, probe, end)
+
+    def evaluate(self, interactions: Array, state: OnPolicyState) -> Metrics:
+        """Whole episodes with the deterministic policy, in fresh environments."""
+        act, to_env = self.agent.act_greedily(state.agent), actions_of(self.env).to_env
+
+        def greedily(envs: vector.VectorState) -> Array:
+            return to_env(act(self.learning.see(state, view_of(self.env, envs))))
+
+        return evaluate(self.config, self.env, greedily, evaluation_key(state.key, interactions))
+
+    def workload(self, state: OnPolicyState) -> Workload:
+        """Counted from the state's shapes."""
+        return self.learning.workload(jax.eval_shape(lambda s: self.collect(s, s.key)[1], state))
+
+    def describe(self) -> str:
+        """The shape of rollouts, and what is made of each."""
+        return self.learning.describe()

@@ -1,0 +1,1 @@
+"""Zero-order workers, and the master that applies what arrives: on a simulated or on the real clock."""

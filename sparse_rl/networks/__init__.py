@@ -1,0 +1,40 @@
+"""Networks with one width each, and how each counts its parameters in closed form: dense trunks and
+heads (:mod:`~sparse_rl.networks.dense`), convolutions (:mod:`~sparse_rl.networks.convolutions`), DrQ's
+encoder and heads (:mod:`~sparse_rl.networks.drq`).
+
+Not here: which of their weights survive (:mod:`sparse_rl.pruning`), and what they learn
+(:mod:`sparse_rl.agents`).
+"""
+
+from sparse_rl.networks.convolutions import Picture, by_slices, drq_patch_bytes, slice_size
+from sparse_rl.networks.dense import (
+    ACTIVATION,
+    CONVOLVING,
+    ROUNDING,
+    Critic,
+    DeterministicActor,
+    GaussianActor,
+    Policy,
+    applications,
+    misread,
+)
+from sparse_rl.networks.drq import Encoder, PixelActor, TwinCritic
+
+__all__ = [
+    "ACTIVATION",
+    "CONVOLVING",
+    "ROUNDING",
+    "Critic",
+    "DeterministicActor",
+    "Encoder",
+    "GaussianActor",
+    "Picture",
+    "PixelActor",
+    "Policy",
+    "TwinCritic",
+    "applications",
+    "by_slices",
+    "drq_patch_bytes",
+    "misread",
+    "slice_size",
+]

@@ -1,0 +1,45 @@
+"""A pack of runs from its configurations to rows on disk: costs counted, programs compiled, chunks taken
+in lockstep, results recorded; and what is done with runs that ended (probes, films).
+
+Not here: which runs there are and where they train (:mod:`sparse_rl.sweeps`), what a chunk does
+(:mod:`sparse_rl.loops`).
+"""
+
+from sparse_rl.runs.costs import count
+from sparse_rl.runs.film import film
+from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch
+from sparse_rl.runs.pack import (
+    PreparedPack,
+    compiler_options,
+    cut,
+    default_layout,
+    halves,
+    prepare_pack,
+    program_of,
+    runs_that_fit,
+    train_pack,
+    workers,
+)
+from sparse_rl.runs.probing import probe_study
+from sparse_rl.runs.recorder import Recorder
+
+__all__ = [
+    "Policy",
+    "PreparedPack",
+    "Progress",
+    "Recorder",
+    "Run",
+    "Watch",
+    "compiler_options",
+    "count",
+    "cut",
+    "default_layout",
+    "film",
+    "halves",
+    "prepare_pack",
+    "probe_study",
+    "program_of",
+    "runs_that_fit",
+    "train_pack",
+    "workers",
+]

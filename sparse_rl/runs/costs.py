@@ -1,0 +1,192 @@
+"""What a run costs, counted from shapes before anything is compiled."""
+
+import bisect
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_rl.agents import RunInputs
+from sparse_rl.envs import Env, HostEnv
+from sparse_rl.loops import Loop, Workload, drawn, make_loop
+from sparse_rl.networks import applications
+from sparse_rl.pruning import (
+    BlockError,
+    ParameterCounts,
+    parameter_counts,
+    plan_budget,
+    prunable_shapes,
+    survivors,
+)
+from sparse_rl.settings.run import RunConfig
+from sparse_rl.settings.schema import ConfigError
+
+
+class Costs(NamedTuple):
+    """Exact counts, and the arithmetic and traffic that follow from them."""
+
+    parameters: dict[str, ParameterCounts]
+    """Per network: all parameters, and those that survive."""
+    updates: int
+    """Optimiser steps in the whole run."""
+    flops_per_update: int
+    """2·MACs of the matrix products, forward and backward, surviving weights only."""
+    flops_per_update_dense: int
+    """The same with every weight."""
+    bytes_per_update: int
+    """Memory traffic of weights, moments and targets as stored: a floor, without activations."""
+    state_bytes: int
+    """What the agent stores: parameters, moments, targets, and where the surviving weights are."""
+    replay_bytes: int
+    """The replay buffer."""
+    memory_bytes: int
+    """An estimate of what a run needs while it trains: the above, gradients and activations. It decides
+    how many runs share a device; a pack that does not fit after all is halved."""
+
+    @property
+    def parameters_total(self) -> int:
+        return sum(counts.total for counts in self.parameters.values())
+
+    @property
+    def parameters_nonzero(self) -> int:
+        return sum(counts.nonzero for counts in self.parameters.values())
+
+
+def _nbytes(tree: Any) -> int:
+    def leaf_bytes(leaf: Any) -> int:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.eval_shape(jax.random.key_data, leaf)
+        return math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+
+    return sum(leaf_bytes(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def dense_networks(loop: Loop) -> Mapping[str, Any]:
+    """Shapes of the networks' parameters, nothing removed."""
+    nothing: dict[str, Any] = {name: {} for name in loop.config.agent.NETWORKS}
+    unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), nothing)
+    return loop.agent.parameters(jax.eval_shape(loop.init, unpruned).agent)
+
+
+def _budgets(config: RunConfig, networks: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """A network that is not pruned has no budget, so no supports: its program is the dense one."""
+    return {
+        name: plan_budget(
+            prunable_shapes(networks[name]) if sparsity else {},
+            sparsity,
+            distribution=config.pruning.distribution,
+            pattern=config.pruning.pattern,
+            storage=config.storage.storage,
+            block_fan_in=config.pruning.block_fan_in,
+        )
+        for name, sparsity in config.sparsities.items()
+    }
+
+
+def _width_with_blocks(config: RunConfig, env: Env | HostEnv) -> int | None:
+    """The least width whose layers all have blocks; ``None`` if a layer reads too few inputs at any."""
+
+    def works(width: int) -> bool:
+        wider = dataclasses.replace(config, width=width)
+        try:
+            _budgets(wider, dense_networks(make_loop(wider, env)))
+        except BlockError:
+            return False
+        return True
+
+    high = next((width for width in (config.width << i for i in range(1, 11)) if works(width)), None)
+    if high is None:
+        return None
+    widths = range(config.width, high + 1)
+    return widths[bisect.bisect_left(widths, True, key=works)]
+
+
+def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env | HostEnv) -> RunInputs:
+    """What tells this run from the others of its pack.
+
+    Raises:
+        ConfigError: a layer is too small for blocks at this sparsity.
+    """
+    try:
+        budgets = _budgets(config, networks)
+    except BlockError as error:
+        width = _width_with_blocks(config, env)
+        wider = f", or width={width}" if width else ""
+        raise ConfigError(f"pruning=block, width={config.width}, {error}{wider}") from None
+    return RunInputs(
+        np.uint32(config.seed),
+        np.uint32(config.mask_seed),
+        np.float32(config.agent.learning_rate),
+        budgets,
+    )
+
+
+def _uses(loop: Loop, path: str) -> int:
+    """How often a kernel is applied to one sample."""
+    return applications(loop.config.agent.network, path, loop.env.picture)
+
+
+def _widest(loop: Loop, networks: Mapping[str, Any]) -> int:
+    """Numbers of the largest thing that a layer reads or makes of one sample: of a convolution at all of
+    its positions together."""
+    shapes = (item for network in networks.values() for item in prunable_shapes(network).items())
+    return max(4 * loop.config.width, *(_uses(loop, path) * max(shape) for path, shape in shapes))
+
+
+def _memory_bytes(config: RunConfig, state: int, work: Workload, widest: int) -> int:
+    """State and replay (updated in place), gradients of a quarter of the state, and three float32 arrays
+    ``[probe samples + largest batch, widest]``: the widest activations, and what is made of them."""
+    samples = config.diagnostics.samples(config.width) + work.samples_at_once
+    experience = _nbytes(work.replay) + _nbytes(work.rollout)
+    return experience + state + state // 4 + 3 * 4 * samples * widest
+
+
+def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any]) -> Costs:
+    """Count what a run costs. ``networks`` are the dense ones.
+
+    A forward pass reads every surviving weight once (2 FLOPs per weight and sample, in a convolution per
+    position too); the gradient with respect to the weights costs as much, and so does the one with
+    respect to the inputs. The agent's ``passes`` say how many of these an update makes per network.
+    """
+    work = loop.workload(state)
+    storage = loop.config.storage.storage
+    stored = loop.agent.parameters(state.agent)
+    parameters, sparse, dense, traffic = {}, 0, 0, 0
+    for name, network in networks.items():
+        total = parameter_counts({}, network).total
+        sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
+        uses = {path: _uses(loop, path) for path in sizes}
+        kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
+        parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
+        passes = loop.agent.passes[name]
+        sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes * work.batch_size
+        dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes * work.batch_size
+        multiplied = _nbytes(stored[name]) if storage == "block" else _nbytes(network)
+        updated = _nbytes(stored[name]) * loop.agent.traffic[name]
+        traffic += multiplied * passes + updated
+    return Costs(
+        parameters=parameters,
+        updates=work.updates,
+        flops_per_update=sparse,
+        flops_per_update_dense=dense,
+        bytes_per_update=traffic,
+        state_bytes=_nbytes(state.agent),
+        replay_bytes=_nbytes(work.replay),
+        memory_bytes=_memory_bytes(loop.config, _nbytes(state.agent), work, _widest(loop, networks)),
+    )
+
+
+def count(configs: Sequence[RunConfig], loop: Loop) -> list[tuple[RunInputs, Costs]]:
+    """Inputs and costs of a pack's runs. Shapes are the pack's: they are traced once, not per run."""
+    networks = dense_networks(loop)
+    inputs = [_run_inputs(config, networks, loop.env) for config in configs]
+    inputs = [
+        each._replace(drawn=drawn(loop, config, each))
+        for config, each in zip(configs, inputs, strict=True)
+    ]
+    state = jax.eval_shape(loop.init, inputs[0])
+    return [(each, _costs(loop, each, state, networks)) for each in inputs]

@@ -1,0 +1,115 @@
+"""Films of runs that ended: an episode of a trained agent, as a GIF.
+
+The environment must show pictures (``env=pixels/…``, ``env=dm_control_pixels/…``). Pillow writes it,
+which Matplotlib stands on: nothing else is needed.
+"""
+
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import Array
+from PIL import Image
+
+from sparse_rl.agents import Streams, acting
+from sparse_rl.envs import vector
+from sparse_rl.loops import HostOffPolicyLoop, OffPolicyLoop, RunState, seeds_of
+from sparse_rl.records import results
+from sparse_rl.records.checkpoints import from_arrays, read_arrays
+from sparse_rl.runs.pack import prepare_pack
+from sparse_rl.settings.run import run_config
+from sparse_rl.settings.schema import ConfigError
+
+FILE = "episode.gif"
+NOT_SHOWN = "env={} shows no pictures; videos are of env=pixels/… and env=dm_control_pixels/…"
+LEAST_SIDE = 192
+"""Pixels of a side at least: small pictures are enlarged by a whole number."""
+MILLISECONDS = 20
+"""Between pictures; browsers slow down what is faster."""
+
+
+def trained_state(loop: OffPolicyLoop, run_dir: Path) -> RunState:
+    """A state whose networks and statistics are those at the run's end; of the rest it has the shapes.
+
+    Raises:
+        CheckpointError: they are not of such a run, or it has not ended.
+    """
+    (run,) = prepare_pack([loop.config]).runs
+    state = jax.eval_shape(functools.partial(loop.learner, envs=()), run.inputs)
+    held = from_arrays(acting(loop.agent, state), read_arrays(run_dir / results.PARAMETERS))
+    agent = state.agent._replace(**held["parameters"], supports=held["supports"])
+    return state._replace(agent=agent, normaliser=held["normaliser"])
+
+
+def episode(loop: OffPolicyLoop, state: RunState, key: Array) -> tuple[np.ndarray, float]:
+    """One episode of a compiled environment with the deterministic policy.
+
+    Returns:
+        A picture per interaction, uint8 ``[interactions, height, width, channels]``, and the return.
+
+    Raises:
+        ConfigError: the environment shows none.
+    """
+    env, repeat, draw = loop.env, loop.config.env.action_repeat, loop.env.draw
+    if draw is None:
+        raise ConfigError(NOT_SHOWN.format(env.name))
+    key_reset, key_steps = jax.random.split(key)
+
+    def interact(envs: vector.VectorState, key: Array) -> tuple[vector.VectorState, tuple[Array, ...]]:
+        picture = draw(jax.tree.map(lambda x: x[0], envs.env))
+        envs, seen = vector.step(env, key, envs, loop.act_greedily(state, envs.observation), repeat)
+        return envs, (picture, seen.episode_return[0], (seen.terminated | seen.truncated)[0])
+
+    keys = jax.random.split(key_steps, -(-env.episode_length // repeat))
+    _, (pictures, returns, ended) = jax.jit(
+        lambda envs: jax.lax.scan(interact, envs, keys)
+    )(vector.reset(env, key_reset, 1))  # fmt: skip
+    last = int(np.argmax(ended))
+    return np.asarray(pictures[: last + 1]), float(returns[last])
+
+
+def episode_on_host(loop: HostOffPolicyLoop, state: RunState, seed: int) -> tuple[np.ndarray, float]:
+    """The same of an environment of the host; its pictures are those that the agent sees.
+
+    Raises:
+        ConfigError: the environment shows none.
+    """
+    env, act = loop.env, jax.jit(functools.partial(loop.learning.act_greedily, state))
+    if env.picture is None:
+        raise ConfigError(NOT_SHOWN.format(env.name))
+    actors, channels = env.open(loop.config.env, 1, 1), env.picture[2] // env.frames
+    seen = actors.seed(seeds_of(seed, Streams.EVALUATION, [(0,)]), np.ones(1, bool))
+    pictures, score, ended = [], 0.0, False
+    while not ended:
+        pictures.append(seen.reshape(env.picture)[..., -channels:])
+        actors.send(np.asarray(act(seen)))
+        step = actors.receive()
+        seen, ended = step.observation, bool(step.terminated[0] | step.truncated[0])
+        score += float(step.reward[0])
+    return np.stack(pictures), score
+
+
+def write_gif(path: Path, pictures: np.ndarray) -> None:
+    """Write pictures ``[n, height, width, 1 or 3]`` as an animation."""
+    times = -(-LEAST_SIDE // pictures.shape[1])
+    large = pictures.repeat(times, axis=1).repeat(times, axis=2)
+    first, *others = (Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in large)
+
+    def write(aside: Path) -> None:
+        first.save(aside, "GIF", save_all=True, append_images=others, duration=MILLISECONDS, loop=0)
+
+    results.write_aside(path, write)
+
+
+def film(run_dir: Path, seed: int) -> tuple[Path, float]:
+    """Write a video beside a run's results; where it is, and the episode's return."""
+    loop = prepare_pack([run_config(results.read_config(run_dir))]).loop
+    if isinstance(loop, HostOffPolicyLoop):
+        pictures, score = episode_on_host(loop, trained_state(loop.learning, run_dir), seed)
+    elif isinstance(loop, OffPolicyLoop):
+        pictures, score = episode(loop, trained_state(loop, run_dir), jax.random.key(seed))
+    else:
+        raise ConfigError(f"agent={loop.config.agent.name}: videos are of drq")
+    write_gif(run_dir / FILE, pictures)
+    return run_dir / FILE, score

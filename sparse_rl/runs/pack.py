@@ -1,0 +1,247 @@
+"""One pack of runs: build, compile, train."""
+
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from threadpoolctl import threadpool_limits
+
+from sparse_rl import envs
+from sparse_rl.agents import RunInputs
+from sparse_rl.kernels.compilation import compile_all
+from sparse_rl.loops import (
+    HostedLoop,
+    HostLoop,
+    HostOffPolicyLoop,
+    Loop,
+    MasterLoop,
+    PureLoop,
+    make_loop,
+)
+from sparse_rl.records.results import Status
+from sparse_rl.runs.costs import count, dense_networks
+from sparse_rl.runs.lockstep import NOT_COMPILED, Layout, Lockstep, Policy, Programs, Run, Watch, stack
+from sparse_rl.settings.run import RunConfig
+
+DRIVEN = (HostLoop, HostOffPolicyLoop, MasterLoop)
+"""Loops that bring functions of the host which drive compiled programs."""
+SIDE_BY_SIDE_FLOPS = 2e9
+"""On a CPU, an update above this many FLOPs keeps all cores busy by itself (measured with SimBa at
+width 256); below it, one run per core is up to twice as fast."""
+WIDE_BYTES = 4 << 20
+"""Of a network's largest tensor: 512 × 2048 weights."""
+
+
+class PreparedPack(NamedTuple):
+    """Runs that share a compiled program, and the loop that it is compiled from."""
+
+    loop: Loop
+    runs: list[Run]
+
+
+def program_of(config: RunConfig) -> RunConfig:
+    """What a run's compiled program depends on: its configuration without what can be an array.
+
+    Seeds and the learning rate are arrays, and with masks so are sparsities (through the numbers of
+    surviving weights). Then only whether a network is pruned at all decides its program: a dense network
+    carries no masks, so that it costs and computes what it would without this package. In the other
+    storages the number of survivors is the shape of what is stored.
+    """
+    by_shape = config.storage.storage != "masked" or config.pruning.pattern == "block"
+
+    def static(sparsity: float) -> float:
+        return sparsity if by_shape or not sparsity else 0.5
+
+    return dataclasses.replace(
+        config,
+        seed=0,
+        mask_seed=0,
+        sparsity=0.0,
+        agent=config.agent.program(),
+        pruning=dataclasses.replace(
+            config.pruning,
+            distribution=config.pruning.distribution if by_shape else "uniform",
+            actor_sparsity=static(config.actor_sparsity),
+            critic_sparsity=static(config.critic_sparsity),
+            encoder_sparsity=static(config.pruning.encoder_sparsity),
+        ),
+    )
+
+
+def default_layout(loop: Loop) -> Layout:
+    """Batching runs gains nothing on a CPU and much on an accelerator; environments of the host step
+    outside of what can be batched."""
+    return "map" if jax.default_backend() == "cpu" or isinstance(loop, DRIVEN) else "vmap"
+
+
+def compiler_options(loop: Loop) -> dict[str, str | bool]:
+    """How a loop's programs are compiled on this device.
+
+    XLA's CPU backend orders a program for concurrency by default: drawing the weights and masks of a
+    wide network then holds many dense tensors at once. In the order of least memory updates of wide
+    networks are as fast; those of PPO's smallest take a sixth longer.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    largest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(dense_networks(loop)))
+    if largest < WIDE_BYTES:
+        return {}
+    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+
+def prepare_pack(configs: Sequence[RunConfig]) -> PreparedPack:
+    """Build a pack's environment and agent, and count its runs; compiles nothing.
+
+    Args:
+        configs: runs that differ only in what :func:`program_of` ignores.
+    """
+    first = configs[0]
+    loop = make_loop(first, envs.make(first.env.source, first.env.task, **first.env.options))
+    counted = zip(configs, count(configs, loop), strict=True)
+    return PreparedPack(loop, [Run(config, inputs, costs) for config, (inputs, costs) in counted])
+
+
+def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) -> Programs:
+    """Compile a pack's three programs, side by side.
+
+    With ``map`` the programs hold one run, so they serve packs of any size; with ``vmap`` all.
+
+    Raises:
+        ValueError: the layout is ``vmap``, and the environments are on the host.
+    """
+    started = time.monotonic()
+    if isinstance(loop, DRIVEN):
+        if layout == "vmap":
+            raise ValueError("layout=vmap batches what is compiled, not environments of the host")
+        return Programs(
+            *cast(HostedLoop, loop).compile(inputs[0], compiler_options(loop)),
+            time.monotonic() - started,
+        )
+    pure = cast(PureLoop, loop)
+    init, chunk, evaluate = pure.init, pure.chunk, pure.evaluate
+    arguments: Any = inputs[0]
+    if layout == "vmap":
+        init, chunk = jax.vmap(init), jax.vmap(chunk, in_axes=(None, 0))
+        evaluate = jax.vmap(evaluate, in_axes=(None, 0))
+        arguments = stack(inputs)
+    first = jax.ShapeDtypeStruct((), jnp.int32)
+    state = jax.eval_shape(init, arguments)
+    lowered = {
+        "init": jax.jit(init).lower(arguments),
+        "chunk": jax.jit(chunk, donate_argnums=1).lower(first, state),
+        "evaluate": jax.jit(evaluate).lower(first, state),
+    }
+    made = compile_all(lowered, compiler_options(loop))
+    return Programs(**made, seconds=time.monotonic() - started)
+
+
+def one_blas_thread() -> threadpool_limits:
+    """While it is entered, OpenBLAS computes in the thread that calls it.
+
+    XLA finds singular values on a CPU with it, and its threads then wait actively beside XLA's own: a
+    third of the time of a small run. Enter it after programs are compiled, when the library is loaded.
+    """
+    return threadpool_limits(1, "blas")
+
+
+def cut(pack: PreparedPack, size: int) -> list[PreparedPack]:
+    """A pack in parts of ``size`` runs, the last one maybe smaller."""
+    return [pack._replace(runs=pack.runs[i : i + size]) for i in range(0, len(pack.runs), size)]
+
+
+def halves(pack: PreparedPack) -> list[PreparedPack]:
+    """A pack in two; in one if it has a single run, in none if it has none."""
+    return cut(pack, max(1, (len(pack.runs) + 1) // 2))
+
+
+def available_bytes() -> int:
+    """Memory for training on this device."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def runs_that_fit(run: Run) -> int:
+    """How many runs like this one the device's memory holds, a fifth left free; at least one."""
+    return max(1, int(0.8 * available_bytes()) // run.costs.memory_bytes)
+
+
+def workers(runs: Sequence[Run], layout: Layout) -> int:
+    """Runs that train side by side: one per core on a CPU while a single one cannot fill the cores."""
+    alone = runs[0].config.agent.alone or runs[0].costs.flops_per_update_dense > SIDE_BY_SIDE_FLOPS
+    if layout == "vmap" or alone:
+        return 1
+    return min(len(runs), len(os.sched_getaffinity(0)), runs_that_fit(runs[0]))
+
+
+def _run_id(run: Run) -> str:
+    return run.config.run_id
+
+
+def train_pack(
+    pack: PreparedPack,
+    study_dir: Path,
+    *,
+    logging: str = "none",
+    watch: Watch = lambda progress: None,
+    layout: Layout | None = None,
+    policy: Policy = Policy(),  # noqa: B008
+    stop: threading.Event | None = None,
+) -> dict[str, Status]:
+    """Train runs that share a compiled program, each recorded in ``study_dir/<run_id>``.
+
+    A run goes on from its newest checkpoint there, with the numbers it would have had undisturbed.
+
+    Args:
+        pack: what :func:`prepare_pack` made.
+        study_dir: folder of the study.
+        logging: the view beside the rows on disk (:mod:`sparse_rl.records.views`).
+        watch: called from worker threads after each log point and at each run's end.
+        layout: how the runs share the program; by default what suits the device.
+        policy: when states are written to disk.
+        stop: set it from outside to end all runs at their next log point, with a checkpoint.
+
+    Returns:
+        run_id → how it ended. A run that fails or diverges is recorded with its reason and does not
+        stop the others.
+
+    Raises:
+        KeyboardInterrupt: passed on, after unfinished runs were recorded as ``preempted``.
+    """
+    loop, runs = pack
+    layout, stop = layout or default_layout(loop), stop or threading.Event()
+
+    def lockstep(group: Sequence[Run], programs: Programs) -> Lockstep:
+        return Lockstep(loop, programs, group, study_dir, layout, logging, watch, policy, stop)
+
+    def train(group: Sequence[Run]) -> list[Status]:
+        if stop.is_set():
+            return ["pending"] * len(group)
+        together = lockstep(group, programs)
+        try:
+            return together.train()
+        except Exception as error:  # a result of the run, not the end of the sweep
+            return together.fail(error)
+
+    try:
+        programs = compile_programs(loop, [run.inputs for run in runs], layout)
+    except Exception as error:  # out of memory, say
+        return dict(zip(map(_run_id, runs), lockstep(runs, NOT_COMPILED).fail(error), strict=True))
+
+    groups = [[run] for run in runs] if layout == "map" else [runs]
+    with one_blas_thread(), ThreadPoolExecutor(workers(runs, layout)) as pool:
+        futures = [pool.submit(train, group) for group in groups]
+        try:
+            statuses = [status for future in futures for status in future.result()]
+        except BaseException:
+            stop.set()
+            raise
+    return dict(zip(map(_run_id, runs), statuses, strict=True))

@@ -1,0 +1,111 @@
+"""The settings of every environment, by source, with the budgets that go with it."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sparse_rl.settings.schema import ConfigError, at_least, build, share
+
+Colour = Literal["grey", "rgb"]
+Quality = Literal["fast", "full"]
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """An environment and the budgets that go with it, in env steps (frames)."""
+
+    source: Literal[
+        "atari", "dm_control", "dm_control_pixels", "gymnasium", "gymnax", "lqr", "pixels",
+        "playground", "probe",
+    ]  # fmt: skip
+    task: str
+    action_repeat: int = at_least(1, default=1)
+    env_steps: int = at_least(1, default=1_000_000)
+    log_every: int = at_least(1, default=10_000)
+    eval_every: int = at_least(1, default=10_000)
+    eval_episodes: int = at_least(1, default=10)
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.task}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What decides how the environment is built, beside source and task."""
+        return {}
+
+
+@dataclass(frozen=True)
+class AtariConfig(EnvConfig):
+    """Atari. The defaults are those of Machado et al. 2018 (arXiv 1709.06009)."""
+
+    action_repeat: int = at_least(1, default=4)
+    sticky_actions: float = share(default=0.25)
+    noop_starts: int = at_least(0, default=0)
+    fire_starts: bool = False
+
+
+@dataclass(frozen=True)
+class PixelsConfig(EnvConfig):
+    """Tasks seen through a camera."""
+
+    size: int = at_least(16, default=48)
+    colour: Colour = "grey"
+    frames: int = at_least(1, default=3)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"size": self.size, "colour": self.colour, "frames": self.frames}
+
+
+@dataclass(frozen=True)
+class DmControlPixelsConfig(PixelsConfig):
+    """The control suite through its own cameras. The defaults are those of DrQ-v2's public code, but for
+    the quality."""
+
+    size: int = at_least(16, default=84)
+    colour: Colour = "rgb"
+    camera: int = at_least(0, default=0)
+    quality: Quality = "fast"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return super().options | {"camera": self.camera, "quality": self.quality}
+
+
+@dataclass(frozen=True)
+class LqrConfig(EnvConfig):
+    """A chain of masses with a quadratic cost; ``null`` masses: as many as the run's width."""
+
+    masses: int | None = at_least(1, default=None)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {} if self.masses is None else {"masses": self.masses}
+
+
+def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
+    """The chain of a run of this width; raises :class:`ConfigError` if azopg's gain has another size."""
+    if agent == "azopg" and env.masses not in (None, width):
+        raise ConfigError(
+            f"env.masses={env.masses} and width={width}: agent=azopg takes the width for both"
+        )
+    return dataclasses.replace(env, masses=width if env.masses is None else env.masses)
+
+
+ENV_CONFIGS: dict[str, type[EnvConfig]] = {
+    "atari": AtariConfig,
+    "dm_control_pixels": DmControlPixelsConfig,
+    "lqr": LqrConfig,
+    "pixels": PixelsConfig,
+}
+"""Source → its settings, where it has more than others."""
+
+
+def build_env(data: Mapping[str, Any]) -> EnvConfig:
+    """The settings of an environment of the source that ``data`` names."""
+    source = data.get("source")
+    schema = ENV_CONFIGS.get(source, EnvConfig) if isinstance(source, str) else EnvConfig
+    built: EnvConfig = build(schema, data, "env")
+    return built

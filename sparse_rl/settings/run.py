@@ -1,0 +1,245 @@
+"""The one schema of ``conf/``: frozen dataclasses, checked before anything starts.
+
+The settings of agents and environments have files of their own; what they share is in
+:mod:`sparse_rl.settings.schema`.
+
+:func:`run_config` turns a composed configuration into a :class:`RunConfig`, or raises one
+:class:`ConfigError` that names the key, what was wrong and what is allowed.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+from sparse_rl.kernels.products import Products
+from sparse_rl.networks import ROUNDING
+from sparse_rl.pruning import Distribution, Method, Pattern, Storage, StorageChoice, choose_storage
+from sparse_rl.settings.agents import AgentConfig, OffPolicyConfig, build_agent
+from sparse_rl.settings.envs import (
+    AtariConfig,
+    DmControlPixelsConfig,
+    EnvConfig,
+    LqrConfig,
+    PixelsConfig,
+    build_env,
+    of_width,
+)
+from sparse_rl.settings.schema import (
+    ConfigError,
+    at_least,
+    build,
+    check_multiple,
+    fields_of,
+    limited,
+    share,
+)
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """Which weights are removed; how many is ``sparsity``."""
+
+    pattern: Pattern = "unstructured"
+    distribution: Distribution = "erdos_renyi"
+    storage: Literal["auto"] | Storage = "auto"
+    min_fan_in: int = at_least(0, default=1)
+    block_fan_in: int = at_least(1, default=1)
+    method: Method = "static"
+    change_every: int = at_least(1, default=100)
+    change_until: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.75)
+    drop_share: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.3)
+    actor_sparsity: float | None = share(default=None)
+    critic_sparsity: float | None = share(default=None)
+    encoder_sparsity: float = share(default=0.0)
+
+
+@dataclass(frozen=True)
+class DiagnosticsConfig:
+    """Thresholds and sample sizes of the health measurements."""
+
+    dormant_threshold: float = at_least(0, default=0.1)
+    srank_threshold: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.01)
+    max_samples: int = at_least(2, default=2048)
+
+    def samples(self, width: int) -> int:
+        """Probe samples for a network of this width: twice the width, within [256, max_samples]."""
+        return min(max(2 * width, 256), self.max_samples)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: everything that decides its numbers, and nothing else."""
+
+    agent: AgentConfig
+    env: EnvConfig | AtariConfig | LqrConfig | PixelsConfig | DmControlPixelsConfig
+    pruning: PruningConfig
+    diagnostics: DiagnosticsConfig
+    width: int = at_least(1)
+    sparsity: float = share()
+    seed: int = limited("0 <= value < 2**32", lambda v: 0 <= v < 2**32)
+    mask_seed: int = limited("0 <= value < 2**32", lambda v: 0 <= v < 2**32)
+    env_steps: int = at_least(1)
+    log_every: int = at_least(1)
+    eval_every: int = at_least(1)
+    products: Products = "float32"
+
+    @property
+    def frames_per_interaction(self) -> int:
+        """Env steps that one interaction of all environments simulates."""
+        return self.agent.num_envs * self.env.action_repeat
+
+    @property
+    def frames_per_round(self) -> int:
+        """Env steps of a round of interacting and learning."""
+        return self.frames_per_interaction * self.agent.interactions_per_round
+
+    @property
+    def interactions(self) -> int:
+        """Interactions in the whole run."""
+        return self.env_steps // self.frames_per_interaction
+
+    @property
+    def actor_sparsity(self) -> float:
+        return self.sparsity if self.pruning.actor_sparsity is None else self.pruning.actor_sparsity
+
+    @property
+    def critic_sparsity(self) -> float:
+        return self.sparsity if self.pruning.critic_sparsity is None else self.pruning.critic_sparsity
+
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """Network → share of its prunable weights to remove."""
+        every = {
+            "actor": self.actor_sparsity,
+            "critic": self.critic_sparsity,
+            "encoder": self.pruning.encoder_sparsity,
+        }
+        return {name: every[name] for name in self.agent.NETWORKS}
+
+    @property
+    def storage(self) -> StorageChoice:
+        """How pruned tensors are held, and why."""
+        if self.pruning.method != "static" and self.pruning.storage == "auto":
+            return StorageChoice("masked", "masks that change are held whole")
+        return choose_storage(self.pruning.storage, self.pruning.pattern, self.width)
+
+    @functools.cached_property
+    def run_id(self) -> str:
+        """Readable axes and a hash of the whole configuration: the same run has the same id."""
+        text = json.dumps(self, default=vars, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
+
+
+Settings = TypeVar("Settings")
+
+
+def agent_settings(config: RunConfig, kind: type[Settings]) -> Settings:
+    """The settings of a run's agent, known to be of this kind."""
+    if not isinstance(config.agent, kind):
+        raise TypeError(f"{config.agent.name} has no {kind.__name__}")
+    return config.agent
+
+
+SWEEP_KEYS = (
+    "name", "results_dir", "plan", "logging", "checkpoint_every", "max_runs_per_pack", "retry_failed",
+    "keep_state", "plan_tflops",
+)  # fmt: skip
+"""Settings of the sweep: they do not change a run's numbers, so they are not part of its identity."""
+
+
+def schema_keys(cls: type = RunConfig, where: str = "") -> list[str]:
+    """Every dotted key of the schema."""
+    keys = []
+    for name, (hint, _) in fields_of(cls).items():
+        keys.append(where + name)
+        for schema in get_args(hint) or (hint,):
+            if dataclasses.is_dataclass(schema):
+                keys += schema_keys(schema, f"{where}{name}.")  # type: ignore[arg-type]
+    return keys
+
+
+def _check_multiples(config: RunConfig) -> None:
+    """Log points must fall between rounds, and the run must end on one."""
+    check_multiple("log_every", config.log_every, config.agent.ROUND, config.frames_per_round)
+    check_multiple("eval_every", config.eval_every, "log_every", config.log_every)
+    check_multiple("env_steps", config.env_steps, "log_every", config.log_every)
+    config.agent.check()
+
+
+def _check_method(config: RunConfig) -> None:
+    """Masks that change need an agent and a storage that can change them."""
+    method, agent = config.pruning.method, config.agent
+    if method == "static":
+        return
+    if not isinstance(agent, OffPolicyConfig):
+        raise ConfigError(f"pruning.method={method} is for agent=sac and ddpg, not for {agent.name}")
+    if config.storage.storage != "masked" or config.pruning.pattern == "block":
+        raise ConfigError(
+            f"pruning.method={method} changes single weights: it needs pruning.storage=masked (or auto) "
+            "and a pattern other than block"
+        )
+    if agent.reset_every is not None:
+        raise ConfigError(f"give one of pruning.method={method} and agent.reset_every, not both")
+
+
+def _check_products(config: RunConfig) -> None:
+    """Only dense layers round what they multiply."""
+    network = config.agent.network
+    if config.products != "float32" and network not in ROUNDING:
+        raise ConfigError(
+            f"products={config.products} is for agent.network={' and '.join(ROUNDING)}; "
+            f"{network} multiplies in float32"
+        )
+
+
+def _default_eval_every(data: dict[str, Any], wanted: int) -> None:
+    """The nearest multiple of ``log_every`` below the preset."""
+    log_every = data["log_every"]
+    if isinstance(log_every, int) and log_every > 0:
+        data.setdefault("eval_every", max(wanted // log_every, 1) * log_every)
+    else:
+        data.setdefault("eval_every", wanted)  # log_every itself is about to be refused
+
+
+def run_config(composed: Mapping[str, Any]) -> RunConfig:
+    """Fill in what follows from other settings, check everything, and build the run's configuration.
+
+    Args:
+        composed: the composed configuration as plain containers. Missing or null ``width``,
+            ``sparsity``, ``seed``, ``mask_seed``, ``log_every`` and ``eval_every`` take the agent's
+            preset, 0, 0, the seed, and the environment's presets (no longer than the run).
+
+    Raises:
+        ConfigError: one message for the first thing that is wrong.
+    """
+    data = {key: value for key, value in composed.items() if key not in SWEEP_KEYS}
+    for key in ("width", "sparsity", "seed", "mask_seed", "env_steps", "log_every", "eval_every"):
+        if data.get(key) in (None, "???"):
+            data.pop(key, None)
+    agent = build_agent(data.get("agent") or {})
+    env = build_env(data.get("env") or {})
+    data |= {"agent": agent, "env": env}
+    data.setdefault("width", agent.width)
+    data.setdefault("sparsity", 0.0)
+    data.setdefault("seed", 0)
+    data.setdefault("mask_seed", data["seed"])
+    data.setdefault("env_steps", env.env_steps)
+    if isinstance(data["env_steps"], int):
+        data.setdefault("log_every", min(env.log_every, data["env_steps"]))
+        _default_eval_every(data, min(env.eval_every, data["env_steps"]))
+    if isinstance(env, LqrConfig):
+        data["env"] = of_width(env, data["width"], agent.name)
+    config: RunConfig = build(RunConfig, data, "")
+    _check_multiples(config)
+    try:
+        config.storage  # noqa: B018
+    except ValueError as error:
+        raise ConfigError(f"pruning.{error}") from None
+    _check_method(config)
+    _check_products(config)
+    return config

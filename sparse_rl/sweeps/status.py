@@ -1,0 +1,95 @@
+"""What of a study is done, under way and in trouble, as the disk tells it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from sparse_rl.records import results
+from sparse_rl.sweeps.progress import duration
+from sparse_rl.sweeps.tasks import is_owned
+
+TROUBLES_SHOWN = 20
+GONE = "its process is gone; the same sweep goes on from its last checkpoint"
+
+
+def _rate(record: Mapping[str, Any]) -> float:
+    """Env steps per second of a run's present attempt."""
+    attempt, progress = record["attempts"][-1], record["progress"]
+    began, now = (datetime.fromisoformat(t) for t in (attempt["started_at"], progress["written_at"]))
+    seconds = (now - began).total_seconds()
+    return (progress["env_steps"] - attempt["from_env_steps"]) / seconds if seconds > 0 else 0.0
+
+
+def _run(study: Path, run_id: str, planned: Mapping[str, Any]) -> dict[str, Any]:
+    record = results.read_run(study / run_id)
+    run = {"run_id": run_id, **planned, "status": "pending", "reason": None, "done_env_steps": 0}
+    if record is None:
+        return run
+    run |= {"status": record["status"], "reason": record["reason"]}
+    run["done_env_steps"] = record["progress"]["env_steps"]
+    if record["status"] == "running":
+        if is_owned(study / run_id):
+            run["env_steps_per_second"] = _rate(record)
+        else:
+            run |= {"status": "preempted", "reason": GONE}
+    return run
+
+
+def survey(study: Path) -> dict[str, Any]:
+    """What the disk says of a study: counts, rate, time left, and every run.
+
+    Raises:
+        FileNotFoundError: the folder is no study.
+    """
+    grid = results.read_grid(study)
+    if not grid:
+        raise FileNotFoundError(f"no study in {study}: expected {study}/{results.GRID}")
+    runs = [_run(study, run_id, planned) for run_id, planned in grid.items()]
+    rate = sum(run.get("env_steps_per_second", 0.0) for run in runs)
+    waiting = [run for run in runs if run["status"] in ("pending", "running", "preempted")]
+    left = sum(run["env_steps"] - run["done_env_steps"] for run in waiting)
+    return {
+        "study": str(study),
+        "counts": dict(Counter(run["status"] for run in runs)),
+        "env_steps_left": left,
+        "env_steps_per_second": rate,
+        "seconds_left": left / rate if rate else None if left else 0.0,
+        "runs": runs,
+    }
+
+
+def _cell(runs: list[dict[str, Any]]) -> str:
+    counts = Counter(run["status"] for run in runs)
+    words = [f"{counts[status]} {status}" for status in reversed(results.STATUSES) if counts[status]]
+    return ", ".join(words)
+
+
+def show(found: Mapping[str, Any]) -> Group:
+    """A table of widths and sparsities, totals, and what went wrong."""
+    runs = found["runs"]
+    rows = sorted({(run["env"], run["pattern"], run["width"]) for run in runs})
+    sparsities = sorted({run["sparsity"] for run in runs})
+    named = {"env": len({row[0] for row in rows}) > 1, "pattern": len({row[1] for row in rows}) > 1}
+    axes = [name for name, several in named.items() if several]
+    table = Table(*axes, "width", *(f"S = {s:g}" for s in sparsities), box=None, header_style="bold")
+    for env, pattern, width in rows:
+        point = {"env": env, "pattern": pattern, "width": width}
+        cells = (
+            _cell([run for run in runs if {**run, **point, "sparsity": s} == run]) for s in sparsities
+        )
+        table.add_row(*(point[name] for name in axes), str(width), *cells)
+    left = found["seconds_left"]
+    totals = (
+        f"{_cell(runs)} of {len(runs)} runs; {found['env_steps_per_second']:,.0f} env steps/s, "
+        f"{'?' if left is None else duration(left)} left"
+    )
+    troubled = [run for run in runs if run["reason"]]
+    lines = [f"{run['run_id']}: {run['status']}: {run['reason']}" for run in troubled[:TROUBLES_SHOWN]]
+    if len(troubled) > TROUBLES_SHOWN:
+        lines.append(f"and {len(troubled) - TROUBLES_SHOWN} more; all of them: --json")
+    return Group(table, "", totals, *lines)

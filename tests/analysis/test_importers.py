@@ -1,0 +1,78 @@
+"""Other people's files: the published layout and what Weights & Biases exports."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sparse_rl.analysis import importers, scores
+from sparse_rl.analysis.importers import read_published, read_wandb
+
+PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def published(path: Path, name: str = "net_cwidth64", env: str = "dog_run", twice: bool = False) -> Path:
+    rows = [(name, env, 1000, "avg_return", step, 10.0 * i) for i, step in enumerate((0.0, 5e4, 1e5))]
+    rows += [(name, env, 1000, "avg_success", 1e5, 0.5)] * (2 if twice else 1)
+    pd.DataFrame(rows, columns=importers.PUBLISHED).to_csv(path)
+    return path
+
+
+def test_the_published_layout(tmp_path: Path) -> None:
+    other = published(tmp_path / "b.csv", "net_cwidth128_sparsity0.9", "dog-run")
+    rows = read_published([published(tmp_path / "a.csv"), other])
+    assert set(rows["env"]) == {"dog-run"}  # spelt two ways
+    last = rows[rows["env_steps"] == 1e5].set_index("width")
+    assert last["return_mean"].tolist() == [20.0, 20.0]
+    assert last["avg_success"].tolist() == [0.5, 0.5]
+    assert last["sparsity"].to_dict() == {64: 0.0, 128: 0.9}
+    assert set(rows["status"]) == {"done"}
+    assert len(scores.final_values(rows, "return_mean")) == 2
+
+
+def test_a_file_that_is_something_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"x.csv lacks the columns exp_name, env_name"):
+        read_published([path])
+    with pytest.raises(ValueError, match=r"no width is found by .* in plain"):
+        read_published([published(tmp_path / "p.csv", "plain")])
+    with pytest.raises(ValueError, match="two values of avg_success"):
+        read_published([published(tmp_path / "t.csv", twice=True)])
+
+
+def test_weights_and_biases_exports(tmp_path: Path) -> None:
+    (tmp_path / "chart.csv").write_text(
+        '"Step","run-a - return_mean","run-a - return_mean__MIN","run-a - return_mean__MAX",'
+        '"run-b - return_mean"\n100,1,1,1,\n200,2,2,2,5\n'
+    )
+    (tmp_path / "loss.csv").write_text('"env_steps","run-a - loss/critic"\n200,0.25\n')
+    (tmp_path / "runs.csv").write_text(
+        '"Name","State","env.task","hidden","seed","sparsity"\n'
+        "run-a,finished,dog-run,64,1,0.5\nrun-b,crashed,dog-run,64,2,0.5\n"
+    )
+    charts = [tmp_path / "chart.csv", tmp_path / "loss.csv"]
+    rows = read_wandb(charts, tmp_path / "runs.csv", {"env.task": "env", "hidden": "width"})
+    assert rows[["run_id", "env_steps", "return_mean"]].to_numpy().tolist() == [
+        ["run-a", 100, 1.0], ["run-a", 200, 2.0], ["run-b", 200, 5.0],
+    ]  # fmt: skip
+    assert rows["loss/critic"].dropna().tolist() == [0.25]
+    assert dict(zip(rows["run_id"], rows["status"], strict=True)) == {"run-a": "done", "run-b": "failed"}
+    assert set(rows["sparsity"]) == {0.5}
+    with pytest.raises(ValueError, match=r"runs.csv lacks env, width"):
+        read_wandb(charts, tmp_path / "runs.csv")
+    (tmp_path / "chart.csv").write_text("Step,run-c - return_mean\n1,1\n")
+    with pytest.raises(ValueError, match=r"not in .*runs.csv: run-c"):
+        read_wandb(charts[:1], tmp_path / "runs.csv", {"env.task": "env", "hidden": "width"})
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published results are not beside this checkout")
+def test_the_published_width_study_is_read_whole() -> None:
+    rows = read_published(sorted(PUBLISHED.glob("simba_cwidth*.csv")))
+    hard = rows[rows["env"].str.match("dog-|humanoid-") & (rows["env_steps"] == 1_000_000)]
+    shared = hard[hard["seed"].isin(range(0, 5000, 1000))]
+    assert shared.groupby("width")["run_id"].nunique().to_dict() == {128: 35, 256: 35, 512: 35, 1024: 35}
+    # SYSTEMS.md: mean return of the dense runs of width 512 over all their seeds
+    means = hard[hard["width"] == 512].groupby("env")["return_mean"].mean().round()
+    assert means[["humanoid-stand", "humanoid-walk", "humanoid-run"]].tolist() == [846, 668, 182]
+    assert means[["dog-stand", "dog-walk", "dog-trot", "dog-run"]].tolist() == [960, 917, 825, 545]

@@ -1,0 +1,188 @@
+"""Real Atari through ale-py: what its environments do, and that runs on them can be disturbed."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import MakeConfig
+
+from sparse_rl import envs
+from sparse_rl.envs import atari
+from sparse_rl.kernels import native
+from sparse_rl.loops.hosted import sessions as hosted
+from sparse_rl.loops.hosted.on_policy import HostLoop
+from sparse_rl.records import results
+from sparse_rl.runs.lockstep import Policy, Progress
+from sparse_rl.runs.pack import prepare_pack, train_pack
+from sparse_rl.settings.envs import AtariConfig
+from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.schema import ConfigError
+
+pytest.importorskip("ale_py", reason="needs the extra atari")
+SETTINGS = AtariConfig("atari", "breakout")
+
+
+def test_pictures_come_in_blocks_with_all_their_pixels() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 84, 84)).astype(np.uint8)
+    blocks = atari.in_blocks(frames).reshape(2, *atari.PICTURE)
+    row, column, frame, i, j = 3, 20, 2, 1, 3
+    channel = (frame * 4 + i) * 4 + j
+    np.testing.assert_array_equal(
+        blocks[:, row, column, channel], frames[:, frame, 4 * row + i, 4 * column + j]
+    )
+    np.testing.assert_array_equal(np.sort(blocks.reshape(2, -1)), np.sort(frames.reshape(2, -1)))
+
+
+def test_the_spec_is_the_games() -> None:
+    env = envs.make("atari", "ms_pacman")
+    assert (env.observation_size, env.action_size, env.discrete) == (28224, 9, True)
+    assert env.observation_dtype is np.uint8
+    with pytest.raises(ValueError, match=r"'tennis2' is unknown; choose one of .*breakout.*pong"):
+        envs.make("atari", "tennis2")
+
+
+def play(threads: int, before: int, steps: int = 400) -> list[np.ndarray]:
+    """What four actors see and get from their second seed on, after some other play."""
+    actors = envs.make("atari", "breakout").open(SETTINGS, 4, threads)
+    everyone = np.ones(4, bool)
+    rng = np.random.default_rng(before)
+    actors.seed(np.arange(4), everyone)
+    for _ in range(before):
+        actors.send(rng.integers(0, 4, 4).astype(np.int32))
+        actors.receive()
+    seen: list[np.ndarray] = [actors.seed(np.arange(4) + 9, everyone)]
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        actors.send(rng.integers(0, 4, 4).astype(np.int32))
+        step = actors.receive()
+        seen += [step.observation, step.reward, step.terminated, step.truncated]
+    return seen
+
+
+def test_what_an_environment_does_follows_from_its_seed_and_its_actions() -> None:
+    """However many threads, and whatever was before; an episode that ends is part of it."""
+    first, second = play(1, 0), play(2, 50)
+    for ours, theirs in zip(first, second, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert np.stack(first[3::4]).any()  # an episode ended
+
+
+def test_a_final_observation_is_not_the_next_episodes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atari, "EPISODE_LENGTH", 40)
+    actors = envs.make("atari", "pong").open(SETTINGS, 2, 1)
+    first = actors.seed(np.arange(2), np.ones(2, bool))
+    for t in range(1, 11):
+        actors.send(np.zeros(2, np.int32))
+        step = actors.receive()
+        assert not step.terminated.any()
+        assert step.truncated.all() == (t == 10)
+    assert (step.final_observation != step.observation).any(axis=1).all()
+    # frames of an episode that has just begun: three of the four are blank
+    blank = step.observation.reshape(2, 21, 21, 4, 16) == 0
+    assert blank[:, :, :, :3].all()
+    assert first.dtype == step.observation.dtype == np.uint8
+
+
+def config_of(seed: int = 0, **changes: Any) -> RunConfig:
+    agent = {"name": "paac", "network": "nips", "num_envs": 4, "num_steps": 5, "learning_rate": 1e-3}
+    env = {"source": "atari", "task": "breakout", "action_repeat": 4, "eval_episodes": 2}
+    budget = {"env_steps": 480, "log_every": 160, "eval_every": 480}
+    data = {"agent": agent | changes.pop("agent", {}), "env": env, "width": 16, "seed": seed}
+    return run_config(data | budget | changes)
+
+
+def train(pack: list[RunConfig], study: Path, until: int | None = None) -> None:
+    stop = threading.Event()
+
+    def watch(progress: Progress) -> None:
+        if until is not None and progress.env_steps >= until:
+            stop.set()
+
+    train_pack(prepare_pack(pack), study, watch=watch, policy=Policy(every=160), stop=stop)
+
+
+@pytest.mark.parametrize("agent", ["ppo", "paac"])
+def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    """Short episodes, so that sessions end: two runs side by side, compact and pruned by half."""
+    monkeypatch.setattr(atari, "EPISODE_LENGTH", 60)
+    monkeypatch.setattr(atari, "SEED_EVERY", 12)
+    settings: dict[str, Any] = {"name": agent} | (
+        {"minibatches": 2, "epochs": 1} if agent == "ppo" else {}
+    )
+    pruning = {"storage": "compact"}
+    pack = [config_of(seed, sparsity=0.5, agent=settings, pruning=pruning) for seed in (0, 1)]
+    train(pack, tmp_path / "calm")
+    train(pack, tmp_path / "disturbed", 320)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # one thread instead of all
+    train(pack, tmp_path / "disturbed")
+    for config in pack:
+        both = [tmp_path / name / config.run_id for name in ("calm", "disturbed")]
+        record = results.read_run(both[1])
+        assert record is not None
+        assert record["versions"]["convolutions"] == native.load()[1]
+        assert [attempt["from_env_steps"] for attempt in record["attempts"]] == [0, 320]
+        for file in (results.METRICS, results.PARAMETERS):
+            assert (both[0] / file).read_bytes() == (both[1] / file).read_bytes()
+        rows = results.read_metrics(both[1])
+        assert rows["episode_length_mean"].iloc[-1] == 60
+        assert rows["grad_norm/critic"].gt(0).all()
+
+
+def test_frames_are_counted_with_action_repeat(make_config: MakeConfig) -> None:
+    loop, (run,) = prepare_pack([config_of()])
+    assert isinstance(loop, HostLoop)
+    assert run.config.frames_per_interaction == 16
+    assert run.costs.updates == 480 // (16 * 5)
+    begun = hosted.begin(loop.env, run.config.env, 4)
+    assert begun.actions.dtype == np.uint8
+    assert begun.actions.shape == (4, atari.SEED_EVERY + 4500)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"agent": {"network": "minatar"}}, r"reads small pictures, and env=atari/breakout shows Atari"),
+        ({"agent": {"name": "sac"}}, r"agent=sac needs continuous actions"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_starts(
+    changes: dict[str, Any], message: str
+) -> None:
+    agent = {"name": "paac", "num_envs": 4, "num_steps": 5} | changes["agent"]
+    if agent["name"] == "sac":
+        agent = {"name": "sac"}
+    env = {"source": "atari", "task": "breakout"}
+    config = run_config({"agent": agent, "env": env, "env_steps": 400, "log_every": 400})
+    with pytest.raises(ConfigError, match=message):
+        prepare_pack([config])
+
+
+def test_settings_of_atari_are_part_of_a_run_and_of_no_other(make_config: MakeConfig) -> None:
+    env = {"source": "atari", "task": "pong", "sticky_actions": 0.0, "noop_starts": 30}
+    data = {"agent": {"name": "paac"}, "env": env, "env_steps": 6400, "log_every": 6400}
+    config = run_config(data)
+    assert isinstance(config.env, AtariConfig)
+    assert "sticky_actions" in json.dumps(config, default=vars)
+    assert "sticky_actions" not in json.dumps(make_config(), default=vars)
+    with pytest.raises(ConfigError, match=r"unknown key 'env.sticky_actions'"):
+        make_config(env={"sticky_actions": 0.1})
+
+
+def test_presets_fit_each_other(tmp_path: Path) -> None:
+    presets = Path(envs.__file__).parents[1] / "conf" / "env" / "atari"
+    games = sorted(path.stem for path in presets.glob("*.yaml") if path.stem != "ale")
+    assert "breakout" in games
+    assert set(games) <= set(atari._library().roms.get_all_rom_ids())
+    chosen = ("agent=ppo_atari,paac_atari,dqn_atari", "env=atari/breakout,atari/pong", "sparsity=0,0.9")
+    arguments = ("-m", "sparse_rl.sweep", "study=single", *chosen, "plan=true")
+    plan = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert plan.returncode == 0, plan.stderr
+    assert "rollouts of 8 × 128 interactions, 16 updates on 256 samples after each" in plan.stdout
+    assert "environments on the host, in 2 group(s)" in plan.stdout

@@ -1,0 +1,94 @@
+"""Weights & Biases as a view beside the rows on disk."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import MakeConfig
+
+from sparse_rl.records import results, views
+from sparse_rl.runs.lockstep import Policy, Progress
+from sparse_rl.runs.pack import prepare_pack, train_pack
+
+
+@pytest.fixture
+def wandb_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights & Biases without a network."""
+    pytest.importorskip("wandb", reason="extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.mark.usefixtures("wandb_offline")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
+def test_wandb_offline_shows_the_rows(make_config: MakeConfig, tmp_path: Path) -> None:
+    pack = [make_config(seed=seed) for seed in (0, 1)]
+    statuses = train_pack(prepare_pack(pack), tmp_path, logging="wandb")
+    assert set(statuses.values()) == {"done"}
+    for config in pack:
+        (log,) = (tmp_path / config.run_id).rglob("*.wandb")
+        content = log.read_bytes()
+        assert b"return_mean" in content
+        assert config.run_id.encode() in content
+        assert len(results.read_metrics(tmp_path / config.run_id)) == 2
+
+
+def wandb_records(path: Path) -> Iterator[bytes]:
+    """Records of an offline log: LevelDB's log format in blocks of 32 KiB, after a header of 7 bytes."""
+    data, at, parts = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        parts += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
+def logged_steps(folder: Path) -> list[int]:
+    """``env_steps`` of every row in the offline logs below a folder."""
+    from wandb.proto import wandb_internal_pb2
+
+    steps = []
+    for path in folder.rglob("*.wandb"):
+        for content in wandb_records(path):
+            record = wandb_internal_pb2.Record.FromString(content)
+            for item in record.history.item:
+                if "env_steps" in (item.key, *item.nested_key):
+                    steps.append(int(item.value_json))
+    return steps
+
+
+@pytest.mark.usefixtures("wandb_offline")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
+def test_wandb_shows_each_step_once_after_a_resume(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Interrupted twice; the attempt before had logged rows beyond its checkpoint."""
+    config = make_config(env_steps=600)
+    for until in (200, 400, None):
+        stop = threading.Event()
+
+        def watch(progress: Progress, until: int | None = until, stop: threading.Event = stop) -> None:
+            if until and progress.env_steps >= until:
+                stop.set()
+
+        train_pack(
+            prepare_pack([config]),
+            tmp_path,
+            logging="wandb",
+            watch=watch,
+            policy=Policy(every=300),
+            stop=stop,
+        )
+    assert logged_steps(tmp_path) == [100, 200, 300, 400, 500, 600]
+
+
+def test_a_missing_package_is_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'sparse_rl\[wandb\]'"):
+        views.check_available("wandb")
+    views.check_available("none")

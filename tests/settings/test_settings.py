@@ -1,0 +1,99 @@
+"""Bad input gets one clear error: what was wrong, where, and what is allowed."""
+
+from typing import Any
+
+import pytest
+from conftest import MakeConfig
+
+from sparse_rl.settings.agents import SacConfig
+from sparse_rl.settings.run import agent_settings, run_config, schema_keys
+from sparse_rl.settings.schema import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"widht": 8}, r"unknown key 'widht'. Did you mean width"),
+        ({"agent": {"larning_rate": 1.0}}, r"agent.larning_rate.*agent.learning_rate"),
+        ({"width": 0}, r"width=0 is out of range; allowed: >= 1"),
+        ({"width": 16.5}, r"width=16.5 is not allowed; give a whole number"),
+        ({"width": True}, r"width=True is not allowed"),
+        ({"width": "wide"}, r"width='wide' is not allowed"),
+        ({"sparsity": 1.0}, r"sparsity=1.0 is out of range; allowed: 0 <= value < 1"),
+        ({"sparsity": -0.1}, r"sparsity=-0.1 is out of range"),
+        ({"sparsity": float("nan")}, r"sparsity=nan is not allowed"),
+        ({"seed": -1}, r"seed=-1 is out of range; allowed: 0 <= value < 2\*\*32"),
+        ({"pruning": {"pattern": "star"}}, r"pruning.pattern='star'.*unstructured, constant_fan_in"),
+        ({"pruning": {"critic_sparsity": 2}}, r"pruning.critic_sparsity=2 is out of range"),
+        ({"pruning": {"storage": "block"}}, r"pruning.storage='block'.*auto, masked"),
+        ({"agent": {"network": "cnn"}}, r"agent.network='cnn' is not allowed; give one of simba, mlp"),
+        ({"agent": {"learning_rate": 0}}, r"agent.learning_rate=0 is out of range; allowed: > 0"),
+        (
+            {"agent": {"num_envs": 7}},
+            r"log_every=100 must be a multiple.*\(= 7\); the nearest are 98 or 105",
+        ),
+        ({"eval_every": 150}, r"eval_every=150 must be a multiple of log_every \(= 100\)"),
+        ({"env_steps": 250}, r"env_steps=250 must be a multiple.*200 or 300"),
+        (
+            {"env": {"source": "doom"}},
+            r"env.source='doom'.*atari, dm_control, dm_control_pixels, gymnasium, gymnax, lqr, pixels",
+        ),
+    ],
+)
+def test_errors_name_the_key_and_what_is_allowed(
+    make_config: MakeConfig, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_config(**changes)
+
+
+def composed(**changes: Any) -> dict[str, Any]:
+    return {"env": {"source": "gymnax", "task": "Pendulum-v1", "env_steps": 5000}, **changes}
+
+
+def test_what_is_not_given_follows_from_the_presets() -> None:
+    config = run_config(composed(seed=4, log_every=None, env_steps="???"))
+    assert (config.width, config.sparsity, config.mask_seed) == (512, 0.0, 4)
+    assert (config.env_steps, config.log_every, config.eval_every) == (5000, 5000, 5000)
+
+
+def test_the_sweeps_own_settings_are_not_part_of_a_run() -> None:
+    assert run_config(composed(name="a", plan=True)) == run_config(composed(results_dir="b"))
+
+
+def test_a_run_id_changes_with_every_setting_and_with_nothing_else() -> None:
+    base = run_config(composed(seed=1))
+    assert base.run_id == run_config(composed(seed=1, width=512, sparsity=0)).run_id
+    changed = [
+        run_config(composed(**{"seed": 1, **change})).run_id
+        for change in (
+            {"seed": 2},
+            {"mask_seed": 2},
+            {"sparsity": 0.5},
+            {"width": 64},
+            {"agent": {"weight_decay": 0.0}},
+            {"pruning": {"min_fan_in": 0}},
+            {"diagnostics": {"dormant_threshold": 0.0}},
+        )
+    ]
+    assert len({base.run_id, *changed}) == 8
+
+
+def test_actor_and_critic_sparsity_follow_the_sparsity_unless_told_apart() -> None:
+    config = run_config(composed(sparsity=0.9, pruning={"actor_sparsity": 0.0}))
+    assert (config.actor_sparsity, config.critic_sparsity) == (0.0, 0.9)
+
+
+def test_published_defaults() -> None:
+    """SYSTEMS: SimBa's SAC on DM Control."""
+    agent = agent_settings(run_config(composed()), SacConfig)
+    assert (agent.actor_width(512), agent.actor_blocks, agent.critic_blocks) == (128, 1, 2)
+    assert (agent.learning_rate, agent.weight_decay, agent.batch_size) == (1e-4, 1e-2, 256)
+    assert (agent.replay_size, agent.random_interactions) == (1_000_000, 5000)
+    assert (agent.target_rate, agent.initial_temperature) == (0.005, 0.01)
+    assert (agent.target_entropy_per_action, agent.updates_per_interaction) == (-0.5, 2.0)
+    assert not agent.clipped_double_q
+
+
+def test_schema_keys_are_dotted() -> None:
+    assert {"width", "agent.learning_rate", "pruning.pattern"} <= set(schema_keys())

@@ -1,0 +1,169 @@
+"""The command, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparse_rl.analysis import load, load_runs
+from sparse_rl.records import results
+from sparse_rl.settings.schema import ConfigError
+from sparse_rl.sweeps.arguments import check_arguments
+
+SMALL = (
+    "env_steps=200", "log_every=100", "eval_every=100", "agent.batch_size=32", "env.eval_episodes=2",
+)  # fmt: skip
+
+
+def command(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"sparse_rl.{module}", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_grid_trains_resumes_and_reports(tmp_path: Path) -> None:
+    grid = ("+width=8,16", "sparsity=0,0.5", "+seed=0,1", *SMALL)
+    first = command("sweep", *grid, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "8 runs in 4 packs" in first.stdout
+    assert "8 done" in first.stdout
+    assert "env steps/s" in first.stdout
+    assert "\x1b" not in first.stdout  # readable in a log file
+    study = tmp_path / "results" / "demo"
+    folders = sorted(path.name for path in study.iterdir() if path.is_dir())
+    assert folders == sorted(load_runs(study)["run_id"])
+
+    stamps = {p: p.stat().st_mtime_ns for p in study.rglob("*.*")}
+    again = command("sweep", *grid, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "8 of 8 runs are finished" in again.stdout
+    assert stamps == {p: p.stat().st_mtime_ns for p in study.rglob("*.*")}
+
+    rows = load(study)
+    assert set(rows["width"]) == {8, 16}
+    assert set(rows["sparsity"]) == {0.0, 0.5}
+    assert set(rows["status"]) == {"done"}
+    assert len(rows) == 16
+    page = command("report", str(study), cwd=tmp_path)
+    assert page.returncode == 0, page.stderr
+    assert (study / "report.html").stat().st_size > 50_000
+    assert (study / "scaling_gymnax_Pendulum-v1.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_failed_run_is_trained_again_and_a_done_one_is_not(tmp_path: Path) -> None:
+    one = ("width=8", "sparsity=0", "seed=0,1", *SMALL)
+    assert command("sweep", *one, cwd=tmp_path).returncode == 0
+    study = tmp_path / "results" / "demo"
+    failed, done = sorted(results.run_dirs(study))
+    record = json.loads((failed / "run.json").read_text())
+    results.write_run(failed, record | {"status": "failed", "reason": "killed"})
+    stamp = (done / "run.json").stat().st_mtime_ns
+    assert command("sweep", *one, cwd=tmp_path).returncode == 1
+    again = command("sweep", *one, "retry_failed=true", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "1 of 2 runs are finished" in again.stdout
+    repaired = results.read_run(failed)
+    assert repaired is not None
+    assert repaired["status"] == "done"
+    assert (done / "run.json").stat().st_mtime_ns == stamp
+
+
+def test_exit_status_tells_that_a_run_diverged(tmp_path: Path) -> None:
+    bad = command(
+        "sweep", "width=8", "sparsity=0", "seed=0", "agent.learning_rate=1e30", *SMALL, cwd=tmp_path
+    )
+    assert bad.returncode == 1
+    assert "1 diverged" in bad.stdout
+    assert "at env_steps=" in bad.stdout
+
+
+def test_plan_prints_costs_and_trains_nothing(tmp_path: Path) -> None:
+    plan = command("sweep", "+width=4096", "+sparsity=0.9", "plan=true", cwd=tmp_path)
+    assert plan.returncode == 0, plan.stderr
+    for word in ("4096", "0.9", "parameters", "surviving", "FLOPs/update", "bytes/update", "277M"):
+        assert word in plan.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_path: Path) -> None:
+    for agents, tasks in (
+        ("ppo,paac,dqn", "cartpole,acrobot"),
+        ("ppo_minatar,paac_minatar,dqn_minatar", "breakout,space_invaders,asterix,freeway"),
+    ):
+        environments = ",".join(f"gymnax/{task}" for task in tasks.split(","))
+        arguments = ("study=single", f"agent={agents}", f"env={environments}", "plan=true")
+        plan = command("sweep", *arguments, cwd=tmp_path)
+        assert plan.returncode == 0, plan.stderr
+        assert "rollouts of 32 × 5 interactions, 1 updates on 160 samples after each" in plan.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("+widht=4096",), "unknown key 'widht'. Did you mean width"),
+        (("widht=4096",), "unknown key 'widht'. Did you mean width"),
+        (("agent.lr=1",), "unknown key 'agent.lr'"),
+        (("sparsity=0,1.5",), "sparsity=1.5 is out of range; allowed: 0 <= value < 1"),
+        (("agent=foo",), "sac_mlp"),
+        (
+            ("env=dm_control/dog_trod",),
+            "unknown env 'dm_control/dog_trod'. Did you mean dm_control/dog_trot",
+        ),
+        (("name=../elsewhere",), "name='../elsewhere' is not allowed"),
+        (("logging=tensorbord",), "choose one of none, wandb"),
+        (("name=a,b",), "name holds for the whole sweep; give one of a, b"),
+        (("env.task=Pong",), "Pendulum-v1"),
+        (("env=gymnax/cartpole",), "agent=sac needs continuous actions"),
+        (("agent=ppo", "env=gymnax/cartpole", "agent.minibatches=3"), "of agent.minibatches (= 3)"),
+    ],
+)
+def test_bad_input_stops_before_anything_starts(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    result = command("sweep", *arguments, cwd=tmp_path)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_and_the_composed_configuration_are_readable(tmp_path: Path) -> None:
+    text = command("sweep", "--help", cwd=tmp_path)
+    assert text.returncode == 0
+    for word in ("+width=4096", "playground: ", "sparsity", "results_dir", "Exit status"):
+        assert word in text.stdout
+    composed = command("sweep", "--cfg", "job", "+width=64", cwd=tmp_path)
+    assert composed.returncode == 0
+    assert "width: 64" in composed.stdout
+    assert "learning_rate: 0.001" in composed.stdout
+
+
+def test_plus_is_optional_for_every_known_key() -> None:
+    given = ["+width=64,128", "+agent=sac", "+env_steps=100", "--cfg", "job", "hydra/launcher=inprocess"]
+    expected = ["width=64,128", "agent=sac", "env_steps=100", "--cfg", "job", "hydra/launcher=inprocess"]
+    assert check_arguments(given) == expected
+    with pytest.raises(ConfigError, match="cannot be deleted"):
+        check_arguments(["~width"])
+
+
+def test_presets_of_dm_control_go_by_its_own_names_too() -> None:
+    given = ["+env=dm_control/humanoid-run,dm_control/dog_trot", "agent=sac,ddpg", "study=dmc_hard"]
+    expected = ["env=dm_control/humanoid_run,dm_control/dog_trot", "agent=sac,ddpg", "study=dmc_hard"]
+    assert check_arguments(given) == expected
+    with pytest.raises(ConfigError, match=r"unknown agent 'sax'\. Did you mean sac"):
+        check_arguments(["agent=ddpg,sax"])
+    assert check_arguments(["study=null"]) == ["study=null"]
+    assert check_arguments(["--config-dir=mine", "agent=sax"])[1] == "agent=sax"
+
+
+def test_report_without_runs_says_so(tmp_path: Path) -> None:
+    result = command("report", "results/none", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "no runs in results/none" in result.stderr
+    assert "Traceback" not in result.stderr
