@@ -68,6 +68,7 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
 
     from sparse_rl.kernels.compilation import compile_all
     from sparse_rl.loops.off_policy import OffPolicyLoop
+    from sparse_rl.loops.replaying import interaction_keys
     from sparse_rl.runs.pack import compiler_options, prepare_pack
     from sparse_rl.settings.run import run_config
 
@@ -91,11 +92,13 @@ def start(variant: Variant) -> tuple[Any, Any, Any]:
         return compile_all({"it": program.lower(argument)}, compiler_options(loop))["it"]
 
     def fill(i: Any, state: Any) -> Any:
-        return loop.interact(state, i, loop.keys(state.key, i))[0]
+        return loop.interact(state, i, interaction_keys(state.key, i))[0]
+
+    update = loop.learning.update
 
     def updates(state: Any) -> Any:
         return jax.lax.fori_loop(
-            0, variant.updates, lambda i, s: loop.update(s, jax.random.fold_in(state.key, i))[0], state
+            0, variant.updates, lambda i, s: update(s, jax.random.fold_in(state.key, i))[0], state
         )
 
     state = compiled(jax.jit(loop.init), run.inputs)(run.inputs)

@@ -9,8 +9,9 @@ from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.hosted.sessions import seeds_of
 from sparse_rl.loops.making import drawn, make_loop
-from sparse_rl.loops.off_policy import OffPolicyLoop, RunState
+from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.probing import TREATMENTS, Prober
+from sparse_rl.loops.replaying import RunState
 from sparse_rl.loops.zero_order.master import MasterLoop
 
 __all__ = [

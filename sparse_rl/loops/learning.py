@@ -47,6 +47,27 @@ class Totals(NamedTuple):
     finished_return: Array
     finished: Array
 
+    def row(self, iterations: int) -> Metrics:
+        """Means over the chunk's updates, its rollouts (so many) and its finished episodes."""
+        updates = self.learned.updates.astype(jnp.float32)
+        return {
+            **{name: total / updates for name, total in self.learned.metrics.items()},
+            "explained_variance": self.explained_variance / iterations,
+            "updates_in_chunk": updates,
+            "train_return_mean": self.finished_return / self.finished,
+        }
+
+
+def iteration_keys(key: Array, iteration: Any) -> Array:
+    """The two keys of an iteration, from the run's: its rollout's and its update's."""
+    parent = jax.random.fold_in(key, Streams.INTERACTION)
+    return jax.random.split(jax.random.fold_in(parent, iteration))
+
+
+def explained_variance(target: Array, value: Array) -> Array:
+    """1 − Var[target − value] / Var[target]: 1 is a perfect value, 0 that of a constant."""
+    return 1.0 - jnp.var(target - value) / jnp.maximum(jnp.var(target), 1e-8)
+
 
 def take_rewards(scale: RewardScale, rollout: Rollout, discount: float) -> RewardScale:
     """Take a rollout's discounted returns into the statistics (Engstrom et al. 2020, app. A)."""
@@ -111,11 +132,6 @@ class Learning(NamedTuple):
             return view
         return view._replace(observation=norm.normalise(state.normaliser, view.observation))
 
-    def keys(self, state: Any, iteration: Any) -> Array:
-        """The two keys of an iteration: its rollout's and its update's."""
-        parent = jax.random.fold_in(state.key, Streams.INTERACTION)
-        return jax.random.split(jax.random.fold_in(parent, iteration))
-
     def rewards(self, state: Any, rollout: Rollout) -> tuple[RewardScale, Array]:
         """The statistics after a rollout, and the rewards to learn from, float32 ``[T, N]``."""
         scale, rewards, limit = state.reward_scale, rollout.reward, self.settings.reward_clip
@@ -165,10 +181,9 @@ class Learning(NamedTuple):
         if self.settings.normalise_observations:
             normaliser = norm.update(normaliser, views.observation)
         done = (rollout.terminated | rollout.truncated).astype(jnp.float32)
-        unexplained = jnp.var(experience.value_target - experience.value)
         totals = Totals(
             learned,
-            1.0 - unexplained / jnp.maximum(jnp.var(experience.value_target), 1e-8),
+            explained_variance(experience.value_target, experience.value),
             jnp.sum(rollout.episode_return * done),
             jnp.sum(done),
         )
@@ -191,13 +206,7 @@ class Learning(NamedTuple):
         health = self.agent.diagnose(
             state.agent, self.see(state, jax.tree.map(lambda x: x[chosen], probe))
         )
-        updates = totals.learned.updates.astype(jnp.float32)
-        return health | {
-            **{name: total / updates for name, total in totals.learned.metrics.items()},
-            "explained_variance": totals.explained_variance / self.iterations_per_chunk,
-            "updates_in_chunk": updates,
-            "train_return_mean": totals.finished_return / totals.finished,
-        }
+        return health | totals.row(self.iterations_per_chunk)
 
     def workload(self, rollout: Any) -> Workload:
         """As many updates as if none were left out (PPO may stop an update early).

@@ -9,6 +9,7 @@ from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.on_policy import OnPolicyLoop
+from sparse_rl.loops.replaying import schedule_of
 from sparse_rl.loops.zero_order import loop as zero_order
 from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
@@ -61,11 +62,11 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
         if isinstance(env, HostEnv):
             return HostLoop(config, env, actors)
         return OnPolicyLoop(config, env, actors)
-    plain = OffPolicyLoop(config, cast(Env, env), OFF_POLICY[name](config, env))
-    agent = compare(config, plain.agent, plain.updates_by(config.interactions))
+    updates = schedule_of(config).updates_by(config.interactions)
+    agent = compare(config, OFF_POLICY[name](config, env), updates)
     if isinstance(env, HostEnv):
         return HostOffPolicyLoop(config, env, agent)
-    return plain._replace(agent=agent)
+    return OffPolicyLoop(config, env, agent)
 
 
 def drawn(loop: Loop, config: RunConfig, inputs: RunInputs) -> Any:

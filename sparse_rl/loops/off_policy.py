@@ -3,7 +3,6 @@
 A chunk (everything between two log points) is one pure function, so one XLA program.
 """
 
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
@@ -12,104 +11,38 @@ from jax import Array
 
 from sparse_rl.agents import Metrics, OffPolicyAgent, RunInputs, Streams, acting
 from sparse_rl.envs import Env, vector
-from sparse_rl.experience import Buffer, Transition
-from sparse_rl.experience import normaliser as norm
+from sparse_rl.experience import Transition
+from sparse_rl.loops import replaying
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
-from sparse_rl.records.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
-from sparse_rl.settings.agents import ReplayConfig
-from sparse_rl.settings.run import RunConfig, agent_settings
-
-
-class RunState(NamedTuple):
-    """Everything one run needs to go on."""
-
-    agent: Any
-    normaliser: norm.Normaliser
-    replay: Any
-    """What the agent's buffer holds."""
-    envs: Any
-    """:class:`~sparse_rl.envs.vector.VectorState`; nothing where they are on the host."""
-    key: Array
-    """The run's key: never drawn from; its children are named in :class:`Streams`."""
-
-
-class InteractionKeys(NamedTuple):
-    """Where one interaction's draws come from."""
-
-    act: Array
-    env: Array
-    learn: Array
-
-
-class Totals(NamedTuple):
-    """Sums over a chunk, from which its means are made."""
-
-    metrics: Metrics
-    updates: Array
-    finished_return: Array
-    finished: Array
+from sparse_rl.loops.replaying import InteractionKeys, Replaying, RunState, Totals, interaction_keys
+from sparse_rl.records.checkpoints import Arrays, to_arrays
+from sparse_rl.settings.run import RunConfig
 
 
 class OffPolicyLoop(NamedTuple):
-    """A run's static parts. All methods are pure; ``interaction`` is never batched by ``vmap``."""
+    """A run's static parts. All methods are pure; ``interact`` is never batched by ``vmap``."""
 
     config: RunConfig
     env: Env
     agent: OffPolicyAgent
 
     @property
-    def settings(self) -> ReplayConfig:
-        """The agent's settings."""
-        return agent_settings(self.config, ReplayConfig)
-
-    @property
-    def buffer(self) -> Buffer:
-        """Where experience is kept."""
-        return self.agent.buffer(self.env, self.settings.num_envs)
-
-    @property
-    def random_interactions(self) -> int:
-        """Interactions with random actions and no update; at most a tenth of a short run."""
-        return self.settings.random_of(self.config.interactions)
-
-    def learner(self, inputs: RunInputs, envs: Any) -> RunState:
-        """The state before anything was seen, with these environments."""
-        key = jax.random.key(inputs.seed)
-        capacity = min(self.settings.replay_size, self.config.interactions * self.settings.num_envs)
-        return RunState(
-            agent=self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
-            normaliser=norm.init(self._normalised),
-            replay=self.buffer.init(capacity),
-            envs=envs,
-            key=key,
-        )
+    def learning(self) -> Replaying:
+        """What is done with the replay buffer."""
+        return Replaying(self.config, self.env, self.agent)
 
     def init(self, inputs: RunInputs) -> RunState:
         """The state before the first interaction."""
+        learning = self.learning
         key = jax.random.fold_in(jax.random.key(inputs.seed), Streams.ENV)
-        envs = vector.reset(self.env, key, self.settings.num_envs)
-        state = self.learner(inputs, envs)
-        return state._replace(normaliser=self.watch(state.normaliser, envs.observation))
-
-    @property
-    def _normalised(self) -> int:
-        """Numbers of an observation that are normalised: of a picture none."""
-        return 0 if self.env.picture else self.env.observation_size
-
-    def watch(self, normaliser: norm.Normaliser, observation: Array) -> norm.Normaliser:
-        """Take observations into the statistics that normalise."""
-        return norm.update(normaliser, observation[:, : self._normalised])
-
-    def see(self, normaliser: norm.Normaliser, observation: Array) -> Array:
-        """Observations as the agent reads them."""
-        return norm.normalise(normaliser, observation) if self._normalised else observation
+        envs = vector.reset(self.env, key, learning.settings.num_envs)
+        state = learning.init(inputs, envs)
+        return state._replace(normaliser=learning.watch(state.normaliser, envs.observation))
 
     def to_disk(self, state: RunState) -> Arrays:
         """Everything the run needs to go on, named, on the host."""
-        replay = self.buffer.to_disk(state.replay)
-        rest = to_arrays({**state._asdict(), "replay": None})
-        return rest | {f"replay/{name}": array for name, array in replay.items()}
+        return replaying.to_disk(self.learning.buffer, state)
 
     def from_disk(self, arrays: Arrays, inputs: RunInputs) -> RunState:
         """The state that :meth:`to_disk` wrote.
@@ -117,184 +50,64 @@ class OffPolicyLoop(NamedTuple):
         Raises:
             CheckpointError: it is not the state of such a run.
         """
-        return self.read(arrays, jax.eval_shape(self.init, inputs))
-
-    def read(self, arrays: Arrays, like: RunState) -> RunState:
-        """The state that :meth:`to_disk` wrote; ``like`` has its shapes.
-
-        Raises:
-            CheckpointError: it is not such a state.
-        """
-        rest = from_arrays({**like._asdict(), "replay": None}, arrays)
-        held = {
-            name.removeprefix("replay/"): x for name, x in arrays.items() if name.startswith("replay/")
-        }
-        try:
-            replay = self.buffer.from_disk(held, like.replay)
-        except (KeyError, ValueError) as error:
-            raise CheckpointError(f"replay: {error}") from error
-        return RunState(**{**rest, "replay": replay})
+        return replaying.from_disk(self.learning.buffer, arrays, jax.eval_shape(self.init, inputs))
 
     def trained(self, state: RunState) -> Arrays:
         """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
         return to_arrays(acting(self.agent, state))
 
-    def updates_ratio(self) -> tuple[int, int]:
-        """Updates per interaction as a fraction."""
-        ratio = Fraction(self.settings.updates_per_interaction).limit_denominator(1000)
-        return ratio.numerator, ratio.denominator
-
-    def updates_by(self, interaction: Any) -> Any:
-        """Updates before an interaction: ⌊learning interactions · ratio⌋."""
-        numerator, denominator = self.updates_ratio()
-        since = interaction - self.random_interactions
-        whole, rest = since // denominator, since % denominator
-        return whole * numerator + rest * numerator // denominator
-
-    def updates_due(self, interaction: Any) -> Any:
-        """Updates that follow an interaction, so that k interactions bring ⌊k · ratio⌋ in all."""
-        due = self.updates_by(interaction + 1) - self.updates_by(interaction)
-        return due * (interaction >= self.random_interactions)
-
-    def keys(self, key: Array, interaction: Any) -> InteractionKeys:
-        """Every key of one interaction, from the run's; update i draws from ``fold_in(keys.learn, i)``.
-
-        One split makes all three: ``split(k)[1]`` and ``fold_in(k, 1)`` are the same key.
-        """
-        parent = jax.random.fold_in(key, Streams.INTERACTION)
-        act, env, learn = jax.random.split(jax.random.fold_in(parent, interaction), 3)
-        return InteractionKeys(act, env, learn)
-
-    def act(self, agent: Any, observation: Array, interaction: Any, key: Array) -> Array:
-        """The agent's actions for normalised ``[n, o]``; random ones at first."""
-        shape = (observation.shape[0], self.env.action_size)
-        action: Array = jax.lax.cond(
-            interaction < self.random_interactions,
-            lambda: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0),
-            lambda: self.agent.act(agent, observation, key),
-        )
-        return action
-
     def interact(
         self, state: RunState, interaction: Any, keys: InteractionKeys
     ) -> tuple[RunState, vector.VectorStep]:
         """Act in every environment once and store what happened; random actions at first."""
-        observation = state.envs.observation
-        seen_now = self.see(state.normaliser, observation)
-        action = self.act(state.agent, seen_now, interaction, keys.act)
+        learning, observation = self.learning, state.envs.observation
+        seen_now = learning.see(state.normaliser, observation)
+        action = learning.act(state.agent, seen_now, interaction, keys.act)
         envs, seen = vector.step(self.env, keys.env, state.envs, action, self.config.env.action_repeat)
         transition = Transition(observation, action, seen.reward, seen.next_observation, seen.terminated)
         state = state._replace(
-            normaliser=self.watch(state.normaliser, envs.observation),
-            replay=self.buffer.add(state.replay, transition, seen.truncated),
+            normaliser=learning.watch(state.normaliser, envs.observation),
+            replay=learning.buffer.add(state.replay, transition, seen.truncated),
             envs=envs,
         )
         return state, seen
-
-    def batch(self, state: RunState, key: Array, size: int) -> Any:
-        """A batch from the replay buffer, as the agent reads it."""
-        batch = self.buffer.sample(state.replay, key, size)
-        return batch._replace(
-            observation=self.see(state.normaliser, batch.observation),
-            next_observation=self.see(state.normaliser, batch.next_observation),
-        )
-
-    def update(self, state: RunState, key: Array) -> tuple[RunState, Metrics]:
-        """One optimiser step on a batch from the replay buffer."""
-        key_batch, key_update = jax.random.split(key)
-        batch = self.batch(state, key_batch, self.settings.batch_size)
-        agent, metrics = self.agent.update(state.agent, batch, key_update)
-        return state._replace(agent=agent), metrics
-
-    def _change(self, state: RunState, key: Array, made: Array) -> RunState:
-        """What happens to the agent now and then, after so many updates; ``key`` is the last one's."""
-        occasional = self.agent.occasional
-        if occasional is None:
-            return state
-
-        def change(agent: Any) -> Any:
-            batch = self.batch(state, jax.random.fold_in(key, 2), self.settings.batch_size)
-            return occasional.change(agent, batch, made)
-
-        due = made % occasional.every == 0
-        return state._replace(agent=jax.lax.cond(due, change, lambda same: same, state.agent))
-
-    def nothing_learned(self, state: RunState) -> Totals:
-        """Sums before the first update."""
-        metrics = jax.eval_shape(lambda s: self.update(s, s.key)[1], state)
-        zero = jnp.float32(0)
-        return Totals(jax.tree.map(lambda _: zero, metrics), jnp.int32(0), zero, zero)
-
-    def learn(
-        self, state: RunState, totals: Totals, interaction: Array, key: Array
-    ) -> tuple[RunState, Totals]:
-        """The updates that follow an interaction; the i-th draws from ``fold_in(key, i)``."""
-        made = self.updates_by(interaction)
-
-        def one_update(i: Array, carry: tuple[RunState, Totals]) -> tuple[RunState, Totals]:
-            state, totals = carry
-            own = jax.random.fold_in(key, i)
-            state, metrics = self.update(state, own)
-            state = self._change(state, own, made + i + 1)
-            sums = jax.tree.map(jnp.add, totals.metrics, metrics)
-            return state, totals._replace(metrics=sums, updates=totals.updates + 1)
-
-        return jax.lax.fori_loop(0, self.updates_due(interaction), one_update, (state, totals))
 
     def chunk(self, first: Array, state: RunState) -> tuple[RunState, Metrics]:
         """Interact and learn from interaction ``first`` to the next log point.
 
         Returns:
-            The new state, and a row of float32 scalars: means over the chunk's updates and finished
-            episodes, and the health of the networks at its end.
+            The new state, and a row of float32 scalars (:meth:`Replaying.row`).
         """
-        totals = self.nothing_learned(state)
+        learning = self.learning
 
         def one_interaction(interaction: Array, carry: tuple[RunState, Totals]) -> Any:
             state, totals = carry
-            keys = self.keys(state.key, interaction)
+            keys = interaction_keys(state.key, interaction)
             state, seen = self.interact(state, interaction, keys)
             done = (seen.terminated | seen.truncated).astype(jnp.float32)
             totals = totals._replace(
                 finished_return=totals.finished_return + jnp.sum(seen.episode_return * done),
                 finished=totals.finished + jnp.sum(done),
             )
-            return self.learn(state, totals, interaction, keys.learn)
+            return learning.learn(state, totals, interaction, keys.learn)
 
-        count = self.config.log_every // self.config.frames_per_interaction
-        state, totals = jax.lax.fori_loop(first, first + count, one_interaction, (state, totals))
-        return state, self.row(state, totals, first + count)
-
-    def row(self, state: RunState, totals: Totals, interactions: Array) -> Metrics:
-        """A chunk's row: means over its updates and finished episodes, and health at its end."""
-        key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), interactions)
-        samples = self.config.diagnostics.samples(self.config.width)
-        row = self.agent.diagnose(state.agent, self.batch(state, key, samples))
-        updates = totals.updates.astype(jnp.float32)
-        row |= {name: total / updates for name, total in totals.metrics.items()}
-        row["updates_in_chunk"] = updates
-        row["train_return_mean"] = totals.finished_return / totals.finished
-        return row
-
-    def act_greedily(self, state: RunState, observation: Array) -> Array:
-        """The deterministic policy's actions: ``[n, o]`` → ``[n, a]``."""
-        return self.agent.act_greedily(state.agent, self.see(state.normaliser, observation))
+        end = first + self.config.log_every // self.config.frames_per_interaction
+        start = (state, learning.nothing_learned(state))
+        state, totals = jax.lax.fori_loop(first, end, one_interaction, start)
+        return state, learning.row(state, totals, end)
 
     def evaluate(self, interactions: Array, state: RunState) -> Metrics:
         """Whole episodes with the deterministic policy, in fresh environments."""
 
         def act(envs: vector.VectorState) -> Array:
-            return self.act_greedily(state, envs.observation)
+            return self.learning.act_greedily(state, envs.observation)
 
         return evaluate(self.config, self.env, act, evaluation_key(state.key, interactions))
 
     def workload(self, state: RunState) -> Workload:
-        """⌊learning interactions × updates per interaction⌋ updates, one batch each."""
-        batch_size, updates = self.settings.batch_size, self.updates_by(self.config.interactions)
-        return Workload(updates, batch_size, batch_size, replay=state.replay, rollout=())
+        """Counted from the state's shapes."""
+        return self.learning.workload(state)
 
     def describe(self) -> str:
         """How many interactions are random."""
-        random, preset = self.random_interactions, self.settings.random_interactions
-        shortened = f" (preset {preset:,}; at most a tenth of a run)" if random < preset else ""
-        return f"the first {random:,} interactions random{shortened}"
+        return self.learning.describe()

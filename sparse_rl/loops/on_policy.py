@@ -16,7 +16,7 @@ from sparse_rl.envs import Env, vector
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
-from sparse_rl.loops.learning import Learning, RewardScale, Totals
+from sparse_rl.loops.learning import Learning, RewardScale, Totals, iteration_keys
 from sparse_rl.loops.rollout import Behaviour, Rollout, collect, view_of
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
@@ -79,7 +79,7 @@ class OnPolicyLoop(NamedTuple):
 
     def iterate(self, state: OnPolicyState, iteration: Array) -> tuple[OnPolicyState, Totals, View]:
         """One rollout and one update on it: the new state, what came of it, what was seen ``[T·N]``."""
-        key_collect, key_learn = self.learning.keys(state, iteration)
+        key_collect, key_learn = iteration_keys(state.key, iteration)
         envs, rollout = self.collect(state, key_collect)
         last = view_of(self.env, envs)
         state, totals, views = self.learning.learn(state, last, rollout, iteration, key_learn)

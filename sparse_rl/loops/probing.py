@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents import Metrics, RunInputs, Streams, gradients
-from sparse_rl.loops.off_policy import OffPolicyLoop, RunState
+from sparse_rl.loops.off_policy import OffPolicyLoop
+from sparse_rl.loops.replaying import RunState
 from sparse_rl.pruning import path_name
 
 
@@ -72,11 +73,11 @@ class Prober(NamedTuple):
 
         def update(i: Any, carry: tuple[RunState, Metrics]) -> tuple[RunState, Metrics]:
             state, sums = carry
-            state, metrics = self.loop.update(state, jax.random.fold_in(key, i))
+            state, metrics = self.loop.learning.update(state, jax.random.fold_in(key, i))
             counted = i >= self.updates - last
             return state, jax.tree.map(lambda s, m: s + jnp.where(counted, m, 0.0), sums, metrics)
 
-        zeros = jax.eval_shape(lambda s: self.loop.update(s, key)[1], state)
+        zeros = jax.eval_shape(lambda s: self.loop.learning.update(s, key)[1], state)
         start = (state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), zeros))
         state, sums = jax.lax.fori_loop(0, self.updates, update, start)
         return state, jax.tree.map(lambda s: s / last, sums)
@@ -84,12 +85,12 @@ class Prober(NamedTuple):
     def gradient_cosines(self, state: RunState) -> Metrics:
         """network → float32 ``[batches, batches]``: cosines between the gradients of replay batches, by
         random projection. Near 0: they do not interfere; below: what helps one harms the other."""
-        key, size = self._key(state, 2), self.loop.settings.batch_size
+        key, size = self._key(state, 2), self.loop.learning.settings.batch_size
 
         def one(i: Array) -> dict[str, Array]:
             own = jax.random.fold_in(key, i)
             key_batch, key_update = jax.random.split(own)
-            batch = self.loop.batch(state, key_batch, size)
+            batch = self.loop.learning.batch(state, key_batch, size)
             found = gradients.of_batch(self.loop.agent, state.agent, batch, key_update)
             return {name: gradients.sketch(tree, key) for name, tree in found.items()}
 
@@ -99,13 +100,13 @@ class Prober(NamedTuple):
     def churn(self, state: RunState) -> Array:
         """Mean |π'(s) − π(s)| over replay states that one update was not made on, and over actions and
         batches (policy churn: Schaul et al. 2022, arXiv 2206.00730, for continuous actions)."""
-        key, size = self._key(state, 3), self.loop.settings.batch_size
+        key, size = self._key(state, 3), self.loop.learning.settings.batch_size
 
         def one(i: Array) -> Array:
             own = jax.random.fold_in(key, i)
             key_update, key_seen = jax.random.split(own)
-            after, _ = self.loop.update(state, key_update)
-            seen = self.loop.batch(state, key_seen, size).observation
+            after, _ = self.loop.learning.update(state, key_update)
+            seen = self.loop.learning.batch(state, key_seen, size).observation
             policies = (self.loop.agent.act_greedily(s.agent, seen) for s in (after, state))
             new, old = policies
             return jnp.mean(jnp.abs(new - old))

@@ -29,14 +29,14 @@ MILLISECONDS = 20
 """Between pictures; browsers slow down what is faster."""
 
 
-def trained_state(loop: OffPolicyLoop, run_dir: Path) -> RunState:
+def trained_state(loop: OffPolicyLoop | HostOffPolicyLoop, run_dir: Path) -> RunState:
     """A state whose networks and statistics are those at the run's end; of the rest it has the shapes.
 
     Raises:
         CheckpointError: they are not of such a run, or it has not ended.
     """
     (run,) = prepare_pack([loop.config]).runs
-    state = jax.eval_shape(functools.partial(loop.learner, envs=()), run.inputs)
+    state = jax.eval_shape(functools.partial(loop.learning.init, envs=()), run.inputs)
     held = from_arrays(acting(loop.agent, state), read_arrays(run_dir / results.PARAMETERS))
     agent = state.agent._replace(**held["parameters"], supports=held["supports"])
     return state._replace(agent=agent, normaliser=held["normaliser"])
@@ -58,7 +58,9 @@ def episode(loop: OffPolicyLoop, state: RunState, key: Array) -> tuple[np.ndarra
 
     def interact(envs: vector.VectorState, key: Array) -> tuple[vector.VectorState, tuple[Array, ...]]:
         picture = draw(jax.tree.map(lambda x: x[0], envs.env))
-        envs, seen = vector.step(env, key, envs, loop.act_greedily(state, envs.observation), repeat)
+        envs, seen = vector.step(
+            env, key, envs, loop.learning.act_greedily(state, envs.observation), repeat
+        )
         return envs, (picture, seen.episode_return[0], (seen.terminated | seen.truncated)[0])
 
     keys = jax.random.split(key_steps, -(-env.episode_length // repeat))
@@ -106,7 +108,7 @@ def film(run_dir: Path, seed: int) -> tuple[Path, float]:
     """Write a video beside a run's results; where it is, and the episode's return."""
     loop = prepare_pack([run_config(results.read_config(run_dir))]).loop
     if isinstance(loop, HostOffPolicyLoop):
-        pictures, score = episode_on_host(loop, trained_state(loop.learning, run_dir), seed)
+        pictures, score = episode_on_host(loop, trained_state(loop, run_dir), seed)
     elif isinstance(loop, OffPolicyLoop):
         pictures, score = episode(loop, trained_state(loop, run_dir), jax.random.key(seed))
     else:

@@ -22,7 +22,7 @@ from sparse_rl.agents.contract import Streams
 from sparse_rl.envs import ActorsLostError, probe, registry, workers
 from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.hosting import Living
-from sparse_rl.loops.hosted.off_policy import Compiled, HostOffPolicyLoop
+from sparse_rl.loops.hosted.off_policy import Compiled, Driver, HostOffPolicyLoop
 from sparse_rl.records import results
 from sparse_rl.runs.lockstep import Policy, Progress
 from sparse_rl.runs.pack import compile_programs, prepare_pack, train_pack
@@ -326,7 +326,7 @@ def test_truncation_bootstraps_on_the_host_and_programs_are_compiled_once(
     assert int(state.learner.replay.size) == 1500
 
 
-PROGRAMS = tuple(f"jit({name})" for name in ("_act", "_learn", "add", "row", "_greedily", "init"))
+PROGRAMS = tuple(f"jit({name})" for name in ("act", "learn", "add", "row", "greedily", "init"))
 
 
 def test_updates_learn_from_what_was_stored_before_the_interaction(
@@ -351,7 +351,7 @@ def test_updates_learn_from_what_was_stored_before_the_interaction(
 
     nothing = jax.tree.map(np.asarray, loop.learning.nothing_learned(loop.init(inputs).learner))
     programs = Compiled(act, learn, loop.learning.buffer.add, row, None, nothing)
-    state, found = loop._chunk(programs, 0, loop.init(inputs))
+    state, found = Driver(loop.learning, loop.env, programs).chunk(0, loop.init(inputs))
     assert stored == [(0, 1), *((t, t) for t in range(1, 9))]
     replay = state.learner.replay
     assert int(replay.size) == 9

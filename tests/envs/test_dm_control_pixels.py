@@ -17,7 +17,7 @@ from PIL import Image
 from sparse_rl import envs
 from sparse_rl.envs import probe, registry
 from sparse_rl.loops.hosted import hosting
-from sparse_rl.loops.hosted.off_policy import Compiled, HostOffPolicyLoop
+from sparse_rl.loops.hosted.off_policy import Compiled, Driver, HostOffPolicyLoop
 from sparse_rl.records import results
 from sparse_rl.runs.film import film
 from sparse_rl.runs.pack import prepare_pack
@@ -202,7 +202,7 @@ def test_the_replay_holds_what_environments_of_the_host_showed(
     learner = learner._replace(replay=loop.learning.buffer.init(60))
     start = hosting.begin(loop.config, loop.env, learner, run.inputs.seed)
     programs = Compiled(act, learn, jax.jit(loop.learning.buffer.add), lambda *_: {}, None, nothing)
-    state, _ = loop._chunk(programs, 0, start)
+    state, _ = Driver(loop.learning, loop.env, programs).chunk(0, start)
     rows = jax.device_get(state.learner.replay.rows)
     pictures = rows.picture[0].reshape(-1, 16, 16)
     assert int(state.learner.replay.size[0]) == 45

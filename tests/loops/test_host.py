@@ -17,6 +17,7 @@ from sparse_rl.loops.hosted import hosting
 from sparse_rl.loops.hosted import on_policy as host
 from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.on_policy import HostLoop
+from sparse_rl.loops.learning import iteration_keys
 from sparse_rl.records import results
 from sparse_rl.runs.lockstep import Policy, Progress
 from sparse_rl.runs.pack import compile_programs, default_layout, prepare_pack, train_pack
@@ -176,8 +177,8 @@ def test_no_two_draws_of_a_rollout_share_a_key(make_config: MakeConfig) -> None:
     learner = loop.init(inputs).learner
     found = []
     for iteration in (0, 1):
-        key, key_learn = loop.learning.keys(learner, iteration)
+        key, key_learn = iteration_keys(learner.key, iteration)
         found.append(key_learn)
         for t in range(loop.learning.settings.num_steps):
-            found += [loop.key_of(key, t, group) for group in range(host.GROUPS)]
+            found += [host.key_of(key, t, group) for group in range(host.GROUPS)]
     assert len({tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in found}) == len(found)

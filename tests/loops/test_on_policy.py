@@ -12,7 +12,7 @@ from sparse_rl import envs
 from sparse_rl.agents.contract import View
 from sparse_rl.envs import Env, Step, vector
 from sparse_rl.experience import normaliser as norm
-from sparse_rl.loops.learning import RewardScale, take_rewards
+from sparse_rl.loops.learning import RewardScale, iteration_keys, take_rewards
 from sparse_rl.loops.rollout import Behaviour, Rollout, collect, successor_values, view_of
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.schema import ConfigError
@@ -131,7 +131,7 @@ def test_no_two_draws_of_an_iteration_share_a_key(make_config: MakeConfig) -> No
     state = jax.jit(loop.init)(inputs)
     found = []
     for iteration in (0, 1):
-        key_collect, key_learn = loop.learning.keys(state, iteration)
+        key_collect, key_learn = iteration_keys(state.key, iteration)
         found += [key_collect, key_learn]
         for key in jax.random.split(key_collect, loop.learning.settings.num_steps):
             for child in jax.random.split(key):

@@ -11,8 +11,9 @@ from conftest import MakeConfig, off_policy, on_policy, static_parts
 from sparse_rl.agents.contract import View
 from sparse_rl.envs.probe import PROBES
 from sparse_rl.experience.normaliser import normalise
-from sparse_rl.loops.off_policy import OffPolicyLoop, RunState
+from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.on_policy import OnPolicyLoop, OnPolicyState
+from sparse_rl.loops.replaying import RunState
 from sparse_rl.runs.pack import compile_programs
 
 GAMMA = 0.9

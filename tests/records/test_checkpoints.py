@@ -100,9 +100,8 @@ KILLED = """
 import os, signal, sys, threading
 from pathlib import Path
 import yaml
-from sparse_rl.config import run_config
-from sparse_rl.experiment import prepare_pack, train_pack
-from sparse_rl.training import Policy
+from sparse_rl.settings.run import run_config
+from sparse_rl.runs import Policy, prepare_pack, train_pack
 configs = [run_config(c) for c in yaml.safe_load(sys.stdin)]
 def watch(progress):
     if progress.env_steps == int(sys.argv[2]):

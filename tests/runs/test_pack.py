@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 from sparse_rl.agents.contract import RunInputs
 from sparse_rl.loops.off_policy import OffPolicyLoop
+from sparse_rl.loops.replaying import interaction_keys
 from sparse_rl.pruning import support_masks
 from sparse_rl.pruning.tree import path_name
 from sparse_rl.records import results
@@ -209,7 +210,7 @@ def test_no_two_draws_of_an_interaction_share_a_key(make_config: MakeConfig) -> 
     state = jax.jit(loop.init)(inputs)
     found = []
     for interaction in (0, 1):
-        keys = loop.keys(state.key, interaction)
+        keys = interaction_keys(state.key, interaction)
         found += [keys.act, keys.env, keys.learn]
         for child in (
             *jax.random.split(keys.env),
@@ -350,7 +351,7 @@ def test_compiled_flops_agree_with_the_cost_model(make_config: MakeConfig) -> No
     loop, inputs = off_policy(config)
     cost, state = prepare_pack([config]).runs[0].costs, jax.eval_shape(loop.init, inputs)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    compiled = jax.jit(loop.update).lower(state, key).compile()
+    compiled = jax.jit(loop.learning.update).lower(state, key).compile()
     analysis = compiled.cost_analysis()
     assert analysis is not None
     assert analysis["flops"] == pytest.approx(cost.flops_per_update, rel=0.15)

@@ -23,7 +23,7 @@ from sparse_rl.loops.hosted import hosting
 from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.hosting import Clock, HostState
 from sparse_rl.loops.hosted.sessions import Group
-from sparse_rl.loops.learning import Learning, RewardScale, Totals
+from sparse_rl.loops.learning import Learning, RewardScale, Totals, iteration_keys
 from sparse_rl.loops.rollout import Rollout
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
@@ -62,6 +62,159 @@ class Told(NamedTuple):
     final_value: Any
 
 
+def groups_of(config: RunConfig) -> int:
+    """Into how many groups a run's actors are divided."""
+    return min(GROUPS, config.agent.num_envs)
+
+
+def key_of(key: Array, t: Any, group: Any) -> Array:
+    """The key of a group's answer to its interaction t, from its rollout's."""
+    return jax.random.fold_in(jax.random.fold_in(key, t), group)
+
+
+class HostLoop(NamedTuple):
+    """A run's static parts. A chunk gives up the state it starts from: its environments go on."""
+
+    config: RunConfig
+    env: HostEnv
+    agent: OnPolicyAgent
+
+    @property
+    def learning(self) -> Learning:
+        """What is done with a rollout."""
+        return Learning(self.config, self.agent)
+
+    def init(self, inputs: RunInputs) -> HostState:
+        """The state before the first interaction; pure."""
+        learner = LearnerState(**self.learning.init(inputs, self.env.observation_size))
+        return hosting.begin(self.config, self.env, learner, inputs.seed)
+
+    def to_disk(self, state: HostState) -> Arrays:
+        """Everything the run needs to go on, named, on the host."""
+        return to_arrays(state._replace(living=None))
+
+    def from_disk(self, arrays: Arrays, inputs: RunInputs) -> HostState:
+        """The state that :meth:`to_disk` wrote; its environments are rebuilt when it is used.
+
+        Raises:
+            CheckpointError: it is not the state of such a run.
+        """
+        return from_arrays(jax.eval_shape(self.init, inputs), arrays)
+
+    def trained(self, state: HostState) -> Arrays:
+        """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
+        return self.learning.trained(state.learner)
+
+    def workload(self, state: HostState) -> Workload:
+        """Counted from shapes."""
+        steps, num_envs = self.learning.settings.num_steps, self.config.agent.num_envs
+        seen = jax.ShapeDtypeStruct(
+            (steps + 1, num_envs, self.env.observation_size), self.env.observation_dtype
+        )
+        return self.learning.workload(seen)
+
+    def describe(self) -> str:
+        """The shape of rollouts, and what is made of each."""
+        groups = groups_of(self.config)
+        return f"{self.learning.describe()}; environments on the host, in {groups} group(s)"
+
+    def compile(self, inputs: RunInputs, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """``init``, ``chunk`` and ``evaluate``: the last two drive compiled programs."""
+        learner = jax.eval_shape(self.init, inputs).learner
+        lowered = {
+            **OnDevice(self.learning, self.env).lowered(learner),
+            ("init", 0): jax.jit(self.init).lower(inputs),
+        }
+        made = compile_all(lowered, options)
+        of_groups: dict[str, Any] = {
+            name: {n: program for (other, n), program in made.items() if other == name}
+            for name in ("act", "value")
+        }
+        alone: dict[str, Any] = {name: made[name, 0] for name in ("learn", "add", "row", "greedily")}
+        driver = Driver(self.learning, self.env, Compiled(**of_groups, **alone))
+        return made["init", 0], driver.chunk, driver.evaluate
+
+
+class OnDevice(NamedTuple):
+    """What is compiled. All methods are pure."""
+
+    learning: Learning
+    env: HostEnv
+
+    def act(
+        self, learner: LearnerState, iteration: Array, t: Array, group: Array, observation: Array
+    ) -> tuple[Array, Array, Array]:
+        """Answer what a group sees: what the environment is given, the action, its log-probability."""
+        key = key_of(iteration_keys(learner.key, iteration)[0], t, group)
+        view = self.learning.see(learner, View(observation))
+        action, log_prob = self.learning.agent.act(learner.agent)(view, key)
+        return actions_of(self.env).to_env(action), action, log_prob
+
+    def value(self, learner: LearnerState, observation: Array) -> Array:
+        """float32 ``[n]``: values of what is seen."""
+        return self.learning.agent.value(learner.agent)(self.learning.see(learner, View(observation)))
+
+    def greedily(self, learner: LearnerState, observation: Array) -> Array:
+        """What the environment is given by the deterministic policy."""
+        view = self.learning.see(learner, View(observation))
+        action = self.learning.agent.act_greedily(learner.agent)(view)
+        return actions_of(self.env).to_env(action)
+
+    def learn(
+        self,
+        learner: LearnerState,
+        answers: Sequence[Sequence[Answer]],
+        told: Told,
+        last: Sequence[Array],
+        iteration: Array,
+    ) -> tuple[LearnerState, Totals, Array]:
+        """Learn from T answers of each group, what came of them, and what is seen after them."""
+        by_time = [answer for moment in zip(*answers, strict=True) for answer in moment]
+        steps = len(answers[0])
+        held = jax.tree.map(lambda *x: jnp.concatenate(x).reshape(steps, -1, *x[0].shape[1:]), *by_time)
+        rollout = Rollout(View(held.observation), held.action, held.log_prob, *told)
+        key, after = iteration_keys(learner.key, iteration)[1], View(jnp.concatenate(last))
+        learner, totals, views = self.learning.learn(learner, after, rollout, iteration, key)
+        return learner, totals, views.observation
+
+    def row(self, learner: LearnerState, totals: Totals, probe: Sequence[Array], end: Array) -> Metrics:
+        """A chunk's row."""
+        return self.learning.row(learner, totals, View(jnp.concatenate(probe)), end)
+
+    def lowered(self, learner: LearnerState) -> dict[tuple[str, int], Any]:
+        """The programs before compilation, by name and size of a group (0: of no group).
+
+        Args:
+            learner: its shapes.
+        """
+        settings, of = self.learning.settings, jax.ShapeDtypeStruct
+
+        def seen(*shape: int) -> Any:
+            return of((*shape, self.env.observation_size), self.env.observation_dtype)
+
+        i = of((), jnp.int32)
+        episodes = self.learning.config.env.eval_episodes
+        sizes = hosted.sizes(settings.num_envs, groups_of(self.learning.config))
+        acts = {n: (learner, i, i, i, seen(n)) for n in sizes}
+        made = {n: jax.eval_shape(self.act, *acts[n]) for n in sizes}
+        answers = [[Answer(seen(n), *made[n][1:])] * settings.num_steps for n in sizes]
+        real, flag = (
+            of((settings.num_steps, settings.num_envs), kind) for kind in (jnp.float32, jnp.bool_)
+        )
+        told = Told(real, flag, flag, real, real)
+        learn = (learner, answers, told, [seen(n) for n in sizes], i)
+        totals = jax.eval_shape(self.learn, *learn)[1]
+        probe = [seen(self.learning.samples_per_rollout)] * self.learning.probed
+        return {
+            **{("act", n): jax.jit(self.act).lower(*acts[n]) for n in sizes},
+            **{("value", n): jax.jit(self.value).lower(learner, seen(n)) for n in sizes},
+            ("learn", 0): jax.jit(self.learn, donate_argnums=0).lower(*learn),
+            ("add", 0): jax.jit(functools.partial(jax.tree.map, jnp.add)).lower(totals, totals),
+            ("row", 0): jax.jit(self.row).lower(learner, totals, probe, i),
+            ("greedily", 0): jax.jit(self.greedily).lower(learner, seen(episodes)),
+        }
+
+
 class Compiled(NamedTuple):
     """A run's programs. ``n`` is the size of a group."""
 
@@ -85,143 +238,19 @@ def _fields(told: Sequence[Sequence[Told]]) -> Iterator[list[list[np.ndarray]]]:
     return ([[moment[k] for moment in group] for group in told] for k in range(len(Told._fields)))
 
 
-class HostLoop(NamedTuple):
-    """A run's static parts. A chunk gives up the state it starts from: its environments go on."""
+class Driver(NamedTuple):
+    """What the host does: groups of actors take turns, then the learner learns."""
 
-    config: RunConfig
+    learning: Learning
     env: HostEnv
-    agent: OnPolicyAgent
+    programs: Compiled
 
-    @property
-    def learning(self) -> Learning:
-        """What is done with a rollout."""
-        return Learning(self.config, self.agent)
-
-    @property
-    def _groups(self) -> int:
-        return min(GROUPS, self.config.agent.num_envs)
-
-    def init(self, inputs: RunInputs) -> HostState:
-        """The state before the first interaction; pure."""
-        learner = LearnerState(**self.learning.init(inputs, self.env.observation_size))
-        return hosting.begin(self.config, self.env, learner, inputs.seed)
-
-    def to_disk(self, state: HostState) -> Arrays:
-        """Everything the run needs to go on, named, on the host."""
-        return to_arrays(state._replace(living=None))
-
-    def from_disk(self, arrays: Arrays, inputs: RunInputs) -> HostState:
-        """The state that :meth:`to_disk` wrote; its environments are rebuilt when it is used.
-
-        Raises:
-            CheckpointError: it is not the state of such a run.
-        """
-        return from_arrays(jax.eval_shape(self.init, inputs), arrays)
-
-    def trained(self, state: HostState) -> Arrays:
-        """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
-        return self.learning.trained(state.learner)
-
-    def key_of(self, key: Array, t: Any, group: Any) -> Array:
-        """The key of a group's answer to its interaction t, from its rollout's."""
-        return jax.random.fold_in(jax.random.fold_in(key, t), group)
-
-    def _act(
-        self, learner: LearnerState, iteration: Array, t: Array, group: Array, observation: Array
-    ) -> tuple[Array, Array, Array]:
-        key = self.key_of(self.learning.keys(learner, iteration)[0], t, group)
-        view = self.learning.see(learner, View(observation))
-        action, log_prob = self.agent.act(learner.agent)(view, key)
-        return actions_of(self.env).to_env(action), action, log_prob
-
-    def _value(self, learner: LearnerState, observation: Array) -> Array:
-        return self.agent.value(learner.agent)(self.learning.see(learner, View(observation)))
-
-    def _greedily(self, learner: LearnerState, observation: Array) -> Array:
-        action = self.agent.act_greedily(learner.agent)(self.learning.see(learner, View(observation)))
-        return actions_of(self.env).to_env(action)
-
-    def _learn(
-        self,
-        learner: LearnerState,
-        answers: Sequence[Sequence[Answer]],
-        told: Told,
-        last: Sequence[Array],
-        iteration: Array,
-    ) -> tuple[LearnerState, Totals, Array]:
-        """Learn from T answers of each group, what came of them, and what is seen after them."""
-        by_time = [answer for moment in zip(*answers, strict=True) for answer in moment]
-        steps = len(answers[0])
-        held = jax.tree.map(lambda *x: jnp.concatenate(x).reshape(steps, -1, *x[0].shape[1:]), *by_time)
-        rollout = Rollout(View(held.observation), held.action, held.log_prob, *told)
-        key, after = self.learning.keys(learner, iteration)[1], View(jnp.concatenate(last))
-        learner, totals, views = self.learning.learn(learner, after, rollout, iteration, key)
-        return learner, totals, views.observation
-
-    def _row(self, learner: LearnerState, totals: Totals, probe: Sequence[Array], end: Array) -> Metrics:
-        return self.learning.row(learner, totals, View(jnp.concatenate(probe)), end)
-
-    def workload(self, state: HostState) -> Workload:
-        """Counted from shapes."""
-        steps, num_envs = self.learning.settings.num_steps, self.config.agent.num_envs
-        seen = jax.ShapeDtypeStruct(
-            (steps + 1, num_envs, self.env.observation_size), self.env.observation_dtype
-        )
-        return self.learning.workload(seen)
-
-    def describe(self) -> str:
-        """The shape of rollouts, and what is made of each."""
-        return f"{self.learning.describe()}; environments on the host, in {self._groups} group(s)"
-
-    def _lowered(self, inputs: RunInputs) -> dict[tuple[str, int], Any]:
-        """The programs before compilation, by name and size of a group (0: of no group)."""
-        settings, of = self.learning.settings, jax.ShapeDtypeStruct
-
-        def seen(*shape: int) -> Any:
-            return of((*shape, self.env.observation_size), self.env.observation_dtype)
-
-        learner, i = jax.eval_shape(self.init, inputs).learner, of((), jnp.int32)
-        sizes = hosted.sizes(settings.num_envs, self._groups)
-        acts = {n: (learner, i, i, i, seen(n)) for n in sizes}
-        made = {n: jax.eval_shape(self._act, *acts[n]) for n in sizes}
-        answers = [[Answer(seen(n), *made[n][1:])] * settings.num_steps for n in sizes]
-        real, flag = (
-            of((settings.num_steps, settings.num_envs), kind) for kind in (jnp.float32, jnp.bool_)
-        )
-        told = Told(real, flag, flag, real, real)
-        learn = (learner, answers, told, [seen(n) for n in sizes], i)
-        totals = jax.eval_shape(self._learn, *learn)[1]
-        probe = [seen(self.learning.samples_per_rollout)] * self.learning.probed
-        return {
-            **{("act", n): jax.jit(self._act).lower(*acts[n]) for n in sizes},
-            **{("value", n): jax.jit(self._value).lower(learner, seen(n)) for n in sizes},
-            ("learn", 0): jax.jit(self._learn, donate_argnums=0).lower(*learn),
-            ("add", 0): jax.jit(functools.partial(jax.tree.map, jnp.add)).lower(totals, totals),
-            ("row", 0): jax.jit(self._row).lower(learner, totals, probe, i),
-            ("greedily", 0): jax.jit(self._greedily).lower(learner, seen(self.config.env.eval_episodes)),
-            ("init", 0): jax.jit(self.init).lower(inputs),
-        }
-
-    def compile(self, inputs: RunInputs, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-        """``init``, ``chunk`` and ``evaluate``: the last two drive compiled programs."""
-        made = compile_all(self._lowered(inputs), options)
-        of_groups: dict[str, Any] = {
-            name: {n: program for (other, n), program in made.items() if other == name}
-            for name in ("act", "value")
-        }
-        alone: dict[str, Any] = {name: made[name, 0] for name in ("learn", "add", "row", "greedily")}
-        all_ = Compiled(**of_groups, **alone)
-        driven = functools.partial(self._chunk, all_), functools.partial(self._evaluate, all_)
-        return made["init", 0], *driven
-
-    def _answer(
-        self, programs: Compiled, clock: Clock, learner: LearnerState, group: Group, at: tuple[int, ...]
-    ) -> Answer:
+    def _answer(self, clock: Clock, learner: LearnerState, group: Group, at: tuple[int, ...]) -> Answer:
         """Answer a group's observations, and have it act; ``at``: iteration, interaction and group."""
         with clock.on("transfer"):
             observation = jax.device_put(group.observation)
         with clock.on("inference"):
-            act = programs.act[len(group.observation)]
+            act = self.programs.act[len(group.observation)]
             given, action, log_prob = act(learner, *map(np.int32, at), observation)
             jax.block_until_ready(given)
         with clock.on("transfer"):
@@ -229,18 +258,18 @@ class HostLoop(NamedTuple):
         group.send(on_host)
         return Answer(observation, action, log_prob)
 
-    def _receive(self, programs: Compiled, clock: Clock, learner: LearnerState, group: Group) -> Told:
+    def _receive(self, clock: Clock, learner: LearnerState, group: Group) -> Told:
         """Wait for a group, and value the observations at which time ran out."""
         with clock.on("environment"):
             step, episode_return = group.receive()
         final_value = np.zeros_like(step.reward)
         if step.truncated.any():
-            value = programs.value[len(step.reward)](learner, step.final_observation)
+            value = self.programs.value[len(step.reward)](learner, step.final_observation)
             final_value = np.where(step.truncated, np.asarray(value), final_value)
         return Told(step.reward, step.terminated, step.truncated, episode_return, final_value)
 
     def _collect(
-        self, programs: Compiled, clock: Clock, learner: LearnerState, groups: Sequence[Group], i: int
+        self, clock: Clock, learner: LearnerState, groups: Sequence[Group], i: int
     ) -> tuple[list[list[Answer]], Told]:
         """T interactions of all groups, taking turns."""
         answers: list[list[Answer]] = [[] for _ in groups]
@@ -248,22 +277,21 @@ class HostLoop(NamedTuple):
         for t in range(self.learning.settings.num_steps):
             for g, group in enumerate(groups):
                 if t:
-                    told[g].append(self._receive(programs, clock, learner, group))
-                answers[g].append(self._answer(programs, clock, learner, group, (i, t, g)))
+                    told[g].append(self._receive(clock, learner, group))
+                answers[g].append(self._answer(clock, learner, group, (i, t, g)))
         for g, group in enumerate(groups):
-            told[g].append(self._receive(programs, clock, learner, group))
+            told[g].append(self._receive(clock, learner, group))
         by_time = [np.concatenate([np.stack(x) for x in field], axis=1) for field in _fields(told)]
         return answers, Told(*by_time)
 
-    def _chunk(
-        self, programs: Compiled, first: Any, state: HostState
-    ) -> tuple[HostState, dict[str, Any]]:
+    def chunk(self, first: Any, state: HostState) -> tuple[HostState, dict[str, Any]]:
         """Interact and learn from interaction ``first`` to the next log point.
 
         Returns:
             The new state, and a row (:meth:`Learning.row`) with the shares of time.
         """
-        state = hosting.opened(self.config, self.env, state, self._groups)
+        config = self.learning.config
+        state = hosting.opened(config, self.env, state, groups_of(config))
         living: Any = state.living
         groups = living.groups
         start = int(first) // self.learning.settings.num_steps
@@ -272,19 +300,20 @@ class HostLoop(NamedTuple):
         totals: Totals | None = None
         probe: list[Any] = [None] * kept
         for i in range(start, end):
-            answers, told = self._collect(programs, clock, learner, groups, i)
+            answers, told = self._collect(clock, learner, groups, i)
             with clock.on("transfer"):
                 last = [jax.device_put(group.observation) for group in groups]
             with clock.on("learning"):
-                learner, new, probe[i % kept] = programs.learn(learner, answers, told, last, np.int32(i))
-                totals = new if totals is None else programs.add(totals, new)
+                learner, new, seen = self.programs.learn(learner, answers, told, last, np.int32(i))
+                probe[i % kept] = seen
+                totals = new if totals is None else self.programs.add(totals, new)
                 jax.block_until_ready(learner)
-        row = programs.row(learner, totals, probe, np.int32(end))
+        row = self.programs.row(learner, totals, probe, np.int32(end))
         return state._replace(learner=learner), row | clock.shares() | living.restarts()
 
-    def _evaluate(self, programs: Compiled, interactions: Any, state: HostState) -> dict[str, Any]:
+    def evaluate(self, interactions: Any, state: HostState) -> dict[str, Any]:
         """Whole episodes with the deterministic policy, in environments of their own."""
         if state.living is None:
             raise ValueError("a state is evaluated after it was trained")
-        act = functools.partial(programs.greedily, state.learner)
+        act = functools.partial(self.programs.greedily, state.learner)
         return state.living.evaluate(int(interactions), act)
