@@ -66,7 +66,8 @@ def test_values_are_those_of_the_probes(
 ) -> None:
     agent = PPO | {"discount": 0.9, "entropy_coefficient": 0.0, "learning_rate_schedule": "constant"}
     loop, state, _ = trained(make_config, task, agent, 128 * 150)
-    value = loop._value(state.learner, np.full((1, 1), observation, np.float32))
+    on_device = host.OnDevice(loop.learning, loop.env)
+    value = on_device.value(state.learner, np.full((1, 1), observation, np.float32))
     assert float(value[0]) == pytest.approx(expected, rel=0.15)
 
 
