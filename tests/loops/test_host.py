@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import MakeConfig
@@ -67,7 +68,7 @@ def test_values_are_those_of_the_probes(
     agent = PPO | {"discount": 0.9, "entropy_coefficient": 0.0, "learning_rate_schedule": "constant"}
     loop, state, _ = trained(make_config, task, agent, 128 * 150)
     on_device = host.OnDevice(loop.learning, loop.env)
-    value = on_device.value(state.learner, np.full((1, 1), observation, np.float32))
+    value = on_device.value(state.learner, jnp.full((1, 1), observation))
     assert float(value[0]) == pytest.approx(expected, rel=0.15)
 
 
