@@ -225,13 +225,11 @@ class FrameBuffer(NamedTuple):
         return Frames(rows, *(jnp.asarray(arrays[name]) for name in ("position", "size")))
 
 
-def frame_buffer(
-    n_steps: int, discount: float, action_repeat: int, env: Spec, num_envs: int
-) -> Buffer:
+def frame_buffer(n_steps: int, discount: float, action_repeat: int, env: Spec, num_envs: int) -> Buffer:
     """Keep what is seen in an environment of pictures.
 
     It holds as many interactions as it is given room for, where episodes last until time runs out: their
-    last pictures have rows beside. An episode that ends before takes one more, at the cost of the oldest.
+    last pictures have rows beside. An episode that ends before takes one more, and the oldest make room.
     """
     assert env.picture is not None
     kept = FrameBuffer(env.picture, env.frames, env.action_size, num_envs, n_steps, discount)

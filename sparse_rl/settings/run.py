@@ -38,7 +38,6 @@ from sparse_rl.settings.schema import (
     share,
 )
 
-
 READ: dict[Method, tuple[str, ...]] = {
     "static": (),
     "gradual": ("change_every",),
@@ -65,12 +64,11 @@ class PruningConfig:
     critic_sparsity: float | None = share(default=None)
     encoder_sparsity: float = share(default=0.0)
 
-    def identity(self) -> dict[str, Any]:
-        """What decides numbers: settings that the method does not read stand at values that stay."""
-        unread = {"change_every": 100, "change_until": 0.75, "drop_share": 0.3}
-        for name in READ[self.method]:
-            del unread[name]
-        return vars(self) | unread
+    def as_read(self) -> "PruningConfig":
+        """The same, with what the method does not read at the values that stood there first."""
+        first: dict[str, Any] = {"change_every": 100, "change_until": 0.75, "drop_share": 0.3}
+        unread = {name: value for name, value in first.items() if name not in READ[self.method]}
+        return dataclasses.replace(self, **unread)
 
 
 @dataclass(frozen=True)
@@ -145,9 +143,9 @@ class RunConfig:
 
     @functools.cached_property
     def run_id(self) -> str:
-        """Readable axes and a hash of the whole configuration: the same run has the same id."""
-        whole = vars(self) | {"pruning": self.pruning.identity()}
-        text = json.dumps(whole, default=vars, sort_keys=True)
+        """Readable axes and a hash of all settings that decide numbers: the same run has the same id."""
+        read = dataclasses.replace(self, pruning=self.pruning.as_read())
+        text = json.dumps(read, default=vars, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
 
