@@ -124,10 +124,7 @@ class Comparator(NamedTuple):
 
     def _exchange(self, state: Compared, batch: Transition, made: Array) -> dict[str, Any]:
         pruning, progress = self.pruning, made / self.updates
-        if pruning.method == "rigl":
-            share = dynamic.cosine_share(pruning.drop_share, progress, pruning.change_until)
-        else:
-            share = jnp.where(progress < pruning.change_until, pruning.drop_share, 0.0)
+        share = dynamic.cosine_share(pruning.drop_share, progress, pruning.change_until)
 
         def rule(support: Masked | None, weights: Array, score: Array) -> Change | None:
             if support is None:
@@ -198,9 +195,9 @@ def compare(config: RunConfig, agent: OffPolicyAgent, updates: int) -> OffPolicy
         return agent
     comparator = Comparator(agent, config.pruning, updates)
     if changing:
-        occasional = Occasional(config.pruning.change_every, comparator.change_masks)
+        occasional = Occasional(config.pruning.change_every, updates, comparator.change_masks)
     else:
-        occasional = Occasional(settings.reset_every or updates, comparator.reset)
+        occasional = Occasional(settings.reset_every or updates, updates, comparator.reset)
     return agent._replace(
         init=comparator.init,
         act=lambda state, *seen: agent.act(state.learner, *seen),

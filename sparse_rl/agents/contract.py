@@ -46,6 +46,9 @@ class Occasional(NamedTuple):
 
     every: int
     """Updates."""
+    total: int
+    """Updates of the whole run: nothing happens after the last one, for nothing would be learned from
+    it."""
     change: Callable[[Any, Any, Array], Any]
     """``(state, batch, updates so far) → state``; never under a batched condition."""
 

@@ -224,7 +224,7 @@ def _check_samples(config: RunConfig, env: Spec, random: int) -> None:
     if settings.replay_size < least * settings.num_envs:
         raise ConfigError(
             f"agent.replay_size={settings.replay_size} holds no {settings.n_steps} steps of each "
-            f"environment; give at least {least} pictures × agent.num_envs"
+            f"environment; give at least {least} × agent.num_envs"
         )
     if random <= settings.n_steps:
         raise ConfigError(
@@ -282,5 +282,7 @@ def make(config: RunConfig, env: Spec) -> OffPolicyAgent:
             "critic": ADAM_TRAFFIC + TARGET_TRAFFIC,
             "encoder": ADAM_TRAFFIC,
         },
-        buffer=functools.partial(frame_buffer, settings.n_steps, settings.discount),
+        buffer=functools.partial(
+            frame_buffer, settings.n_steps, settings.discount, config.env.action_repeat
+        ),
     )

@@ -225,8 +225,18 @@ class FrameBuffer(NamedTuple):
         return Frames(rows, *(jnp.asarray(arrays[name]) for name in ("position", "size")))
 
 
-def frame_buffer(n_steps: int, discount: float, env: Spec, num_envs: int) -> Buffer:
-    """Keep what is seen in an environment of pictures."""
+def frame_buffer(n_steps: int, discount: float, action_repeat: int, env: Spec, num_envs: int) -> Buffer:
+    """Keep what is seen in an environment of pictures.
+
+    It holds as many interactions as it is given room for, where episodes last until time runs out: their
+    last pictures have rows beside. An episode that ends before takes one more, and the oldest make room.
+    """
     assert env.picture is not None
     kept = FrameBuffer(env.picture, env.frames, env.action_size, num_envs, n_steps, discount)
-    return Buffer(kept.init, kept.add, kept.sample, kept.to_disk, kept.from_disk)
+    per_episode = -(-env.episode_length // action_repeat)
+
+    def init(interactions: int) -> Frames:
+        of_one = interactions // num_envs
+        return kept.init((of_one + of_one // per_episode) * num_envs)
+
+    return Buffer(init, kept.add, kept.sample, kept.to_disk, kept.from_disk)

@@ -31,7 +31,7 @@ class Buffer(NamedTuple):
     """What a replay buffer is to the loop that fills it: functions of its contents, a pytree."""
 
     init: Callable[[int], Any]
-    """``capacity → empty``."""
+    """``interactions, of all environments together → empty``, with room for that many."""
     add: Callable[[Any, Transition, Array], Any]
     """``(held, what N environments did, truncated [N]) → held``."""
     sample: Callable[[Any, Array, int], Any]

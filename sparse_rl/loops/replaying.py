@@ -185,7 +185,7 @@ class Replaying(NamedTuple):
             batch = self.batch(state, jax.random.fold_in(key, 2), self.settings.batch_size)
             return occasional.change(agent, batch, made)
 
-        due = made % occasional.every == 0
+        due = (made % occasional.every == 0) & (made < occasional.total)
         return state._replace(agent=jax.lax.cond(due, change, lambda same: same, state.agent))
 
     def nothing_learned(self, state: RunState) -> Totals:

@@ -17,7 +17,8 @@ class Change(NamedTuple):
     """What becomes of a tensor's mask."""
 
     kept: Array
-    """bool: places whose weight stays as it is; everywhere else it becomes, or remains, 0."""
+    """bool: places that were trained and still are. Everywhere else weight, moments and target become,
+    or remain, 0."""
     mask: Array
     """bool: places that are trained from now on."""
 
@@ -40,8 +41,9 @@ def strongest(score: Array, among: Array, count: Any) -> Array:
 
 def exchange(mask: Array, weights: Array, score: Array, share: Any) -> Change:
     """Drop a share of the survivors, those of least magnitude, and grow as many where the score is
-    largest among all places that are not kept (SET: Mocanu et al. 2018, arXiv 1707.04780; RigL: Evci et
-    al. 2020, arXiv 1911.11134, §3). What grows starts at 0.
+    largest among all other places (SET: Mocanu et al. 2018, arXiv 1707.04780; RigL: Evci et al. 2020,
+    arXiv 1911.11134, §3). A place that was off starts at 0. One that is dropped and grown again at once
+    stays as it is (``reinit_when_same=False`` in RigL's public code), so a full tensor never changes.
 
     Args:
         mask, weights: of the tensor.
@@ -50,8 +52,9 @@ def exchange(mask: Array, weights: Array, score: Array, share: Any) -> Change:
     """
     alive = jnp.sum(mask, dtype=jnp.int32)
     moved = jnp.floor(share * alive).astype(jnp.int32)
-    kept = strongest(jnp.abs(weights), mask, alive - moved)
-    return Change(kept, kept | strongest(score, ~kept, moved))
+    strong = strongest(jnp.abs(weights), mask, alive - moved)
+    trained = strong | strongest(score, ~strong, moved)
+    return Change(mask & trained, trained)
 
 
 def shrink(mask: Array, weights: Array, count: Any) -> Change:

@@ -38,6 +38,14 @@ from sparse_rl.settings.schema import (
     share,
 )
 
+READ: dict[Method, tuple[str, ...]] = {
+    "static": (),
+    "gradual": ("change_every",),
+    "set": ("change_every", "change_until", "drop_share"),
+    "rigl": ("change_every", "change_until", "drop_share"),
+}
+"""Method → which settings of changing masks it reads."""
+
 
 @dataclass(frozen=True)
 class PruningConfig:
@@ -49,12 +57,18 @@ class PruningConfig:
     min_fan_in: int = at_least(0, default=1)
     block_fan_in: int = at_least(1, default=1)
     method: Method = "static"
-    change_every: int = at_least(1, default=100)
-    change_until: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.75)
-    drop_share: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.3)
+    change_every: int = at_least(1, default=1000)
+    change_until: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.8)
+    drop_share: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.5)
     actor_sparsity: float | None = share(default=None)
     critic_sparsity: float | None = share(default=None)
     encoder_sparsity: float = share(default=0.0)
+
+    def as_read(self) -> "PruningConfig":
+        """The same, with what the method does not read at the values that stood there first."""
+        first: dict[str, Any] = {"change_every": 100, "change_until": 0.75, "drop_share": 0.3}
+        unread = {name: value for name, value in first.items() if name not in READ[self.method]}
+        return dataclasses.replace(self, **unread)
 
 
 @dataclass(frozen=True)
@@ -129,8 +143,9 @@ class RunConfig:
 
     @functools.cached_property
     def run_id(self) -> str:
-        """Readable axes and a hash of the whole configuration: the same run has the same id."""
-        text = json.dumps(self, default=vars, sort_keys=True)
+        """Readable axes and a hash of all settings that decide numbers: the same run has the same id."""
+        read = dataclasses.replace(self, pruning=self.pruning.as_read())
+        text = json.dumps(read, default=vars, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
 

@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import MakeConfig, batch_of, off_policy, places
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from sparse_rl.agents import q_learner, sac
+import sparse_rl
+from sparse_rl.agents import comparators, q_learner, sac
 from sparse_rl.agents.comparators import dense_gradients
 from sparse_rl.pruning import dynamic, support_masks
 from sparse_rl.records.checkpoints import from_arrays, to_arrays
@@ -35,10 +38,13 @@ def test_an_exchange_drops_the_weakest_and_grows_the_best_scored() -> None:
     weights = jnp.array([-0.1, 5.0, 0.2, -4.0, 0.0, 0.0])
     score = jnp.array([0.0, 9.0, 7.0, 9.0, 8.0, 1.0])
     change = dynamic.exchange(mask, weights, score, 0.5)  # two of four go: places 0 and 2
-    assert np.flatnonzero(change.kept).tolist() == [1, 3]
-    assert np.flatnonzero(change.mask).tolist() == [1, 2, 3, 4]  # 2 grows again, from 0
+    assert np.flatnonzero(change.mask).tolist() == [1, 2, 3, 4]
+    assert np.flatnonzero(change.kept).tolist() == [1, 2, 3]  # 2 grows again at once, as it is; 4 from 0
     still = dynamic.exchange(mask, weights, score, 0.2)  # less than one of four
     np.testing.assert_array_equal(still.mask, mask)
+    full = dynamic.exchange(jnp.ones(6, bool), weights, score, 0.5)  # nowhere else to grow
+    assert np.all(full.kept)
+    assert np.all(full.mask)
 
 
 def test_shrinking_keeps_the_largest() -> None:
@@ -101,6 +107,111 @@ def test_masks_change_exactly_and_leave_nothing_behind(make_config: MakeConfig, 
     nothing_where_pruned(state.agent.learner)
 
 
+def leaves(*trees: Any) -> Any:
+    """The leaves of trees of one form beside each other; no support is a leaf."""
+    flat = [jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None) for tree in trees]
+    return zip(*flat, strict=True)
+
+
+@pytest.mark.parametrize("method", ["gradual", "set", "rigl"])
+def test_what_stays_keeps_what_it_learned_and_what_grows_starts_at_nothing(
+    make_config: MakeConfig, method: str
+) -> None:
+    """Both critics, their targets and all moments; a tensor that its mask leaves whole is as before."""
+    loop, inputs = off_policy(changing(make_config, method, agent={"clipped_double_q": True}))
+    occasional = loop.agent.occasional
+    assert occasional is not None
+    state = jax.jit(loop.agent.init)(KEY, inputs)
+    learner = state.learner
+    masks = support_masks(learner.supports)
+
+    def marked(network: Any, masks: Any, value: float) -> Any:
+        flat = [x if m is None else jnp.where(m, value + x, 0.0) for x, m in leaves(network, masks)]
+        return jax.tree.unflatten(jax.tree.structure(network), flat)
+
+    def moments(name: str) -> Any:
+        adam, *rest = learner.optimisers[name]
+        mu, nu = (marked(getattr(learner, name), masks[name], value) for value in (2.0, 3.0))
+        return (adam._replace(mu=mu, nu=nu), *rest)
+
+    learner = learner._replace(
+        target=marked(learner.target, masks["critic"], 1.0),
+        optimisers={name: moments(name) for name in ("actor", "critic")},
+    )
+    # 54 of 180 updates: gradual pruning has begun, two fifths of the exchanges' time are over
+    changed = jax.jit(occasional.change)(state._replace(learner=learner), batch_of(16), jnp.int32(54))
+    after, whole, grown = changed.learner, 0, 0
+    assert sorted(learner.critic) == ["0", "1"]
+    for name, get in {
+        "actor": [lambda s: s.actor, lambda s: s.optimisers["actor"][0].mu],
+        "critic": [
+            lambda s: s.critic,
+            lambda s: s.target,
+            lambda s: s.optimisers["critic"][0].mu,
+            lambda s: s.optimisers["critic"][0].nu,
+        ],
+    }.items():
+        new_masks = support_masks(after.supports)[name]
+        for of in get:
+            for was, now, old, new in leaves(of(learner), of(after), masks[name], new_masks):
+                stays = np.ones(was.shape, bool) if old is None else np.asarray(old & new)
+                np.testing.assert_array_equal(now, np.where(stays, was, 0.0))
+                whole += old is not None and bool(np.all(old)) and bool(np.all(stays))
+                grown += 0 if old is None else int(np.sum(new & ~old))
+    if method == "gradual":
+        assert grown == 0
+    else:
+        assert whole > 0
+        assert grown > 0
+
+
+def test_set_exchanges_fewer_and_fewer_too(make_config: MakeConfig) -> None:
+    """The share falls as half a cosine until four fifths of 180 updates: half at 72, none at 144."""
+    settings = {"method": "set", "change_every": 10, "drop_share": 0.5}
+    loop, inputs = off_policy(make_config(sparsity=0.8, pruning=settings))
+    occasional = loop.agent.occasional
+    assert occasional is not None
+    state = jax.jit(loop.agent.init)(KEY, inputs)
+    change = jax.jit(occasional.change)
+    old = jax.tree.leaves(state.learner.supports)
+    alive = sum(int(np.sum(mask)) for mask in old)
+    moved = {}
+    for made in (1, 72, 144):
+        new = jax.tree.leaves(change(state, batch_of(16), jnp.int32(made)).learner.supports)
+        moved[made] = sum(int(np.sum(m & ~n)) for m, n in zip(old, new, strict=True)) / alive
+    # some of what was dropped grows again at once
+    assert 0.35 < moved[1] <= 0.5
+    assert 0.17 < moved[72] <= 0.25
+    assert moved[144] == 0.0
+
+
+def test_settings_are_those_published_for_sac(make_config: MakeConfig) -> None:
+    """Graesser et al. 2022, public code: sac_mujoco_sparse_config.gin and …_pruning_config.gin."""
+    conf = Path(sparse_rl.__file__).parent / "conf"
+    for preset in ("set", "rigl", "gradual"):
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            composed = OmegaConf.to_container(compose("sweep", [f"pruning={preset}"]))
+        assert isinstance(composed, dict)
+        plain = make_config(pruning={"method": preset})
+        for config in (make_config(pruning=composed["pruning"]), plain):
+            read = config.pruning
+            assert (read.method, read.change_every) == (preset, 1000)
+            assert (read.change_until, read.drop_share) == (0.8, 0.5)
+    assert comparators.GRADUAL_SPAN == (0.2, 0.8)
+
+
+def test_a_setting_that_a_method_does_not_read_makes_no_other_run(make_config: MakeConfig) -> None:
+    def ids(method: str, key: str) -> int:
+        settings = [{"method": method, key: value} for value in (0.25, 0.5)]
+        if key == "change_every":
+            settings = [{"method": method, key: value} for value in (10, 20)]
+        return len({make_config(sparsity=0.8, pruning=each).run_id for each in settings})
+
+    keys = ("change_every", "change_until", "drop_share")
+    told = {method: [ids(method, key) for key in keys] for method in dynamic.METHODS}
+    assert told == {"static": [1, 1, 1], "gradual": [2, 1, 1], "set": [2, 2, 2], "rigl": [2, 2, 2]}
+
+
 def test_a_state_with_changed_masks_comes_back_from_disk(make_config: MakeConfig) -> None:
     loop, inputs = off_policy(changing(make_config, "set"))
     state, _ = jax.jit(loop.chunk)(0, jax.jit(loop.init)(inputs))
@@ -135,10 +246,12 @@ def test_dense_gradients_are_those_of_the_loss_at_every_place(make_config: MakeC
     assert places(masks["critic"], scores["critic"]).any()
 
 
-@pytest.mark.parametrize("sparsity", [0.0, 0.8])
-def test_a_reset_starts_anew_with_the_same_masks(make_config: MakeConfig, sparsity: float) -> None:
-    # the first chunk has 20 random interactions and 80 updates, the second 100
-    config = make_config(sparsity=sparsity, agent={"reset_every": 80})
+@pytest.mark.parametrize(("sparsity", "every"), [(0.0, 80), (0.8, 20)])
+def test_a_reset_starts_anew_with_the_same_masks(
+    make_config: MakeConfig, sparsity: float, every: int
+) -> None:
+    # the first chunk has 20 random interactions and 80 updates, the second 100; none after the last
+    config = make_config(sparsity=sparsity, agent={"reset_every": every})
     loop, inputs = off_policy(config)
     start = jax.jit(loop.init)(inputs)
     state, _ = jax.jit(loop.chunk)(0, start)

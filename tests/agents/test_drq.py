@@ -262,12 +262,14 @@ def test_it_acts_on_what_two_pictures_showed(make_config: MakeConfig, tmp_path: 
     assert float(score["return_mean"]) > -0.02  # a constant action at best −0.25
     assert float(score["episode_length_mean"]) == 2.0
     assert 0.1 <= float(row["exploration_noise"]) < 0.6
-    # twenty random interactions, then an update each; episodes of two fill three rows of the buffer
+    # twenty random interactions, then an update each; episodes of two fill three rows of the buffer,
+    # which has room for all of them
     assert int(state.agent.updates) == steps - 20
     (run,) = prepare_pack([config]).runs
     assert run.costs.updates == steps - 20
-    assert run.costs.replay_bytes == steps * (16 * 16 + 4 + 4 + 2) + 8
-    assert state.replay.rows.reward.size == steps
+    assert run.costs.replay_bytes == (steps + steps // 2) * (16 * 16 + 4 + 4 + 2) + 8
+    assert state.replay.rows.reward.size == int(state.replay.size[0]) == steps + steps // 2
+    assert int(np.sum(~state.replay.rows.last)) == steps
     assert state.normaliser.mean.high.size == 0  # pictures are not normalised
 
     results.write_config(tmp_path, dataclasses.asdict(config))

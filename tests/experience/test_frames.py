@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_rl.experience.frames import FrameBuffer, Frames
+from sparse_rl.envs import Spec
+from sparse_rl.experience.frames import FrameBuffer, Frames, frame_buffer
 from sparse_rl.experience.replay import Transition
 
 KEY = jax.random.key(0)
@@ -138,6 +139,25 @@ def test_each_picture_is_kept_once_in_bytes() -> None:
     assert shapes.rows.picture.size * shapes.rows.picture.dtype.itemsize == 84 * 84 * 3 * 1_000_000
     others = (shapes.rows.action, shapes.rows.reward, shapes.rows.last, shapes.rows.terminated)
     assert sum(x.size * x.dtype.itemsize for x in others) == 10 * 1_000_000
+
+
+@pytest.mark.parametrize(("interactions", "rows"), [(4, 4), (13, 15), (15, 18)])
+def test_there_is_room_for_the_last_pictures_of_episodes(interactions: int, rows: int) -> None:
+    """Episodes of nine frames, two at a time, are five interactions; two environments."""
+    seen = Spec(
+        name="nine frames", observation_size=SIDE * SIDE * STACK, action_size=1, episode_length=9,
+        picture=(SIDE, SIDE, STACK), frames=STACK,
+    )  # fmt: skip
+    kept, envs = frame_buffer(N_STEPS, GAMMA, 2, seen, 2), [Stacks(), Stacks()]
+    held, add = kept.init(2 * interactions), jax.jit(kept.add)
+    for t in range(interactions):
+        done = [env.interact(float(t), "truncated" if t % 5 == 4 else "") for env in envs]
+        batch = jax.tree.map(lambda *x: np.stack(x), *[d[0] for d in done])
+        held = add(held, batch, np.array([d[1] for d in done]))
+    assert held.rows.reward.shape == (2, rows)
+    for env in range(2):
+        began = ~np.asarray(held.rows.last[env])
+        assert np.asarray(held.rows.reward[env])[began].tolist() == list(range(interactions))
 
 
 def test_a_buffer_comes_back_from_disk_as_it_was() -> None:
