@@ -10,6 +10,7 @@ from sparse_rl.analysis.fits import Choice, Points
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.series import Series
 from sparse_rl.analysis.statistics import interval
+from sparse_rl.records.results import EPISODES_DISTINCT
 
 
 def _list(words: Sequence[str]) -> str:
@@ -97,6 +98,20 @@ def _health_words(series: Series, metric: str = "dormant_ratio/critic") -> str:
     )
 
 
+def episode_words(series: Series) -> Iterator[str]:
+    """Of how many runs the last evaluation was one episode over and over; nothing where of none."""
+    if EPISODES_DISTINCT not in series.rows:
+        return
+    known = series.rows.dropna(subset=[EPISODES_DISTINCT]).sort_values("env_steps")
+    last = known.groupby("run_id")[EPISODES_DISTINCT].last()
+    alone = int((last == 1).sum())
+    if alone:
+        yield (
+            f"In {alone} of {len(last)} runs all episodes of the last evaluation are one and the same: "
+            "return_mean is the return of that one, to be read beside train_return_mean."
+        )
+
+
 def association_words(series: Series, measured: Sequence[str]) -> Iterator[str]:
     """Rank correlations of health with the return; two runs have none."""
     runs = scores.final_values(series.rows, RETURN)["run_id"].nunique()
@@ -111,6 +126,7 @@ def association_words(series: Series, measured: Sequence[str]) -> Iterator[str]:
 
 def words(series: Series) -> Iterator[str]:
     """What was found, one sentence after the other; what cannot be said is said to be so."""
+    yield from episode_words(series)
     parts: list[Callable[[], str]] = [
         lambda: _best_words(series),
         lambda: _comparison_words(series, "width"),

@@ -13,6 +13,8 @@ from sparse_rl.analysis.load import CELL, SEEDS
 from sparse_rl.analysis.statistics import Estimate, Floats, Scores
 
 RETURN = "return_mean"
+TRAINING_RETURN = "train_return_mean"
+"""Of training episodes: what exploration scores, beside what :data:`RETURN` says of the best guess."""
 
 SIZES = ["parameters_total", "parameters_nonzero", "flops_per_update"]
 

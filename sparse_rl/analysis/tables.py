@@ -8,10 +8,11 @@ import pandas as pd
 from sparse_rl.analysis import answers, fits, laws, scores, statistics
 from sparse_rl.analysis.figures import METRICS
 from sparse_rl.analysis.fits import Choice, Fit, Points
-from sparse_rl.analysis.scores import RETURN
+from sparse_rl.analysis.scores import RETURN, TRAINING_RETURN
 from sparse_rl.analysis.series import Series
 from sparse_rl.analysis.statistics import Estimate, interval
 from sparse_rl.analysis.thresholds import Crossing, data_to_threshold
+from sparse_rl.records.results import EPISODES_DISTINCT
 
 RESAMPLES = 500
 """For laws, each of which is fitted as often."""
@@ -21,6 +22,9 @@ AGGREGATES = {
     "optimality gap": statistics.optimality_gap,
 }  # fmt: skip
 
+BESIDE_RETURN = (TRAINING_RETURN, EPISODES_DISTINCT)
+"""What stands beside every return: one without the other can mislead."""
+
 HEALTH = ("dormant_ratio/critic", "srank/critic", "grad_norm/critic", "feature_norm/critic")
 
 
@@ -29,15 +33,25 @@ def spread(value: float, low: float, high: float) -> str:
     return f"{value:.4g}" if np.isnan(low) else f"{value:.4g} [{low:.4g}, {high:.4g}]"
 
 
+def _with_neighbours(metrics: Sequence[str]) -> Iterator[str]:
+    for metric in metrics:
+        yield metric
+        yield from BESIDE_RETURN if metric == RETURN else ()
+
+
 def cell_table(series: Series, metrics: Sequence[str] = tuple(METRICS)) -> pd.DataFrame:
     """One row per width and sparsity: interquartile means with intervals, and where they come from.
+
+    Returns of evaluations stand beside those of training and the number of distinct episodes.
 
     ``diverged`` runs are among ``runs``. ``rows`` is the query that finds the cell among the rows of
     :func:`sparse_rl.analysis.load`.
     """
     by = ["width", "sparsity"]
     columns = []
-    for metric in (m for m in metrics if m in series.rows):
+    for metric in _with_neighbours(metrics):
+        if metric not in series.rows or series.rows[metric].isna().all():
+            continue
         table = scores.summary(scores.final_values(series.rows, metric), metric, by).set_index(by)
         text = [spread(*row) for row in table[[metric, "low", "high"]].itertuples(index=False)]
         columns.append(pd.Series(text, index=table.index, name=metric))
@@ -190,6 +204,18 @@ def budgets(series: Series, count: int = 4) -> list[float]:
     return [float(b) for b in np.geomspace(spent[spent > 0].min(), spent.max() * 0.999, count)]
 
 
+def _training_return(series: Series, budget: float, cell: scores.Cell) -> dict[str, str]:
+    """The return of training episodes of a cell's runs at a budget of FLOPs, where there is one."""
+    if TRAINING_RETURN not in series.rows:
+        return {}
+    rows = series.rows[(series.rows["width"] == cell[0]) & (series.rows["sparsity"] == cell[1])]
+    at = scores.at_budget(rows, "flops", budget, TRAINING_RETURN)
+    if at.empty:
+        return {}
+    (found,) = scores.cell_estimates(at, TRAINING_RETURN, ["width", "sparsity"]).values()
+    return {TRAINING_RETURN: spread(float(found.value), float(found.low), float(found.high))}
+
+
 def frontier(series: Series) -> pd.DataFrame:
     """The best width and sparsity at each budget of FLOPs, and how sure that is."""
     found = []
@@ -206,6 +232,7 @@ def frontier(series: Series) -> pd.DataFrame:
             {
                 "training FLOPs": budget, "width": best[0], "sparsity": best[1],
                 RETURN: spread(float(value.value), float(value.low), float(value.high)),
+                **_training_return(series, budget, best),
                 "best in": f"{share:.0%}", "of cells": len(cells),
             }
         )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any, Literal, overload
 
 from sparse_rl.envs import atari, gymnax, lqr, pixels, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv
+from sparse_rl.envs.sticky import sticky
 from sparse_rl.envs.workers import drawn_in_workers, in_workers
 
 SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
@@ -34,6 +35,8 @@ def make(source: str, task: str, **options: Any) -> Env | HostEnv: ...
 def make(source: str, task: str, **options: Any) -> Env | HostEnv:
     """Build the environment ``task`` of ``source``, with the source's own options.
 
+    ``sticky_actions`` is an option of every compiled one (:func:`~sparse_rl.envs.sticky.sticky`).
+
     Raises:
         ValueError: the source, the task or an option's value is unknown; the message lists the valid
             ones. Or it is drawn, and no renderer works here.
@@ -41,4 +44,10 @@ def make(source: str, task: str, **options: Any) -> Env | HostEnv:
     """
     if source not in SOURCES:
         raise ValueError(f"env.source={source!r} is unknown; choose one of {', '.join(SOURCES)}")
-    return SOURCES[source](task, **options)
+    repeats = options.pop("sticky_actions", 0.0)
+    env = SOURCES[source](task, **options)
+    if isinstance(env, Env):
+        return sticky(env, repeats)
+    if repeats:
+        raise ValueError(f"sticky_actions is for compiled environments; {env.name} runs on the host")
+    return env

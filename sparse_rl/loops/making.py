@@ -29,6 +29,11 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
         raise ConfigError(
             f"agent=azopg controls linear plants, and env={env.name} is none; choose lqr/…"
         )
+    repeats = config.env.options.get("sticky_actions")
+    if agent.name == "azopg" and repeats:
+        raise ConfigError(
+            f"env.sticky_actions={repeats:g}: agent=azopg has no actions to repeat; give 0"
+        )
     if isinstance(agent, ReplayConfig) and env.discrete:
         raise ConfigError(
             f"agent={agent.name} needs continuous actions, and env={env.name} has {env.action_size} "

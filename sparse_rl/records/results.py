@@ -26,6 +26,8 @@ WALL_TIME = "wall_time"
 TIME_SHARE = "time_share/"
 RESTARTS = "worker_restarts"
 """The columns that differ when a run is repeated, the second a prefix: they have a file of their own."""
+EPISODES_DISTINCT = "eval_episodes_distinct"
+"""How many of an evaluation's episodes differ: its mean is over so many, whatever their number."""
 
 
 def write_aside(path: Path, write: Callable[[Path], Any]) -> None:

@@ -160,6 +160,8 @@ class Lockstep:
     recorders: list[Recorder] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)
     _first_updates: list[int] = field(default_factory=list)
+    _told: set[str] = field(default_factory=set)
+    """Runs of which was said that their evaluation episodes are one."""
 
     def train(self) -> list[Status]:
         """Train from where earlier attempts left off; how each run ended."""
@@ -254,6 +256,7 @@ class Lockstep:
             if numbers.get(results.RESTARTS):
                 again = f"environments broke off and were opened again at env_steps≤{env_steps}"
                 self._note(run.run_id, f"{again}, {numbers[results.RESTARTS]:g} time(s)")
+            self._tell_of_one_episode(run, numbers, env_steps)
             score = numbers.get("return_mean", math.nan)
             self.watch(Progress(run.run_id, env_steps, updates, score, None))
             if env_steps == run.env_steps:
@@ -263,6 +266,18 @@ class Lockstep:
                     arrays = self.loop.to_disk(self._state_of(state, i))
                     checkpoints.save(self.study_dir / run.run_id, env_steps, arrays)
                 self._end(i, "done", None, env_steps)
+
+    def _tell_of_one_episode(self, run: RunConfig, numbers: Mapping[str, float], env_steps: int) -> None:
+        """Say once of a run that an evaluation played one episode over and over."""
+        episodes = run.env.eval_episodes
+        one = episodes > 1 and numbers.get(results.EPISODES_DISTINCT) == 1
+        if one and run.run_id not in self._told:
+            self._told.add(run.run_id)
+            self._note(
+                run.run_id,
+                f"one distinct episode of {episodes} in the evaluation at env_steps={env_steps}: "
+                "nothing in it is random, and return_mean is the return of that one",
+            )
 
     def _state_of(self, state: Any, i: int) -> Any:
         """One run's state."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sparse_rl.settings.schema import ConfigError, at_least, build, share
+from sparse_rl.settings.schema import ConfigError, at_least, build, later, share
 
 Colour = Literal["grey", "rgb"]
 Quality = Literal["fast", "full"]
@@ -37,6 +37,17 @@ class EnvConfig:
 
 
 @dataclass(frozen=True)
+class CompiledConfig(EnvConfig):
+    """An environment that is compiled into the learner's program."""
+
+    sticky_actions: float = later(share(default=0.0))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"sticky_actions": self.sticky_actions} if self.sticky_actions else {}
+
+
+@dataclass(frozen=True)
 class AtariConfig(EnvConfig):
     """Atari. The defaults are those of Machado et al. 2018 (arXiv 1709.06009)."""
 
@@ -47,8 +58,8 @@ class AtariConfig(EnvConfig):
 
 
 @dataclass(frozen=True)
-class PixelsConfig(EnvConfig):
-    """Tasks seen through a camera."""
+class PicturesConfig(EnvConfig):
+    """Tasks seen through a camera, wherever they run."""
 
     size: int = at_least(16, default=48)
     colour: Colour = "grey"
@@ -56,11 +67,16 @@ class PixelsConfig(EnvConfig):
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"size": self.size, "colour": self.colour, "frames": self.frames}
+        return super().options | {"size": self.size, "colour": self.colour, "frames": self.frames}
 
 
 @dataclass(frozen=True)
-class DmControlPixelsConfig(PixelsConfig):
+class PixelsConfig(PicturesConfig, CompiledConfig):
+    """Tasks seen through a camera, simulated and drawn in the learner's program."""
+
+
+@dataclass(frozen=True)
+class DmControlPixelsConfig(PicturesConfig):
     """The control suite through its own cameras. The defaults are those of DrQ-v2's public code, but for
     the quality."""
 
@@ -75,14 +91,14 @@ class DmControlPixelsConfig(PixelsConfig):
 
 
 @dataclass(frozen=True)
-class LqrConfig(EnvConfig):
+class LqrConfig(CompiledConfig):
     """A chain of masses with a quadratic cost; ``null`` masses: as many as the run's width."""
 
     masses: int | None = at_least(1, default=None)
 
     @property
     def options(self) -> dict[str, Any]:
-        return {} if self.masses is None else {"masses": self.masses}
+        return super().options | ({} if self.masses is None else {"masses": self.masses})
 
 
 def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
@@ -97,8 +113,11 @@ def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
 ENV_CONFIGS: dict[str, type[EnvConfig]] = {
     "atari": AtariConfig,
     "dm_control_pixels": DmControlPixelsConfig,
+    "gymnax": CompiledConfig,
     "lqr": LqrConfig,
     "pixels": PixelsConfig,
+    "playground": CompiledConfig,
+    "probe": CompiledConfig,
 }
 """Source → its settings, where it has more than others."""
 

@@ -21,6 +21,7 @@ from sparse_rl.pruning import Distribution, Method, Pattern, Storage, StorageCho
 from sparse_rl.settings.agents import AgentConfig, OffPolicyConfig, build_agent
 from sparse_rl.settings.envs import (
     AtariConfig,
+    CompiledConfig,
     DmControlPixelsConfig,
     EnvConfig,
     LqrConfig,
@@ -33,6 +34,7 @@ from sparse_rl.settings.schema import (
     at_least,
     build,
     check_multiple,
+    decisive,
     fields_of,
     limited,
     share,
@@ -89,7 +91,7 @@ class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
     agent: AgentConfig
-    env: EnvConfig | AtariConfig | LqrConfig | PixelsConfig | DmControlPixelsConfig
+    env: EnvConfig | CompiledConfig | AtariConfig | LqrConfig | PixelsConfig | DmControlPixelsConfig
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
     width: int = at_least(1)
@@ -145,7 +147,7 @@ class RunConfig:
     def run_id(self) -> str:
         """Readable axes and a hash of all settings that decide numbers: the same run has the same id."""
         read = dataclasses.replace(self, pruning=self.pruning.as_read())
-        text = json.dumps(read, default=vars, sort_keys=True)
+        text = json.dumps(read, default=decisive, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
 

@@ -33,6 +33,21 @@ def share(**default: Any) -> Any:
     return limited("0 <= value < 1", lambda v: 0 <= v < 1, **default)
 
 
+def later(field: Any) -> Any:
+    """A field that came after runs without it were recorded: at its default, which changes nothing, it
+    is no part of a run's identity (:func:`decisive`)."""
+    return dataclasses.field(default=field.default, metadata={**field.metadata, "later": True})
+
+
+def decisive(settings: Any) -> dict[str, Any]:
+    """The fields of a frozen dataclass that make a run what it is, one level deep."""
+    return {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if not field.metadata.get("later") or getattr(settings, field.name) != field.default
+    }
+
+
 def check_multiple(key: str, value: int, of: str, unit: int) -> None:
     """Raise :class:`ConfigError`, naming the nearest multiples, if ``unit`` does not divide it."""
     if value % unit:

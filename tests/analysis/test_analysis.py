@@ -171,6 +171,24 @@ def test_patterns_share_their_dense_runs_and_are_never_averaged(study: Path) -> 
     assert cells.loc[(8, 0.0), RETURN] == "9 [8, 10]"
 
 
+def test_returns_stand_beside_those_of_training_and_one_episode_is_said(study: Path) -> None:
+    for run_dir in results.run_dirs(study):
+        frame = results.read_metrics(run_dir)
+        distinct = 1.0 if run_dir.name.startswith("w8_s0_") else 10.0
+        frame["eval_episodes_distinct"] = distinct + 0.0 * frame[RETURN]
+        frame["train_return_mean"] = 7.0 if run_dir.name.startswith("w16") else 5.0
+        rows: Any = frame.to_dict("records")
+        results.write_metrics(run_dir, rows)
+    grid = only(load(study))
+    table = tables.cell_table(grid)
+    at = table.columns.get_loc(RETURN)
+    beside = table.columns[at + 1 : at + 3].tolist()  # type: ignore[operator,misc]
+    assert beside == ["train_return_mean", "eval_episodes_distinct"]
+    assert table["train_return_mean"].tolist() == ["5 [5, 5]"] * 2 + ["7 [7, 7]"] * 2
+    assert tables.frontier(grid)["train_return_mean"].iloc[-1] == "7 [7, 7]"
+    assert next(iter(findings.words(grid))).startswith("In 3 of 12 runs all episodes of the last eval")
+
+
 @pytest.mark.parametrize("width", [None, 8])
 @pytest.mark.parametrize("sparsity", [None, 0.0, 0.5])
 def test_queries_find_their_rows(study: Path, width: int | None, sparsity: float | None) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 
 from sparse_rl.agents import Streams
 from sparse_rl.envs import ActorsLostError, HostActors, HostEnv
+from sparse_rl.loops.evaluation import alike, distinct_episodes
 from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.sessions import TRIES, Group, Sessions
-from sparse_rl.records.results import RESTARTS, TIME_SHARE
+from sparse_rl.records.results import EPISODES_DISTINCT, RESTARTS, TIME_SHARE
 from sparse_rl.settings.run import RunConfig
 
 PARTS = ("environment", "transfer", "inference", "learning")
@@ -103,8 +104,10 @@ class Living:
         actors, places = self._evaluating, [(interactions, i) for i in range(episodes)]
         seeds = hosted.seeds_of(self._seed, Streams.EVALUATION, places)
         alive, returns, lengths = np.ones(episodes, bool), np.zeros(episodes), np.zeros(episodes)
+        same = np.ones((episodes, episodes), bool)
         observation = actors.seed(seeds, alive)
         while alive.any():
+            same &= alike(observation) | ~(alive[:, None] & alive[None])
             actors.send(np.asarray(greedily(observation)))
             step = actors.receive()
             returns += np.where(alive, step.reward, 0.0)
@@ -115,6 +118,7 @@ class Living:
             "return_mean": returns.mean(),
             "return_std": returns.std(),
             "episode_length_mean": lengths.mean(),
+            EPISODES_DISTINCT: distinct_episodes(same, returns, lengths),
         }
 
 
