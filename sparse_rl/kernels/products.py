@@ -5,7 +5,7 @@ rounded. Processors with units for it (AMX on CPUs, tensor cores on GPUs) multip
 (docs/products.md).
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -59,14 +59,16 @@ def _backward(rounded: tuple[Array, Array], gradient: Array) -> tuple[Array, Arr
 _bfloat16.defvjp(_forward, _backward)
 
 
-def product(a: Array, b: Array, products: Products) -> Array:
+def product(a: Array, b: Array, products: Products, precision: Any = None) -> Array:
     """``a @ b``: float32 ``[…, m, k]`` and ``[…, k, n]`` with equal leading axes → ``[…, m, n]``.
+
+    ``precision`` is :func:`jax.numpy.matmul`'s, of products that round nothing.
 
     With ``bfloat16`` both operands are rounded to it, and so are those of both gradients' products
     (``d · bᵀ`` and ``aᵀ · d``); sums are float32 (Micikevicius et al. 2018, arXiv 1710.03740, with the
     format of Kalamkar et al. 2019, arXiv 1905.12322, which needs no scaling of the loss).
     """
-    return _bfloat16(a, b) if products == "bfloat16" else a @ b
+    return _bfloat16(a, b) if products == "bfloat16" else jnp.matmul(a, b, precision=precision)
 
 
 def biased(y: Array, bias: Array | None, relu: bool) -> Array:

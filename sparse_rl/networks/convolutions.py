@@ -134,6 +134,7 @@ class Convolution(nn.Dense):
     kernel_init: nn.initializers.Initializer = nn.initializers.orthogonal(2.0**0.5)
     size: int = 3
     stride: int = 1
+    multiplies_stored = True  # its product may be made with what is stored of its kernel
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -54,6 +54,7 @@ class Dense(nn.Dense):
     feature_major: bool = False
     products: Products = "float32"
     relu: bool = False
+    multiplies_stored = True  # its product may be made with what is stored of its kernel
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -11,9 +11,12 @@ Knows nothing of agents or environments. Three questions, three rooms: how many 
 """
 
 from sparse_rl.pruning import dynamic
+from sparse_rl.pruning.axes import Axes, AxesError
 from sparse_rl.pruning.blocks import FOR_KERNELS, BlockError, BlockGrid
 from sparse_rl.pruning.distributions import DISTRIBUTIONS, Distribution, densities, surviving_counts
 from sparse_rl.pruning.dynamic import Change, Method
+from sparse_rl.pruning.flax_layers import flax_axes
+from sparse_rl.pruning.layers import apply, apply_weights
 from sparse_rl.pruning.one_shot import (
     StorageChoice,
     choose_storage,
@@ -29,9 +32,8 @@ from sparse_rl.pruning.storage import (
     STORAGES,
     Masked,
     Storage,
-    apply,
-    apply_weights,
     connected_units,
+    decay_mask,
     restore,
     store,
     support_masks,
@@ -39,6 +41,7 @@ from sparse_rl.pruning.storage import (
 )
 from sparse_rl.pruning.tree import (
     ParameterCounts,
+    PassedOverWarning,
     default_prunable,
     parameter_counts,
     path_name,
@@ -50,6 +53,8 @@ __all__ = [
     "FOR_KERNELS",
     "PATTERNS",
     "STORAGES",
+    "Axes",
+    "AxesError",
     "BlockError",
     "BlockGrid",
     "Change",
@@ -57,6 +62,7 @@ __all__ = [
     "Masked",
     "Method",
     "ParameterCounts",
+    "PassedOverWarning",
     "Pattern",
     "Storage",
     "StorageChoice",
@@ -64,10 +70,12 @@ __all__ = [
     "apply_weights",
     "choose_storage",
     "connected_units",
+    "decay_mask",
     "default_prunable",
     "densities",
     "draw_supports",
     "dynamic",
+    "flax_axes",
     "parameter_counts",
     "path_name",
     "plan_budget",

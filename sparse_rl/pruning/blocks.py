@@ -13,6 +13,7 @@ are one batched product (docs/storage.md has what else was tried).
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -212,22 +213,26 @@ def block_layer(
     bias: Array | None = None,
     relu: bool = False,
     products: Products = "float32",
+    precision: Any = None,
 ) -> Array:
-    """A layer with blocks: float32 ``[inputs, n]`` → ``[units, n]``.
+    """A layer with blocks: ``[inputs, n]`` → ``[units, n]``, of one dtype.
 
     Args:
-        values: float32, of the grid's stored shape.
+        values: of the grid's stored shape.
         blocks: where they are.
-        x: feature-major inputs.
-        bias: float32 ``[units]``; ``None`` for a layer without.
+        x: feature-major inputs, of the values' dtype.
+        bias: ``[units]``, of that dtype; ``None`` for a layer without.
         relu: whether the layer ends in a ReLU.
         products: what the operands of its product are rounded to.
+        precision: of the product, as :func:`jax.numpy.matmul` takes it.
     """
     grid = blocks.grid
     small = grid.stored_shape[1] * grid.stored_shape[2] <= FOR_KERNELS
-    lanes = native.load()[0] if small and products == "float32" else 0
+    single = all(a.dtype == jnp.float32 for a in (values, x, bias) if a is not None)
+    ours = small and single and products == "float32" and precision is None
+    lanes = native.load()[0] if ours else 0
     if lanes and x.shape[1] % lanes == 0:
         added = jnp.zeros(grid.units) if bias is None else bias
         return _by_kernels(values, blocks.rows, x, added, grid, relu)
     read = _read(x, blocks.rows, blocks.back)
-    return biased(_join(product(values, read, products), grid), bias, relu)
+    return biased(_join(product(values, read, products, precision), grid), bias, relu)

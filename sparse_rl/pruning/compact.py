@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,28 +100,29 @@ def _by_kernels(stored: Array) -> bool:
     return stored.dtype == jnp.float32 and native.load()[0] > 0
 
 
-@jax.custom_vjp
-def _whole(stored: Array, support: Compact) -> Array:
-    """The dense tensor of a support of one tile."""
+def _scattered(support: Compact, stored: Array) -> Array:
+    """The dense tensor, by XLA."""
+    places = jnp.zeros(math.prod(support.shape), stored.dtype).at[flat_places(support)]
+    return places.set(
+        stored, unique_indices=True, indices_are_sorted=support.tiles == 1, mode="promise_in_bounds"
+    ).reshape(support.shape)
+
+
+@jax.custom_jvp
+def _whole(support: Compact, stored: Array) -> Array:
+    """The dense tensor of a support of one tile, by our own kernel: derivatives are XLA's."""
     return _dense_tile(support, stored, jnp.int32(0)).reshape(support.shape)
 
 
-def _whole_backward(support: Compact, gradient: Array) -> tuple[Array, None]:
-    return gradient.reshape(-1).at[support.place].get(mode="promise_in_bounds"), None
-
-
-_whole.defvjp(lambda stored, support: (_whole(stored, support), support), _whole_backward)
+@_whole.defjvp
+def _whole_tangent(primals: tuple[Compact, Array], tangents: tuple[Any, Array]) -> tuple[Array, Array]:
+    return _whole(*primals), _scattered(primals[0], tangents[1])
 
 
 def expand(support: Compact, stored: Array) -> Array:
     """The dense tensor, zeros where pruned."""
-    ordered = support.tiles == 1
-    if ordered and _by_kernels(stored):
-        return _whole(stored, support)
-    places = jnp.zeros(math.prod(support.shape), stored.dtype).at[flat_places(support)]
-    return places.set(
-        stored, unique_indices=True, indices_are_sorted=ordered, mode="promise_in_bounds"
-    ).reshape(support.shape)
+    by_kernel = support.tiles == 1 and _by_kernels(stored)
+    return _whole(support, stored) if by_kernel else _scattered(support, stored)
 
 
 def _over_windows(
@@ -166,17 +168,20 @@ def _numbers(support: Compact) -> Array:
     return jnp.arange(support.tiles, dtype=jnp.int32)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def compact_product(x: Array, stored: Array, support: Compact, products: Products = "float32") -> Array:
-    """``x @ expand(support, stored)``: float32 ``[n, inputs]`` → ``[n, units]``.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def compact_product(
+    x: Array, stored: Array, support: Compact, products: Products = "float32", precision: Any = None
+) -> Array:
+    """``x @ expand(support, stored)``: ``[n, inputs]`` → ``[n, units]``, of one dtype.
 
     Args:
         x, stored, support: inputs, values and where these are.
         products: what the operands are rounded to.
+        precision: of the products, as :func:`jax.numpy.matmul` takes it.
     """
 
     def multiply(_: None, tile: Array) -> tuple[None, Array]:
-        return None, product(x, _dense_tile(support, stored, tile), products)
+        return None, product(x, _dense_tile(support, stored, tile), products, precision)
 
     _, y = jax.lax.scan(multiply, None, _numbers(support))
     return jnp.moveaxis(y, 0, 1).reshape(len(x), support.shape[-1])
@@ -185,22 +190,26 @@ def compact_product(x: Array, stored: Array, support: Compact, products: Product
 Residuals = tuple[Array, Array, Compact]
 
 
-def _forward(x: Array, stored: Array, support: Compact, products: Products) -> tuple[Array, Residuals]:
-    return compact_product(x, stored, support, products), (x, stored, support)
+def _forward(
+    x: Array, stored: Array, support: Compact, products: Products, precision: Any
+) -> tuple[Array, Residuals]:
+    return compact_product(x, stored, support, products, precision), (x, stored, support)
 
 
-def _backward(products: Products, residuals: Residuals, gradient: Array) -> tuple[Array, Array, None]:
+def _backward(
+    products: Products, precision: Any, residuals: Residuals, gradient: Array
+) -> tuple[Array, Array, None]:
     """Two loops, so that whoever needs one of the gradients pays for that one only."""
     x, stored, support = residuals
     by_tile = jnp.moveaxis(gradient.reshape(len(x), support.tiles, -1), 1, 0)
 
     def to_inputs(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
         tile, gradient = one
-        return total + product(gradient, _dense_tile(support, stored, tile).T, products), None
+        return total + product(gradient, _dense_tile(support, stored, tile).T, products, precision), None
 
     def to_values(found: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
         tile, gradient = one
-        dense = product(x.T, gradient, products).reshape(-1)
+        dense = product(x.T, gradient, products, precision).reshape(-1)
 
         def gather(start: Array, places: Array, ours: Array, found: Array) -> Array:
             before = jax.lax.dynamic_slice(found, (start,), places.shape)

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from sparse_rl.pruning.axes import Axes, Layout, layouts, names
 from sparse_rl.pruning.blocks import BlockError, BlockGrid, block_grid, draw_blocks
 from sparse_rl.pruning.distributions import Distribution, Shapes, densities, surviving_counts
 from sparse_rl.pruning.patterns import PATTERNS, Pattern, banded, constant_fan_in, unstructured
 from sparse_rl.pruning.storage import STORAGES, Storage, Support, store, support_masks, support_of
-from sparse_rl.pruning.tree import Prunable, default_prunable, path_name, prunable_shapes
+from sparse_rl.pruning.tree import Prunable, default_prunable, path_name, select
 
 COMPACT_FROM_WIDTH = 2048
 """Layers of this many units and more are stored compact by ``auto`` (docs/storage.md)."""
@@ -149,6 +150,33 @@ def _support(
     return support_of(mask.reshape(shape), storage, kept.count if storage == "compact" else None)
 
 
+def _stacked_support(
+    key: Array,
+    path: str,
+    layout: Layout,
+    budget: Mapping[str, Kept],
+    pattern: Pattern,
+    storage: Storage,
+    min_fan_in: int,
+) -> Support | None:
+    """Of a tensor that is several matrices, or one whose axes lie otherwise: each is drawn by itself."""
+    kept = {name: budget[name] for name in names(path, layout) if name in budget}
+    if not kept:
+        return None
+    if storage == "block":
+        raise ValueError(
+            f"{path} {layout.shape} is no matrix [inputs, units]: with pattern=block, store it masked "
+            "or compact"
+        )
+    masks = [
+        support_masks(_support(key, name, layout.member, one, pattern, "masked", min_fan_in))
+        for name, one in kept.items()
+    ]
+    mask = layout.assemble([mask.reshape(layout.member) for mask in masks])
+    count = sum(map(survivors, kept.values())) if storage == "compact" else None
+    return support_of(mask, storage, count)
+
+
 def draw_supports(
     key: Array,
     params: Any,
@@ -157,17 +185,21 @@ def draw_supports(
     pattern: Pattern = "unstructured",
     storage: Storage = "masked",
     min_fan_in: int = 1,
+    seen_as: Mapping[str, Layout] | None = None,
 ) -> Any:
     """Draw which weights survive, given how many.
 
     Args:
         key: mask key; each tensor draws from ``fold_in(key, crc32(path))``, so what it keeps depends
             neither on the other tensors nor on the storage.
-        params: pytree of arrays (or shapes). A tensor's last axis is its units, the others its inputs.
+        params: pytree of arrays (or shapes). A tensor's last axis is its units, the others its inputs,
+            unless ``seen_as`` has its path.
         budget: of :func:`plan_budget`, made for the same pattern and storage.
         pattern: which weights of a layer survive.
         storage: how they are held.
         min_fan_in: inputs that each unit keeps at least, where the budget allows (``unstructured``).
+        seen_as: path → the matrices that a tensor is made of (:func:`~sparse_rl.pruning.axes.layouts`);
+            the budget is by their names.
 
     Returns:
         pytree like ``params``: supports, ``None`` where ``budget`` names no path.
@@ -175,6 +207,9 @@ def draw_supports(
 
     def draw(path: tuple[Any, ...], leaf: Any) -> Support | None:
         name = path_name(path)
+        layout = (seen_as or {}).get(name)
+        if layout is not None and not layout.plain:
+            return _stacked_support(key, name, layout, budget, pattern, storage, min_fan_in)
         if name not in budget:
             return None
         return _support(key, name, tuple(leaf.shape), budget[name], pattern, storage, min_fan_in)
@@ -193,6 +228,7 @@ def random_supports(
     min_fan_in: int = 1,
     block_fan_in: int = 1,
     prunable: Prunable = default_prunable,
+    axes: Mapping[str, Axes] | None = None,
 ) -> Any:
     """Draw one-shot random static supports for a parameter pytree.
 
@@ -206,27 +242,41 @@ def random_supports(
         storage: how they are held; ``auto``: :func:`choose_storage` for the widest layer.
         min_fan_in: inputs that each unit keeps at least, where the budget allows (``unstructured``).
         block_fan_in: blocks that each output group reads at least (``block``).
-        prunable: ``(path, leaf) → bool``; by default kernels, never biases or norms.
+        prunable: ``(path, leaf) → bool``; by default kernels, never biases, norms or embedding tables. A
+            rule of the caller's own is the last word.
+        axes: path → what the tensor's axes mean, where names and biases do not say it
+            (:func:`~sparse_rl.pruning.flax_axes`).
 
     Returns:
         pytree like ``params``: supports, ``None`` where dense.
 
     Raises:
-        ValueError: sparsity out of range, or an unknown distribution, pattern or storage.
+        ValueError: sparsity out of range, nothing to prune, or an unknown distribution, pattern or
+            storage.
+        AxesError: a tensor of three or more axes that may be read in several ways.
         BlockError: a layer too small for blocks at this sparsity.
     """
-    shapes = prunable_shapes(params, prunable)
+    found = layouts(params, select(params, sparsity, prunable), axes)
+    shapes = {name: layout.member for path, layout in found.items() for name in names(path, layout)}
     width = max((shape[-1] for shape in shapes.values()), default=0)
-    chosen = choose_storage(storage, pattern, width).storage
+    held = choose_storage(storage, pattern, width).storage
     budget = plan_budget(
         shapes,
         sparsity,
         distribution=distribution,
         pattern=pattern,
-        storage=chosen,
+        storage=held,
         block_fan_in=block_fan_in,
     )
-    return draw_supports(key, params, budget, pattern=pattern, storage=chosen, min_fan_in=min_fan_in)
+    return draw_supports(
+        key,
+        params,
+        budget,
+        pattern=pattern,
+        storage=held,
+        min_fan_in=min_fan_in,
+        seen_as=found,
+    )
 
 
 def prune(key: Array, params: Any, sparsity: float, **options: Any) -> tuple[Any, Any]:

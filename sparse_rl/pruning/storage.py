@@ -10,18 +10,18 @@ differ from run to run of one compiled program; shapes of what is stored are sta
     grads = jax.grad(loss)(params)                      # and so have gradients: nothing else is needed
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import serialization
 from jax import Array
 
-from sparse_rl.kernels.products import Products, biased
-from sparse_rl.pruning.blocks import Blocks, block_layer
-from sparse_rl.pruning.compact import Compact, compact, compact_product, expand, flat_places
+from sparse_rl.pruning.blocks import Blocks
+from sparse_rl.pruning.compact import Compact, compact, expand, flat_places
 
 Storage = Literal["masked", "compact", "block"]
 STORAGES: tuple[str, ...] = get_args(Storage)
@@ -39,7 +39,7 @@ class Masked:
 Support = Masked | Compact | Blocks
 
 
-def _is_support(node: Any) -> bool:
+def is_support(node: Any) -> bool:
     return node is None or isinstance(node, Support)
 
 
@@ -49,7 +49,7 @@ def _over_supports(function: Callable[[Any, Array], Array], supports: Any, tree:
         lambda support, leaf: leaf if support is None else function(support, leaf),
         supports,
         tree,
-        is_leaf=_is_support,
+        is_leaf=is_support,
     )
 
 
@@ -83,22 +83,11 @@ def store(supports: Any, params: Any) -> Any:
     return _over_supports(_store, supports, params)
 
 
-@jax.custom_vjp
-def _with_masked_gradient(weights: Array, mask: Array) -> Array:
-    """The weights, which are zero at pruned places already; their gradient is made so."""
-    return weights
-
-
-_with_masked_gradient.defvjp(
-    lambda weights, mask: (weights, mask),
-    lambda mask, gradient: (jnp.where(mask, gradient, jnp.zeros_like(gradient)), None),
-)
-
-
 def _restore(support: Support, stored: Array) -> Array:
     match support:
         case Masked():
-            return _with_masked_gradient(stored, support.mask)
+            # Zero at pruned places already: only its derivative, in either mode, is made so.
+            return jnp.where(support.mask, stored, jax.lax.stop_gradient(stored))
         case Compact():
             return expand(support, stored)
         case Blocks():
@@ -128,7 +117,7 @@ def support_masks(supports: Any) -> Any:
             case Blocks():
                 return _restore(support, jnp.ones(support.grid.stored_shape, bool))
 
-    return jax.tree.map(mask, supports, is_leaf=_is_support)
+    return jax.tree.map(mask, supports, is_leaf=is_support)
 
 
 def connected_units(support: Support | None, units: int) -> Array:
@@ -142,55 +131,29 @@ def connected_units(support: Support | None, units: int) -> Array:
             return jnp.ones(units, bool)
 
 
-def _in_layer(support: Support | None) -> bool:
+def in_layer(support: Support | None) -> bool:
     """Whether a layer multiplies with what is stored: with blocks, or with tile after tile."""
     return isinstance(support, Blocks) or (isinstance(support, Compact) and support.tiles > 1)
 
 
+def decay_mask(supports: Any, params: Any) -> Any:
+    """Which stored parameters are of tensors with several axes, for weight decay that spares biases:
+    ``optax.adamw(rate, mask=decay_mask(supports, params))``. The usual ``ndim > 1`` sees vectors in
+    compact storage and spares everything.
+
+    Returns:
+        pytree like ``params`` of Python bools.
+    """
+
+    def decays(support: Support | None, leaf: Array) -> bool:
+        return len(support.shape if isinstance(support, Compact) else leaf.shape) > 1
+
+    return jax.tree.map(decays, supports, params, is_leaf=is_support)
+
+
 def _for_use(support: Support, stored: Array) -> Array:
     """What a layer multiplies with: a dense array, or what is stored."""
-    return stored if _in_layer(support) else _restore(support, stored)
-
-
-def _at(tree: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
-    return tree
-
-
-def _layer(support: Any, kernel: Array, bias: Array | None, layer: nn.Dense, x: Array) -> Array:
-    """A dense layer that multiplies with what is stored, maybe with what it reads of its input."""
-    x = layer.read(x) if hasattr(layer, "read") else x
-    feature_major: bool = getattr(layer, "feature_major", False)
-    products: Products = getattr(layer, "products", "float32")
-    relu: bool = getattr(layer, "relu", False)
-    columns = x if feature_major else x.reshape(-1, x.shape[-1]).T
-    if isinstance(support, Blocks):
-        y = block_layer(kernel, support, columns, bias, relu, products)
-    else:
-        y = biased(compact_product(columns.T, kernel, support, products).T, bias, relu)
-    return y if feature_major else y.T.reshape(*x.shape[:-1], -1)
-
-
-def _sparse_layers(supports: Any) -> Callable[..., Any]:
-    """Replaces what dense layers compute where they multiply with what is stored."""
-
-    def intercept(call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
-        layer = context.module
-        support = _at(supports, (*layer.path, "kernel")) if context.method_name == "__call__" else None
-        if not _in_layer(support):
-            return call(*arguments, **options)
-        if not isinstance(layer, nn.Dense):
-            raise TypeError(
-                f"{'/'.join(layer.path)} is a {type(layer).__name__}; storage=block, and compact for "
-                "matrices of many megabytes, serve nn.Dense layers; the others can be stored masked"
-            )
-        (x,) = arguments
-        kernel = layer.get_variable("params", "kernel")
-        bias = layer.get_variable("params", "bias") if layer.use_bias else None
-        return _layer(support, kernel, bias, layer, x)
-
-    return intercept
+    return stored if in_layer(support) else _restore(support, stored)
 
 
 def weights(supports: Any, stored: Any) -> Any:
@@ -202,27 +165,25 @@ def weights(supports: Any, stored: Any) -> Any:
     return _over_supports(_for_use, supports, stored)
 
 
-def apply_weights(network: nn.Module, made: Any, supports: Any, *inputs: Any, **options: Any) -> Any:
-    """:func:`apply` with what :func:`weights` made."""
-    if not any(_in_layer(support) for support in jax.tree.leaves(supports, is_leaf=_is_support)):
-        return network.apply({"params": made}, *inputs, **options)
-    with nn.intercept_methods(_sparse_layers(supports)):
-        return network.apply({"params": made}, *inputs, **options)
+def _arrays(support: Support) -> dict[str, Array]:
+    return {f.name: getattr(support, f.name) for f in fields(support) if not f.metadata.get("static")}
 
 
-def apply(network: nn.Module, params: Any, supports: Any, *inputs: Any, **options: Any) -> Any:
-    """``network.apply({"params": …}, *inputs, **options)`` with pruned parameters, however stored.
+def _to_state(support: Support) -> dict[str, Any]:
+    return {**_arrays(support), "dense": np.asarray(jax.eval_shape(support_masks, support).shape)}
 
-    Differentiable with respect to ``params``: gradients have their form and are zero, or do not exist,
-    at pruned places.
 
-    Args:
-        network: any flax module; blocks and tiles are in its ``nn.Dense`` layers.
-        params: what :func:`store` or :func:`~sparse_rl.pruning.prune` made.
-        supports: the supports that go with them.
-        inputs, options: passed on.
+def _from_state(support: Support, state: dict[str, Any]) -> Support:
+    dense = jax.eval_shape(support_masks, support).shape
+    here = {name: array.shape for name, array in _arrays(support).items()}
+    there = {name: np.shape(state[name]) for name in here if name in state}
+    if here != there or tuple(map(int, state["dense"])) != dense:
+        raise ValueError(
+            f"a {type(support).__name__} support of {dense} was to be read, and the file's is another one: "
+            "prune with the settings of the file first"
+        )
+    return replace(support, **{name: jnp.asarray(state[name]) for name in here})
 
-    Raises:
-        TypeError: blocks, or a large compact kernel, belong to a layer other than ``nn.Dense``.
-    """
-    return apply_weights(network, weights(supports, params), supports, *inputs, **options)
+
+for _kind in (Masked, Compact, Blocks):  # else flax writes parameters and drops what they mean
+    serialization.register_serialization_state(_kind, _to_state, _from_state)
