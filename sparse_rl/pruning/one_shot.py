@@ -4,6 +4,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,12 +14,15 @@ from jax import Array
 
 from sparse_rl.pruning.blocks import BlockError, BlockGrid, block_grid, draw_blocks
 from sparse_rl.pruning.distributions import Distribution, Shapes, densities, surviving_counts
-from sparse_rl.pruning.patterns import PATTERNS, Pattern, banded, constant_fan_in, unstructured
+from sparse_rl.pruning.patterns import PATTERNS, Pattern, banded, constant_fan_in, spread, unstructured
 from sparse_rl.pruning.storage import STORAGES, Storage, Support, store, support_masks, support_of
 from sparse_rl.pruning.tree import Prunable, default_prunable, path_name, prunable_shapes
 
 COMPACT_FROM_WIDTH = 2048
 """Layers of this many units and more are stored compact by ``auto`` (docs/storage.md)."""
+
+SPREAD_STREAM = 0x73707264
+"""Keeps the moves of weights to inputs that nothing reads apart from the draw of the mask."""
 
 
 @jax.tree_util.register_static
@@ -129,6 +133,7 @@ def _support(
     pattern: Pattern,
     storage: Storage,
     min_fan_in: int,
+    min_fan_out: int,
 ) -> Support:
     key = jax.random.fold_in(key, zlib.crc32(name.encode()))
     if isinstance(kept, BlockGrid):
@@ -146,6 +151,8 @@ def _support(
         mask = banded(key, matrix, count)
     else:
         mask = unstructured(key, matrix, count, min_fan_in)
+    if min_fan_out:
+        mask = spread(jax.random.fold_in(key, SPREAD_STREAM), mask, min_fan_out)
     return support_of(mask.reshape(shape), storage, kept.count if storage == "compact" else None)
 
 
@@ -157,6 +164,7 @@ def draw_supports(
     pattern: Pattern = "unstructured",
     storage: Storage = "masked",
     min_fan_in: int = 1,
+    min_fan_out: Mapping[str, int] = MappingProxyType({}),
 ) -> Any:
     """Draw which weights survive, given how many.
 
@@ -168,16 +176,25 @@ def draw_supports(
         pattern: which weights of a layer survive.
         storage: how they are held.
         min_fan_in: inputs that each unit keeps at least, where the budget allows (``unstructured``).
+        min_fan_out: path → units that read each input of this layer at least, where the budget allows
+            (``unstructured``, ``constant_fan_in``; with blocks every input is read): for layers that
+            read what a network is shown.
 
     Returns:
         pytree like ``params``: supports, ``None`` where ``budget`` names no path.
+
+    Raises:
+        ValueError: ``min_fan_out`` with the pattern ``banded``, which says where each weight is.
     """
+    if pattern == "banded" and any(min_fan_out.values()):
+        raise ValueError("pattern=banded says where weights are: it takes no min_fan_out")
 
     def draw(path: tuple[Any, ...], leaf: Any) -> Support | None:
         name = path_name(path)
         if name not in budget:
             return None
-        return _support(key, name, tuple(leaf.shape), budget[name], pattern, storage, min_fan_in)
+        fan = min_fan_in, min_fan_out.get(name, 0)
+        return _support(key, name, tuple(leaf.shape), budget[name], pattern, storage, *fan)
 
     return jax.tree_util.tree_map_with_path(draw, params)
 
@@ -191,7 +208,9 @@ def random_supports(
     pattern: Pattern = "unstructured",
     storage: Literal["auto"] | Storage = "auto",
     min_fan_in: int = 1,
+    min_fan_out: Mapping[str, int] = MappingProxyType({}),
     block_fan_in: int = 1,
+    counted_as: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     prunable: Prunable = default_prunable,
 ) -> Any:
     """Draw one-shot random static supports for a parameter pytree.
@@ -205,28 +224,37 @@ def random_supports(
         pattern: which weights of a layer survive.
         storage: how they are held; ``auto``: :func:`choose_storage` for the widest layer.
         min_fan_in: inputs that each unit keeps at least, where the budget allows (``unstructured``).
+        min_fan_out: path → units that read each input of this layer at least, where the budget allows
+            (:func:`draw_supports`).
         block_fan_in: blocks that each output group reads at least (``block``).
+        counted_as: path → shape that ``erdos_renyi`` counts with, for a kernel that is held in another:
+            ``(height, width, channels, units)`` of a convolution that is a matrix.
         prunable: ``(path, leaf) → bool``; by default kernels, never biases or norms.
 
     Returns:
         pytree like ``params``: supports, ``None`` where dense.
 
     Raises:
-        ValueError: sparsity out of range, or an unknown distribution, pattern or storage.
+        ValueError: sparsity out of range, an unknown distribution, pattern or storage, or a shape in
+            ``counted_as`` of another number of weights.
         BlockError: a layer too small for blocks at this sparsity.
     """
     shapes = prunable_shapes(params, prunable)
+    for path, shape in counted_as.items():
+        if math.prod(shape) != math.prod(shapes.get(path, ())):
+            raise ValueError(f"counted_as: {path} has shape {shapes.get(path)}, which is not {shape}")
     width = max((shape[-1] for shape in shapes.values()), default=0)
     chosen = choose_storage(storage, pattern, width).storage
     budget = plan_budget(
-        shapes,
+        shapes | dict(counted_as),
         sparsity,
         distribution=distribution,
         pattern=pattern,
         storage=chosen,
         block_fan_in=block_fan_in,
     )
-    return draw_supports(key, params, budget, pattern=pattern, storage=chosen, min_fan_in=min_fan_in)
+    options: dict[str, Any] = {"min_fan_in": min_fan_in, "min_fan_out": min_fan_out}
+    return draw_supports(key, params, budget, pattern=pattern, storage=chosen, **options)
 
 
 def prune(key: Array, params: Any, sparsity: float, **options: Any) -> tuple[Any, Any]:

@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeVar, get_args
 from sparse_rl.kernels.products import Products
 from sparse_rl.networks import ROUNDING
 from sparse_rl.pruning import Distribution, Method, Pattern, Storage, StorageChoice, choose_storage
-from sparse_rl.settings.agents import AgentConfig, OffPolicyConfig, build_agent
+from sparse_rl.settings.agents import AgentConfig, build_agent
+from sparse_rl.settings.checks import check_method, check_sparsities, check_updates, check_width
 from sparse_rl.settings.envs import (
     AtariConfig,
     DmControlPixelsConfig,
@@ -47,6 +48,7 @@ class PruningConfig:
     distribution: Distribution = "erdos_renyi"
     storage: Literal["auto"] | Storage = "auto"
     min_fan_in: int = at_least(0, default=1)
+    min_fan_out: int = at_least(0, default=0)
     block_fan_in: int = at_least(1, default=1)
     method: Method = "static"
     change_every: int = at_least(1, default=100)
@@ -130,9 +132,19 @@ class RunConfig:
     @functools.cached_property
     def run_id(self) -> str:
         """Readable axes and a hash of the whole configuration: the same run has the same id."""
-        text = json.dumps(self, default=vars, sort_keys=True)
+        text = json.dumps(self, default=_told, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
+
+
+NEUTRAL: dict[str, Any] = {"min_fan_out": 0}
+"""Younger settings, and the value with which a run computes what it did before there were any: it is
+left out of the hash, so that such a run keeps its id."""
+
+
+def _told(settings: Any) -> dict[str, Any]:
+    """What a run's id is made of."""
+    return {k: v for k, v in vars(settings).items() if k not in NEUTRAL or v != NEUTRAL[k]}
 
 
 Settings = TypeVar("Settings")
@@ -169,22 +181,6 @@ def _check_multiples(config: RunConfig) -> None:
     check_multiple("eval_every", config.eval_every, "log_every", config.log_every)
     check_multiple("env_steps", config.env_steps, "log_every", config.log_every)
     config.agent.check()
-
-
-def _check_method(config: RunConfig) -> None:
-    """Masks that change need an agent and a storage that can change them."""
-    method, agent = config.pruning.method, config.agent
-    if method == "static":
-        return
-    if not isinstance(agent, OffPolicyConfig):
-        raise ConfigError(f"pruning.method={method} is for agent=sac and ddpg, not for {agent.name}")
-    if config.storage.storage != "masked" or config.pruning.pattern == "block":
-        raise ConfigError(
-            f"pruning.method={method} changes single weights: it needs pruning.storage=masked (or auto) "
-            "and a pattern other than block"
-        )
-    if agent.reset_every is not None:
-        raise ConfigError(f"give one of pruning.method={method} and agent.reset_every, not both")
 
 
 def _check_products(config: RunConfig) -> None:
@@ -240,6 +236,9 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
         config.storage  # noqa: B018
     except ValueError as error:
         raise ConfigError(f"pruning.{error}") from None
-    _check_method(config)
+    check_method(config)
+    check_sparsities(config)
+    check_width(config)
+    check_updates(config)
     _check_products(config)
     return config
