@@ -3,15 +3,15 @@
 Activations are taken *after* the nonlinearity; ratios lie in [0, 1]; norms are global L2 norms.
 """
 
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from sparse_rl.networks import ACTIVATION, Wiring, groups_of, wiring_of
+from sparse_rl.networks import ACTIVATION, Wiring, follow, wiring_of
 from sparse_rl.pruning import apply, connected_units, dense_shape, path_name, read_inputs
 from sparse_rl.settings.run import DiagnosticsConfig
 
@@ -83,31 +83,23 @@ def unconnected(wiring: Wiring, params: Any, supports: Any) -> Unconnected:
         supports: of these.
     """
     held = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-    of = {wire.layer: _at(supports, wire.kernel) for wire in wiring.layers}
-    shapes = {wire.kernel: dense_shape(of[wire.layer], held[wire.kernel]) for wire in wiring.layers}
-    sizes = groups_of(wiring, shapes)
-    reached: dict[str, Array] = {}
-    for wire in wiring.layers:
-        rows = read_inputs(of[wire.layer], shapes[wire.kernel][0])
-        ends = list(itertools.accumulate(sizes[wire.layer][:-1]))
-        for group, part, size in zip(wire.reads, jnp.split(rows, ends), sizes[wire.layer], strict=True):
-            read = jnp.any(part.reshape(-1, size), axis=0)
-            for name in group:
-                reached[name] = reached.get(name, False) | read
-    whole = {
-        wire.layer: connected_units(of[wire.layer], shapes[wire.kernel][-1])
-        & reached.get(wire.layer, True)
-        for wire in wiring.layers
-    }
-    inputs = [read for name, read in reached.items() if name not in whole]
-    return Unconnected(
-        *(_missing(inputs), sum(read.size for read in inputs)),
-        *(_missing(whole.values()), sum(units.size for units in whole.values())),
-    )
+    of = {wire.kernel: _at(supports, wire.kernel) for wire in wiring.layers}
+    shapes = {kernel: dense_shape(support, held[kernel]) for kernel, support in of.items()}
+
+    def unread(kernel: str, rows: np.ndarray) -> Array:
+        read = read_inputs(of[kernel], shapes[kernel][0])
+        return 1 - jnp.any(read[rows], axis=1).astype(jnp.int32)
+
+    def without_input(kernel: str) -> Array:
+        return 1 - connected_units(of[kernel], shapes[kernel][1]).astype(jnp.int32)
+
+    found = follow(wiring, shapes, unread, without_input)
+    return Unconnected(*_total(found.unread), *_total(found.cut_off))
 
 
-def _missing(found: Iterable[Array]) -> Array:
-    return sum((jnp.sum(~there, dtype=jnp.int32) for there in found), jnp.int32(0))
+def _total(found: Mapping[str, Array]) -> tuple[Array, int]:
+    """The sum over all, and how many there are."""
+    return sum(map(jnp.sum, found.values()), jnp.int32(0)), sum(x.size for x in found.values())
 
 
 def _at(supports: Any, path: str) -> Any:

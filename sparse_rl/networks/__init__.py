@@ -20,7 +20,7 @@ from sparse_rl.networks.dense import (
     misread,
 )
 from sparse_rl.networks.drq import Encoder, PixelActor, TwinCritic
-from sparse_rl.networks.wiring import Wiring, chain, ensemble, groups_of, kernel_shapes, wiring_of
+from sparse_rl.networks.wiring import Reached, Wiring, chain, ensemble, follow, kernel_shapes, wiring_of
 
 __all__ = [
     "ACTIVATION",
@@ -33,6 +33,7 @@ __all__ = [
     "Picture",
     "PixelActor",
     "Policy",
+    "Reached",
     "TwinCritic",
     "Wiring",
     "applications",
@@ -40,7 +41,7 @@ __all__ = [
     "chain",
     "drq_patch_bytes",
     "ensemble",
-    "groups_of",
+    "follow",
     "kernel_shapes",
     "misread",
     "slice_size",

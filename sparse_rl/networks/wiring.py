@@ -5,10 +5,11 @@ it which layers read the network's inputs, and the shapes of kernels that are he
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import numpy as np
 
 from sparse_rl.networks.convolutions import DRQ_SIZE, DRQ_STRIDES, layer_name, layers
 from sparse_rl.networks.dense import (
@@ -90,25 +91,49 @@ def kernel_shapes(wiring: Wiring, shapes: Mapping[str, tuple[int, ...]]) -> dict
     return found
 
 
-def groups_of(wiring: Wiring, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
-    """layer → units of each group that it reads.
+class Reached(NamedTuple):
+    """Of each input and unit of a network, whether it is of no use: 0 or 1, or a probability."""
+
+    unread: dict[str, Any]
+    """name of an input → ``[entries]``: no layer reads it."""
+    cut_off: dict[str, Any]
+    """layer → ``[units]``: it has no input, or no layer reads it."""
+
+
+def follow(
+    wiring: Wiring,
+    shapes: Mapping[str, tuple[int, ...]],
+    unread: Callable[[str, np.ndarray], Any],
+    without_input: Callable[[str], Any],
+) -> Reached:
+    """Put together, over all layers, what each leaves unread.
+
+    Where several layers' units are added up, who reads the sum reads each.
 
     Args:
         wiring: of the network.
-        shapes: kernel's path → shape as held.
+        shapes: kernel's path → inputs and units, as a matrix.
+        unread: ``(kernel, rows [n, r]) → [n]``: whether the kernel reads none of each one's rows.
+        without_input: ``kernel → [units]``.
     """
-    names, found = wiring.names, {}
+    names = wiring.names
+    not_read: dict[str, Any] = {}
     for wire in wiring.layers:
-        sizes: list[Any] = [
-            shapes[f"{group[0]}/kernel"][-1] if group[0] in names else None for group in wire.reads
-        ]
-        rows = math.prod(shapes[wire.kernel][:-1])
-        if None in sizes:
-            known = sum(size for size in sizes if size)
-            place = (rows - known) // math.prod(wire.window or (1,))
-            sizes = [place if size is None else size for size in sizes]
-        found[wire.layer] = sizes
-    return found
+        rows, first = shapes[wire.kernel][0], 0
+        sizes = [shapes[f"{group[0]}/kernel"][1] if group[0] in names else 0 for group in wire.reads]
+        for group, size in zip(wire.reads, sizes, strict=True):
+            # what is no layer's lies under a window, or is what the other groups leave
+            entries = size or (rows - sum(sizes)) // math.prod(wire.window or (1,))
+            end = rows if len(sizes) == 1 else first + entries
+            missed = unread(wire.kernel, np.arange(first, end).reshape(-1, entries).T)
+            first = end
+            for name in group:
+                not_read[name] = not_read.get(name, 1) * missed
+    cut_off = {
+        wire.layer: 1 - (1 - without_input(wire.kernel)) * (1 - not_read.get(wire.layer, 0))
+        for wire in wiring.layers
+    }
+    return Reached({name: x for name, x in not_read.items() if name not in names}, cut_off)
 
 
 def ensemble(wiring: Wiring, labels: Iterable[str]) -> Wiring:

@@ -10,7 +10,7 @@ Knows nothing of agents or environments. Three questions, three rooms: how many 
     grads = jax.grad(lambda params: loss(apply(network, params, supports, x)))(params)
 """
 
-from sparse_rl.pruning import dynamic
+from sparse_rl.pruning import dynamic, expected
 from sparse_rl.pruning.blocks import FOR_KERNELS, BlockError, BlockGrid
 from sparse_rl.pruning.distributions import DISTRIBUTIONS, Distribution, densities, surviving_counts
 from sparse_rl.pruning.dynamic import Change, Method
@@ -71,6 +71,7 @@ __all__ = [
     "densities",
     "draw_supports",
     "dynamic",
+    "expected",
     "parameter_counts",
     "path_name",
     "plan_budget",

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from sparse_rl.settings.agents import LEAST_NORMED, OffPolicyConfig, ReplayConfig
+from sparse_rl.settings.agents import LEAST_NORMED, AgentConfig, OffPolicyConfig, ReplayConfig
 from sparse_rl.settings.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -77,3 +77,15 @@ def check_updates(config: "RunConfig") -> None:
             f"env_steps={config.env_steps} makes no update: of {config.interactions:,} interactions "
             f"{random:,} are random, and agent.updates_per_interaction={wanted:g}; raise either"
         )
+
+
+def raised(agent: AgentConfig, width: int) -> dict[str, tuple[int, int]]:
+    """What would be too narrow for its LayerNorm beside a critic of this width → units that its ratio
+    gives, and that it has."""
+    found = {}
+    for part in ("actor", "feature"):
+        ratio = getattr(agent, f"{part}_width_ratio", None)
+        if ratio is not None:
+            units: int = getattr(agent, f"{part}_width")(width)
+            found[part] = max(1, round(ratio * width)), units
+    return {part: (wanted, given) for part, (wanted, given) in found.items() if wanted != given}
