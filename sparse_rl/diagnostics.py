@@ -8,22 +8,23 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from sparse_rl.networks import ACTIVATION
-from sparse_rl.pruning import apply, connected_units
+from sparse_rl.networks import ACTIVATION, Wiring, follow, wiring_of
+from sparse_rl.pruning import apply, connected_units, dense_shape, path_name, read_inputs
 from sparse_rl.settings.run import DiagnosticsConfig
 
 
 class Dormancy(NamedTuple):
-    """float32 scalars in [0, 1]."""
+    """float32 scalars in [0, 1], or NaN where there is no connected unit."""
 
     layers: dict[str, Array]
     """Dormant share of the connected units, per layer."""
     network: Array
     """Dormant share of the connected units of all layers."""
     disconnected: Array
-    """Share of all units that have no surviving input."""
+    """Share of the units of these layers that have no surviving input."""
 
 
 def dormancy(
@@ -34,23 +35,77 @@ def dormancy(
     A unit's score is its mean absolute activation over the samples, divided by the mean of that over
     the connected units of its layer; it is dormant if the score is at most τ. In a layer that is dead
     altogether every unit is dormant. A unit whose inputs are all pruned outputs a constant: it is not
-    sick but absent, so it is left out and reported apart.
+    sick but absent, so it is left out and reported apart; where no unit is left, there is no ratio.
 
     Args:
         activations: layer → float32 ``[samples, units]``, after the nonlinearity.
         connected: layer → bool ``[units]``.
         threshold: τ.
     """
-    layers, dormant, alive, units = {}, jnp.float32(0), jnp.float32(0), 0
+    layers, dormant, alive, units = {}, jnp.int32(0), jnp.int32(0), 0
     for layer, activation in activations.items():
         inside = connected[layer]
-        size = jnp.sum(inside, dtype=jnp.float32)
+        size = jnp.sum(inside, dtype=jnp.int32)
         magnitude = jnp.mean(jnp.abs(activation), axis=0)
-        mean = jnp.sum(jnp.where(inside, magnitude, 0.0)) / jnp.maximum(size, 1.0)
-        asleep = jnp.sum(inside & (magnitude <= threshold * mean), dtype=jnp.float32)
-        layers[layer] = asleep / jnp.maximum(size, 1.0)
+        mean = jnp.sum(jnp.where(inside, magnitude, 0.0)) / jnp.maximum(size, 1)
+        asleep = jnp.sum(inside & (magnitude <= threshold * mean), dtype=jnp.int32)
+        layers[layer] = ratio(asleep, size)
         dormant, alive, units = dormant + asleep, alive + size, units + inside.size
-    return Dormancy(layers, dormant / jnp.maximum(alive, 1.0), 1.0 - alive / max(units, 1))
+    return Dormancy(layers, ratio(dormant, alive), ratio(units - alive, units))
+
+
+def ratio(count: Any, of: Any) -> Array:
+    """The share of whole numbers, float32: exact at 0 and 1, NaN of nothing."""
+    return jnp.where(of > 0, count / jnp.maximum(of, 1), jnp.nan).astype(jnp.float32)
+
+
+class Unconnected(NamedTuple):
+    """What a network's pruned kernels leave without use: int32 scalars, and how many there are."""
+
+    unread: Array
+    """Inputs of the network that no surviving weight reads."""
+    inputs: int
+    cut_off: Array
+    """Units that keep no input, or that no surviving weight reads."""
+    units: int
+
+
+def unconnected(wiring: Wiring, params: Any, supports: Any) -> Unconnected:
+    """Count inputs that are not read and units that are cut off, over all layers.
+
+    An input is an entry of what the network reads, of a picture for a convolution a channel. A unit is
+    a column of a kernel, heads included; a channel of a convolution is read if one of its places is.
+    Where several layers' units are added up (SimBa's residual stream), who reads the sum reads each.
+
+    Args:
+        wiring: of the network.
+        params: as stored, or their shapes.
+        supports: of these.
+    """
+    held = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    of = {wire.kernel: _at(supports, wire.kernel) for wire in wiring.layers}
+    shapes = {kernel: dense_shape(support, held[kernel]) for kernel, support in of.items()}
+
+    def unread(kernel: str, rows: np.ndarray) -> Array:
+        read = read_inputs(of[kernel], shapes[kernel][0])
+        return 1 - jnp.any(read[rows], axis=1).astype(jnp.int32)
+
+    def without_input(kernel: str) -> Array:
+        return 1 - connected_units(of[kernel], shapes[kernel][1]).astype(jnp.int32)
+
+    found = follow(wiring, shapes, unread, without_input)
+    return Unconnected(*_total(found.unread), *_total(found.cut_off))
+
+
+def _total(found: Mapping[str, Array]) -> tuple[Array, int]:
+    """The sum over all, and how many there are."""
+    return sum(map(jnp.sum, found.values()), jnp.int32(0)), sum(x.size for x in found.values())
+
+
+def _at(supports: Any, path: str) -> Any:
+    for name in path.split("/"):
+        supports = supports[name]
+    return supports
 
 
 def global_norm(tree: Any) -> Array:
@@ -120,7 +175,11 @@ def network_health(
     found = dormancy(activations, connected, settings.dormant_threshold)
     health = {("dormant_ratio", f"/{k.strip('/')}"): v for k, v in found.layers.items()}
     health["dormant_ratio", ""] = found.network
-    health["disconnected_ratio", ""] = found.disconnected
+    wiring = wiring_of(network)
+    counts = [unconnected(wiring, members[label], supports[label]) for label in members]
+    unread, entries, cut_off, units = map(sum, zip(*counts, strict=True))
+    health["unread_inputs", ""] = ratio(unread, entries)
+    health["disconnected_ratio", ""] = ratio(cut_off, units)
     if norms:
         health["feature_norm", ""] = jnp.mean(jnp.stack(norms))
         health["srank", ""] = jnp.mean(jnp.stack(ranks).astype(jnp.float32))

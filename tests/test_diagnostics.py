@@ -5,9 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_rl.diagnostics import dormancy, effective_rank, feature_norm, global_norm, network_health
+from sparse_rl.diagnostics import (
+    dormancy,
+    effective_rank,
+    feature_norm,
+    global_norm,
+    network_health,
+    ratio,
+    unconnected,
+)
+from sparse_rl.networks import Encoder, wiring_of
 from sparse_rl.networks.dense import Critic, Kind
-from sparse_rl.pruning import prune, restore
+from sparse_rl.pruning import BlockGrid, Masked, draw_supports, prune, restore, store
 from sparse_rl.settings.run import DiagnosticsConfig
 
 KEY = jax.random.key(0)
@@ -36,8 +45,18 @@ def test_disconnected_units_are_reported_apart() -> None:
 
 def test_a_layer_without_connected_units_is_not_dormant_but_absent() -> None:
     found = dormancy({"a": jnp.zeros((2, 3))}, {"a": jnp.zeros(3, bool)})
-    assert float(found.network) == 0.0
+    assert np.isnan(found.network)
+    assert np.isnan(found.layers["a"])
     assert float(found.disconnected) == 1.0
+
+
+def test_ratios_of_whole_numbers_are_exact() -> None:
+    """In float32 (units − connected) / units was −3e-8 at many widths."""
+    for units in (3, 7, 41, 49, 55, 61, 82, 93, 97, 110):
+        found = dormancy({"a": jnp.ones((2, units))}, {"a": jnp.ones(units, bool)})
+        assert float(found.disconnected) == 0.0
+        assert float(found.network) == 0.0
+        assert float(ratio(units, units)) == 1.0
 
 
 @pytest.mark.parametrize("kind", ["simba", "mlp"])
@@ -68,12 +87,63 @@ def test_a_fresh_network_is_healthy_and_counts_its_disconnected_units(storage: s
     dense = network_health(network, {"": params}, {"": nowhere}, inputs, DiagnosticsConfig())
     assert 0.0 <= dense["dormant_ratio", ""] < 0.1
     assert dense["disconnected_ratio", ""] == 0.0
+    assert dense["unread_inputs", ""] == 0.0
     pruned, supports = prune(KEY, params, 0.99, distribution="uniform", storage=storage)
     sparse = network_health(network, {"": pruned}, {"": supports}, inputs, DiagnosticsConfig())
-    kernel = restore(supports, pruned)["trunk"]["block_0_expand"]["kernel"]
-    connected = np.asarray((kernel != 0).any(axis=0))
-    assert sparse["disconnected_ratio", ""] == pytest.approx(1 - connected.mean())
+    dense_again = restore(supports, pruned)
+    kernels = dense_again["trunk"] | {"value": dense_again["value"]}
+    embed, expand, project, value = (
+        np.asarray(kernels[name]["kernel"] != 0)
+        for name in ("embed", "block_0_expand", "block_0_project", "value")
+    )
+    stream = value.any(1)  # who reads the sum reads each summand
+    whole = (
+        embed.any(0) & (expand.any(1) | stream),
+        expand.any(0) & project.any(1),
+        project.any(0) & stream,
+        value.any(0),
+    )
+    units = np.concatenate(whole)
+    assert len(units) == 32 + 128 + 32 + 1
+    assert float(sparse["disconnected_ratio", ""]) == np.float32((~units).sum()) / np.float32(193)
     assert sparse["disconnected_ratio", ""] > 0.5
+    assert float(sparse["unread_inputs", ""]) == np.float32((~embed.any(1)).sum()) / np.float32(4)
+    assert sparse["unread_inputs", ""] > 0
+
+
+def masked(mask: np.ndarray) -> dict[str, Masked]:
+    return {"kernel": Masked(jnp.asarray(mask))}
+
+
+def test_a_channel_is_read_if_one_of_its_places_is() -> None:
+    """A picture of 2 channels, 3 units, 4 units: kernels have rows (place, channel)."""
+    encoder = Encoder("drq_strided", 3, (18, 17, 2))
+    first, second, third = np.zeros((18, 3), bool), np.zeros((27, 3), bool), np.ones((27, 3), bool)
+    first[2 * 5, :2] = True  # channel 0 at place 5; unit 2 has no input, channel 1 is not read
+    second[3 * 8 + 1, :] = True  # unit 1 of the first layer at place 8; its units 0 and 2 are not read
+    supports = {"trunk": {"conv": masked(first), "conv_2": masked(second), "conv_3": masked(third)}}
+    found = unconnected(wiring_of(encoder), supports_shapes(supports), supports)
+    assert (int(found.unread), found.inputs) == (1, 2)
+    assert (int(found.cut_off), found.units) == (2, 9)
+
+
+def supports_shapes(supports: dict[str, dict[str, dict[str, Masked]]]) -> dict[str, dict[str, object]]:
+    return {
+        name: {layer: {"kernel": kernel["kernel"].mask} for layer, kernel in layers.items()}
+        for name, layers in supports.items()
+    }
+
+
+def test_blocks_leave_nothing_unconnected() -> None:
+    network = Critic("mlp", 16, 1)
+    params = network.init(KEY, jnp.zeros((1, 4)))["params"]
+    budget = {
+        "trunk/dense_0/kernel": BlockGrid(4, 16, 4, 1),
+        "trunk/dense_1/kernel": BlockGrid(16, 16, 8, 1),
+    }
+    supports = draw_supports(KEY, params, budget, pattern="block", storage="block")
+    found = unconnected(wiring_of(network), store(supports, params), supports)
+    assert (int(found.unread), found.inputs, int(found.cut_off), found.units) == (0, 4, 0, 33)
 
 
 def test_norm_is_one_global_norm_not_a_sum_of_norms() -> None:

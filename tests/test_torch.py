@@ -409,7 +409,6 @@ def test_health_agrees_with_jax_and_with_the_definition(sparsity: float, thresho
     assert health.network == pytest.approx(dormant / alive)
     assert health.network == expected["dormant_ratio", ""]
     assert health.disconnected == pytest.approx(1 - alive / (BLOCKS * 4 * WIDTH))
-    assert health.disconnected == expected["disconnected_ratio", ""]
     assert (health.disconnected > 0) == (sparsity == 0.97)
     with record_activations(critic, ["trunk.norm"]) as recorded:
         critic(*inputs)

@@ -12,7 +12,7 @@ from sparse_rl.agents.actions import Actions, actions_of, mask_illegal
 from sparse_rl.agents.contract import Experience, Learned, Metrics, OnPolicyAgent, RunInputs, View
 from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
 from sparse_rl.envs import Spec
-from sparse_rl.networks import Critic, Policy
+from sparse_rl.networks import Critic, Policy, Wiring, wiring_of
 from sparse_rl.pruning import apply, apply_weights, weights
 from sparse_rl.settings.agents import ActorCriticConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
@@ -68,6 +68,10 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
     )
 
 
+def _wiring(parts: ActorCritic) -> dict[str, Wiring]:
+    return {"actor": wiring_of(parts.actor), "critic": wiring_of(parts.critic)}
+
+
 def _init(
     parts: ActorCritic, config: RunConfig, optimiser: MakeOptimiser, key: Array, inputs: RunInputs
 ) -> ActorCriticState:
@@ -81,7 +85,7 @@ def _init(
             "critic": parts.critic.init(key_critic, observation)["params"],
         }
 
-    networks, supports = draw_pruned(config, initial, key, inputs)
+    networks, supports = draw_pruned(config, _wiring(parts), initial, key, inputs)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
     return ActorCriticState(networks, optimiser(learning_rate).init(networks), supports, learning_rate)
 
@@ -171,4 +175,5 @@ def agent(
         supports=lambda state: state.supports,
         passes={"actor": 3, "critic": 3},
         traffic={"actor": traffic, "critic": traffic},
+        wiring=_wiring(parts),
     )

@@ -19,10 +19,13 @@ from jax import Array
 from sparse_rl.agents.contract import RunInputs
 from sparse_rl.agents.pruned import draw_pruned
 from sparse_rl.diagnostics import global_norm
+from sparse_rl.networks import Wiring, chain
 from sparse_rl.pruning import restore, store, support_masks
 from sparse_rl.settings.agents import AzopgConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 from sparse_rl.simulators import plants
+
+WIRING = {"actor": Wiring(chain("gain"))}
 
 
 class AzopgState(NamedTuple):
@@ -71,6 +74,7 @@ class AzopgAgent(NamedTuple):
     supports: Callable[[Any], Mapping[str, Any]]
     passes: Mapping[str, int]
     traffic: Mapping[str, int]
+    wiring: Mapping[str, Wiring]
     """As of :class:`sparse_rl.agents.contract.OffPolicyAgent`; a rollout counts as one product with the
     gain."""
 
@@ -110,7 +114,7 @@ def make(config: RunConfig, plant: plants.Plant) -> AzopgAgent:
             del key  # only the masks are random
             return {"actor": of_kernel(jnp.zeros(shape))}
 
-        params, supports = draw_pruned(config, nothing, key, inputs)
+        params, supports = draw_pruned(config, WIRING, nothing, key, inputs)
         return AzopgState(params["actor"], supports["actor"])
 
     def probe(params: Any, supports: Any, key: Array) -> Probe:
@@ -136,4 +140,5 @@ def make(config: RunConfig, plant: plants.Plant) -> AzopgAgent:
         supports=lambda state: {"actor": state.supports},
         passes={"actor": settings.num_envs},
         traffic={"actor": 2},
+        wiring=WIRING,
     )

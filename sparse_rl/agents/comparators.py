@@ -19,6 +19,7 @@ from sparse_rl.experience import Transition
 from sparse_rl.pruning import Change, Masked, dynamic, path_name
 from sparse_rl.settings.agents import OffPolicyConfig
 from sparse_rl.settings.run import PruningConfig, RunConfig
+from sparse_rl.settings.schema import ConfigError
 
 GRADUAL_SPAN = (0.2, 0.8)
 """Shares of the run between which gradual pruning prunes (Graesser et al. 2022, arXiv 2206.10369)."""
@@ -97,6 +98,30 @@ def apply_changes(learner: Any, changes: dict[str, Any]) -> Any:
         optimisers=dict(learner.optimisers) | stepped,
         supports=masks,
     )
+
+
+def check_changes(pruning: PruningConfig, updates: int) -> None:
+    """Raise :class:`ConfigError` if masks would not change, or not become as sparse as they should.
+
+    Gradual pruning must come to its end before the run does; of the others, the first change must come
+    while there are changes.
+    """
+    every = pruning.change_every
+    if pruning.method == "gradual":
+        last = -(-GRADUAL_SPAN[1] * updates // every) * every  # the first change from there on
+        if last >= updates:
+            raise ConfigError(
+                f"pruning.method=gradual, pruning.change_every={every}: of {updates:,} updates none "
+                f"changes masks after {GRADUAL_SPAN[1]:.0%} of them and before the end, so the run "
+                f"would not become as sparse as it should; change_every <= "
+                f"{max(1, int((1 - GRADUAL_SPAN[1]) * updates) - 1)} does, or more env_steps"
+            )
+    elif every >= pruning.change_until * updates:
+        raise ConfigError(
+            f"pruning.method={pruning.method}, pruning.change_every={every}: masks would never change, "
+            f"for changes end after {pruning.change_until:g} (pruning.change_until) of {updates:,} "
+            "updates; give a smaller change_every, or more env_steps"
+        )
 
 
 class Comparator(NamedTuple):
@@ -186,6 +211,9 @@ def compare(config: RunConfig, agent: OffPolicyAgent, updates: int) -> OffPolicy
         config: of the pack.
         agent: wrapped only if it is one of :class:`OffPolicyConfig`.
         updates: in the whole run.
+
+    Raises:
+        ConfigError: masks would not change as they should.
     """
     settings = config.agent
     if not isinstance(settings, OffPolicyConfig):
@@ -195,6 +223,7 @@ def compare(config: RunConfig, agent: OffPolicyAgent, updates: int) -> OffPolicy
         return agent
     comparator = Comparator(agent, config.pruning, updates)
     if changing:
+        check_changes(config.pruning, updates)
         occasional = Occasional(config.pruning.change_every, updates, comparator.change_masks)
     else:
         occasional = Occasional(settings.reset_every or updates, updates, comparator.reset)

@@ -7,6 +7,7 @@ from jax import Array
 
 from sparse_rl.envs import Spec
 from sparse_rl.experience import Buffer, transition_buffer
+from sparse_rl.networks import Wiring
 
 Metrics = dict[str, Array]
 
@@ -78,6 +79,8 @@ class OffPolicyAgent(NamedTuple):
     to weights, and gradients with respect to inputs, one each."""
     traffic: Mapping[str, int]
     """network → reads and writes of each of its weights that an update makes beside the products."""
+    wiring: Mapping[str, Wiring]
+    """network → what each of its layers reads."""
     buffer: Callable[[Spec, int], Buffer] = transition_buffer
     """``(environment, how many) → replay buffer``."""
     occasional: Occasional | None = None
@@ -151,6 +154,7 @@ class OnPolicyAgent(NamedTuple):
     supports: Callable[[Any], Mapping[str, Any]]
     passes: Mapping[str, int]
     traffic: Mapping[str, int]
+    wiring: Mapping[str, Wiring]
     """As of :class:`OffPolicyAgent`."""
 
 
@@ -165,3 +169,5 @@ class Learner(Protocol):
     def passes(self) -> Mapping[str, int]: ...
     @property
     def traffic(self) -> Mapping[str, int]: ...
+    @property
+    def wiring(self) -> Mapping[str, Wiring]: ...

@@ -37,7 +37,7 @@ from sparse_rl.agents.pruned import (
     scheduled,
 )
 from sparse_rl.envs import Spec
-from sparse_rl.networks import Critic
+from sparse_rl.networks import Critic, Wiring, wiring_of
 from sparse_rl.pruning import apply, apply_weights, weights
 from sparse_rl.settings.agents import DqnConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
@@ -74,13 +74,17 @@ def _optimiser(dqn: Dqn, learning_rate: Any) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(dqn.config.max_grad_norm), optax.adam(learning_rate))
 
 
+def _wiring(dqn: Dqn) -> dict[str, Wiring]:
+    return {"critic": wiring_of(dqn.critic)}
+
+
 def _init(dqn: Dqn, config: RunConfig, key: Array, inputs: RunInputs) -> DqnState:
     """The state before the first update."""
 
     def initial(key: Array) -> dict[str, Params]:
         return {"critic": dqn.critic.init(key, jnp.zeros((1, dqn.observation_size)))["params"]}
 
-    networks, supports = draw_pruned(config, initial, key, inputs)
+    networks, supports = draw_pruned(config, _wiring(dqn), initial, key, inputs)
     critic, learning_rate = networks["critic"], jnp.asarray(inputs.learning_rate, jnp.float32)
     return DqnState(
         critic,
@@ -179,4 +183,5 @@ def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
         supports=lambda state: {"critic": state.supports},
         passes={"critic": 3},
         traffic={"critic": ADAM_TRAFFIC + TARGET_TRAFFIC},
+        wiring=_wiring(dqn),
     )

@@ -24,9 +24,11 @@ from sparse_rl.networks import (
     Picture,
     PixelActor,
     TwinCritic,
+    Wiring,
     by_slices,
     drq_patch_bytes,
     slice_size,
+    wiring_of,
 )
 from sparse_rl.pruning import apply
 from sparse_rl.settings.agents import DrqConfig
@@ -100,6 +102,10 @@ def _values(drq: Drq, state: DrqState, critic: Params, seen: Array, action: Arra
     return apply(drq.critic, critic, state.supports["critic"], seen, action)
 
 
+def _wiring(drq: Drq) -> dict[str, Wiring]:
+    return {name: wiring_of(getattr(drq, name)) for name in drq.config.NETWORKS}
+
+
 def _init(drq: Drq, config: RunConfig, env: Spec, key: Array, inputs: RunInputs) -> DrqState:
     """The state before the first update."""
     pictures, action = jnp.zeros((1, env.observation_size), jnp.uint8), jnp.zeros((1, env.action_size))
@@ -113,7 +119,7 @@ def _init(drq: Drq, config: RunConfig, env: Spec, key: Array, inputs: RunInputs)
             "encoder": encoder["params"],
         }
 
-    pruned, supports = draw_pruned(config, initial, key, inputs)
+    pruned, supports = draw_pruned(config, _wiring(drq), initial, key, inputs)
     adam = optax.adam(inputs.learning_rate)
     return DrqState(
         **pruned,
@@ -282,6 +288,7 @@ def make(config: RunConfig, env: Spec) -> OffPolicyAgent:
             "critic": ADAM_TRAFFIC + TARGET_TRAFFIC,
             "encoder": ADAM_TRAFFIC,
         },
+        wiring=_wiring(drq),
         buffer=functools.partial(
             frame_buffer, settings.n_steps, settings.discount, config.env.action_repeat
         ),

@@ -11,6 +11,7 @@ from jax import Array
 
 from sparse_rl.agents.contract import Learner, Metrics, RunInputs
 from sparse_rl.diagnostics import global_norm, network_health
+from sparse_rl.networks import Wiring
 from sparse_rl.pruning import draw_supports, store
 from sparse_rl.settings.agents import OnPolicyConfig
 from sparse_rl.settings.run import DiagnosticsConfig, RunConfig
@@ -40,7 +41,11 @@ def _alone(draw: Callable[[], Any], like: Any) -> Any:
 
 
 def draw_pruned(
-    config: RunConfig, initial: Callable[[Array], Mapping[str, Params]], key: Array, inputs: RunInputs
+    config: RunConfig,
+    wiring: Mapping[str, Wiring],
+    initial: Callable[[Array], Mapping[str, Params]],
+    key: Array,
+    inputs: RunInputs,
 ) -> tuple[dict[str, Params], dict[str, Any]]:
     """Initialise, then prune: the weights depend on the key alone, the masks on the mask seed.
 
@@ -49,6 +54,7 @@ def draw_pruned(
 
     Args:
         config: of the pack.
+        wiring: network → what its layers read.
         initial: ``key → network → dense initial parameters``.
         key: of the initial parameters.
         inputs: of the run.
@@ -69,6 +75,7 @@ def draw_pruned(
                 pattern=config.pruning.pattern,
                 storage=config.storage.storage,
                 min_fan_in=config.pruning.min_fan_in,
+                min_fan_out=dict.fromkeys(wiring[name].first, config.pruning.min_fan_out),
             )
             for i, (name, params) in enumerate(shapes.items())
         }

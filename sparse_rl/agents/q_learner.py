@@ -21,7 +21,7 @@ from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, featur
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.envs import Spec
 from sparse_rl.experience import Transition
-from sparse_rl.networks import Critic
+from sparse_rl.networks import Critic, Wiring, ensemble, wiring_of
 from sparse_rl.pruning import apply, apply_weights, weights
 from sparse_rl.settings.agents import OffPolicyConfig
 from sparse_rl.settings.run import RunConfig
@@ -94,6 +94,17 @@ def build(config: RunConfig, env: Spec, settings: Settings, actor: Any) -> QLear
     )
 
 
+def _labels(learner: QLearner[Any]) -> tuple[str, ...]:
+    """Of the critics."""
+    return ("0", "1") if learner.config.clipped_double_q else ("0",)
+
+
+def wiring(learner: QLearner[Any]) -> dict[str, Wiring]:
+    """network → what its layers read, of all critics together."""
+    critics = ensemble(wiring_of(learner.critic), _labels(learner))
+    return {"actor": wiring_of(learner.actor), "critic": critics}
+
+
 def init(
     learner: QLearner[Any], config: RunConfig, env: Spec, key: Array, inputs: RunInputs
 ) -> dict[str, Any]:
@@ -103,12 +114,12 @@ def init(
     def initial(key: Array) -> dict[str, Params]:
         key_actor, key_critic = jax.random.split(key)
         critics = {
-            str(i): learner.critic.init(jax.random.fold_in(key_critic, i), observation, action)["params"]
-            for i in range(2 if learner.config.clipped_double_q else 1)
+            label: learner.critic.init(jax.random.fold_in(key_critic, i), observation, action)["params"]
+            for i, label in enumerate(_labels(learner))
         }
         return {"actor": learner.actor.init(key_actor, observation)["params"], "critic": critics}
 
-    pruned, supports = draw_pruned(config, initial, key, inputs)
+    pruned, supports = draw_pruned(config, wiring(learner), initial, key, inputs)
     adamw = _adamw(learner, inputs.learning_rate)
     return {
         "actor": pruned["actor"],
@@ -235,4 +246,5 @@ def agent(
         # and under the actor's loss forward and back to the action (2)
         passes={"actor": 4, "critic": 6},
         traffic={"actor": ADAM_TRAFFIC, "critic": ADAM_TRAFFIC + TARGET_TRAFFIC},
+        wiring=wiring(learner),
     )

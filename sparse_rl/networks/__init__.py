@@ -1,6 +1,7 @@
 """Networks with one width each, and how each counts its parameters in closed form: dense trunks and
 heads (:mod:`~sparse_rl.networks.dense`), convolutions (:mod:`~sparse_rl.networks.convolutions`), DrQ's
-encoder and heads (:mod:`~sparse_rl.networks.drq`).
+encoder and heads (:mod:`~sparse_rl.networks.drq`); and which layer reads which
+(:mod:`~sparse_rl.networks.wiring`).
 
 Not here: which of their weights survive (:mod:`sparse_rl.pruning`), and what they learn
 (:mod:`sparse_rl.agents`).
@@ -19,6 +20,7 @@ from sparse_rl.networks.dense import (
     misread,
 )
 from sparse_rl.networks.drq import Encoder, PixelActor, TwinCritic
+from sparse_rl.networks.wiring import Reached, Wiring, chain, ensemble, follow, kernel_shapes, wiring_of
 
 __all__ = [
     "ACTIVATION",
@@ -31,10 +33,17 @@ __all__ = [
     "Picture",
     "PixelActor",
     "Policy",
+    "Reached",
     "TwinCritic",
+    "Wiring",
     "applications",
     "by_slices",
+    "chain",
     "drq_patch_bytes",
+    "ensemble",
+    "follow",
+    "kernel_shapes",
     "misread",
     "slice_size",
+    "wiring_of",
 ]

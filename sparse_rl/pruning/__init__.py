@@ -10,7 +10,7 @@ Knows nothing of agents or environments. Three questions, three rooms: how many 
     grads = jax.grad(lambda params: loss(apply(network, params, supports, x)))(params)
 """
 
-from sparse_rl.pruning import dynamic
+from sparse_rl.pruning import dynamic, expected
 from sparse_rl.pruning.axes import Axes, AxesError
 from sparse_rl.pruning.blocks import FOR_KERNELS, BlockError, BlockGrid
 from sparse_rl.pruning.distributions import DISTRIBUTIONS, Distribution, densities, surviving_counts
@@ -34,6 +34,8 @@ from sparse_rl.pruning.storage import (
     Storage,
     connected_units,
     decay_mask,
+    dense_shape,
+    read_inputs,
     restore,
     store,
     support_masks,
@@ -72,9 +74,11 @@ __all__ = [
     "connected_units",
     "decay_mask",
     "default_prunable",
+    "dense_shape",
     "densities",
     "draw_supports",
     "dynamic",
+    "expected",
     "flax_axes",
     "parameter_counts",
     "path_name",
@@ -83,6 +87,7 @@ __all__ = [
     "prune",
     "random_masks",
     "random_supports",
+    "read_inputs",
     "restore",
     "store",
     "support_masks",

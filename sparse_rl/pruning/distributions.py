@@ -26,6 +26,9 @@ def densities(
     total meets the target. A tensor that would exceed density 1 is made dense, and the rest is solved
     again.
 
+    A convolution counts with its kernel's dimensions, however it is held: give ``(height, width,
+    channels, units)``.
+
     Only the tensors named in ``shapes`` count towards the target. Public DRL code (Ma et al. 2025)
     counts biases and norms too, as one-dimensional tensors that the rule makes dense: pass them as
     well to get its figures.

@@ -4,6 +4,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,12 +15,15 @@ from jax import Array
 from sparse_rl.pruning.axes import Axes, Layout, layouts, names
 from sparse_rl.pruning.blocks import BlockError, BlockGrid, block_grid, draw_blocks
 from sparse_rl.pruning.distributions import Distribution, Shapes, densities, surviving_counts
-from sparse_rl.pruning.patterns import PATTERNS, Pattern, banded, constant_fan_in, unstructured
+from sparse_rl.pruning.patterns import PATTERNS, Pattern, banded, constant_fan_in, spread, unstructured
 from sparse_rl.pruning.storage import STORAGES, Storage, Support, store, support_masks, support_of
 from sparse_rl.pruning.tree import Prunable, default_prunable, path_name, select
 
 COMPACT_FROM_WIDTH = 2048
 """Layers of this many units and more are stored compact by ``auto`` (docs/storage.md)."""
+
+SPREAD_STREAM = 0x73707264
+"""Keeps the moves of weights to inputs that nothing reads apart from the draw of the mask."""
 
 
 @jax.tree_util.register_static
@@ -130,6 +134,7 @@ def _support(
     pattern: Pattern,
     storage: Storage,
     min_fan_in: int,
+    min_fan_out: int,
 ) -> Support:
     key = jax.random.fold_in(key, zlib.crc32(name.encode()))
     if isinstance(kept, BlockGrid):
@@ -147,6 +152,8 @@ def _support(
         mask = banded(key, matrix, count)
     else:
         mask = unstructured(key, matrix, count, min_fan_in)
+    if min_fan_out:
+        mask = spread(jax.random.fold_in(key, SPREAD_STREAM), mask, min_fan_out)
     return support_of(mask.reshape(shape), storage, kept.count if storage == "compact" else None)
 
 
@@ -158,6 +165,7 @@ def _stacked_support(
     pattern: Pattern,
     storage: Storage,
     min_fan_in: int,
+    min_fan_out: int,
 ) -> Support | None:
     """Of a tensor that is several matrices, or one whose axes lie otherwise: each is drawn by itself."""
     kept = {name: budget[name] for name in names(path, layout) if name in budget}
@@ -169,7 +177,9 @@ def _stacked_support(
             "or compact"
         )
     masks = [
-        support_masks(_support(key, name, layout.member, one, pattern, "masked", min_fan_in))
+        support_masks(
+            _support(key, name, layout.member, one, pattern, "masked", min_fan_in, min_fan_out)
+        )
         for name, one in kept.items()
     ]
     mask = layout.assemble([mask.reshape(layout.member) for mask in masks])
@@ -186,6 +196,7 @@ def draw_supports(
     storage: Storage = "masked",
     min_fan_in: int = 1,
     seen_as: Mapping[str, Layout] | None = None,
+    min_fan_out: Mapping[str, int] = MappingProxyType({}),
 ) -> Any:
     """Draw which weights survive, given how many.
 
@@ -200,19 +211,28 @@ def draw_supports(
         min_fan_in: inputs that each unit keeps at least, where the budget allows (``unstructured``).
         seen_as: path → the matrices that a tensor is made of (:func:`~sparse_rl.pruning.axes.layouts`);
             the budget is by their names.
+        min_fan_out: path → units that read each input of this layer at least, where the budget allows
+            (``unstructured``, ``constant_fan_in``; with blocks every input is read): for layers that
+            read what a network is shown.
 
     Returns:
         pytree like ``params``: supports, ``None`` where ``budget`` names no path.
+
+    Raises:
+        ValueError: ``min_fan_out`` with the pattern ``banded``, which says where each weight is.
     """
+    if pattern == "banded" and any(min_fan_out.values()):
+        raise ValueError("pattern=banded says where weights are: it takes no min_fan_out")
 
     def draw(path: tuple[Any, ...], leaf: Any) -> Support | None:
         name = path_name(path)
         layout = (seen_as or {}).get(name)
+        fan = min_fan_in, min_fan_out.get(name, 0)
         if layout is not None and not layout.plain:
-            return _stacked_support(key, name, layout, budget, pattern, storage, min_fan_in)
+            return _stacked_support(key, name, layout, budget, pattern, storage, *fan)
         if name not in budget:
             return None
-        return _support(key, name, tuple(leaf.shape), budget[name], pattern, storage, min_fan_in)
+        return _support(key, name, tuple(leaf.shape), budget[name], pattern, storage, *fan)
 
     return jax.tree_util.tree_map_with_path(draw, params)
 
@@ -226,7 +246,9 @@ def random_supports(
     pattern: Pattern = "unstructured",
     storage: Literal["auto"] | Storage = "auto",
     min_fan_in: int = 1,
+    min_fan_out: Mapping[str, int] = MappingProxyType({}),
     block_fan_in: int = 1,
+    counted_as: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     prunable: Prunable = default_prunable,
     axes: Mapping[str, Axes] | None = None,
 ) -> Any:
@@ -241,7 +263,11 @@ def random_supports(
         pattern: which weights of a layer survive.
         storage: how they are held; ``auto``: :func:`choose_storage` for the widest layer.
         min_fan_in: inputs that each unit keeps at least, where the budget allows (``unstructured``).
+        min_fan_out: path → units that read each input of this layer at least, where the budget allows
+            (:func:`draw_supports`).
         block_fan_in: blocks that each output group reads at least (``block``).
+        counted_as: path → shape that ``erdos_renyi`` counts with, for a kernel that is held in another:
+            ``(height, width, channels, units)`` of a convolution that is a matrix.
         prunable: ``(path, leaf) → bool``; by default kernels, never biases, norms or embedding tables. A
             rule of the caller's own is the last word.
         axes: path → what the tensor's axes mean, where names and biases do not say it
@@ -251,17 +277,20 @@ def random_supports(
         pytree like ``params``: supports, ``None`` where dense.
 
     Raises:
-        ValueError: sparsity out of range, nothing to prune, or an unknown distribution, pattern or
-            storage.
+        ValueError: sparsity out of range, nothing to prune, an unknown distribution, pattern or
+            storage, or a shape in ``counted_as`` of another number of weights.
         AxesError: a tensor of three or more axes that may be read in several ways.
         BlockError: a layer too small for blocks at this sparsity.
     """
     found = layouts(params, select(params, sparsity, prunable), axes)
     shapes = {name: layout.member for path, layout in found.items() for name in names(path, layout)}
+    for path, shape in counted_as.items():
+        if math.prod(shape) != math.prod(shapes.get(path, ())):
+            raise ValueError(f"counted_as: {path} has shape {shapes.get(path)}, which is not {shape}")
     width = max((shape[-1] for shape in shapes.values()), default=0)
     held = choose_storage(storage, pattern, width).storage
     budget = plan_budget(
-        shapes,
+        shapes | dict(counted_as),
         sparsity,
         distribution=distribution,
         pattern=pattern,
@@ -276,6 +305,7 @@ def random_supports(
         storage=held,
         min_fan_in=min_fan_in,
         seen_as=found,
+        min_fan_out=min_fan_out,
     )
 
 

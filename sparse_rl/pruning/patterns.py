@@ -20,6 +20,9 @@ ROWS_AT_ONCE = 64
 """So many of a tensor's rows are drawn or counted at a time: all of them would take several times the
 memory of a large tensor."""
 
+MORE_STREAM = 0x6D6F7265
+"""Keeps the draw of units that get one more input apart from the draw of weights."""
+
 
 def _bits(key: Array, shape: tuple[int, int]) -> Array:
     """uint32 of the shape, none of them zero; each row from its own child of the key."""
@@ -90,16 +93,25 @@ def _smallest(drawn: Array, count: Array, first: Array | None = None) -> Array:
     return ((values < threshold) | ((values == threshold) & (position <= last))) & (count > 0)
 
 
+def _some_units(key: Array, units: int, count: Array) -> Array:
+    """int32 ``[units]``: 1 for ``count`` of them, drawn at random, and 0 for the others."""
+    return _smallest(jax.random.bits(key, (units, 1)), count[None])[:, 0].astype(jnp.int32)
+
+
 @functools.partial(jax.jit, static_argnames=("shape", "min_fan_in"))
 def unstructured(key: Array, shape: tuple[int, int], count: Array, min_fan_in: int) -> Array:
     """bool ``[inputs, units]``: any weights.
 
-    But each unit first gets ``min_fan_in`` inputs where the budget allows.
+    But each unit first gets ``min_fan_in`` inputs. Where there are not as many weights, each gets as
+    many as all can have, and of what is left as many units as there are weights get one more.
     """
     fan_in, units = shape
     drawn = _bits(key, shape)
-    guaranteed = jnp.minimum(jnp.minimum(min_fan_in, fan_in), count // units)
-    first = _smallest(drawn, jnp.broadcast_to(guaranteed, (units,)))
+    wanted = min(min_fan_in, fan_in)
+    guaranteed = jnp.minimum(wanted, count // units)
+    left = jnp.where(guaranteed < wanted, count % units, 0)
+    more = _some_units(jax.random.fold_in(key, MORE_STREAM), units, left)
+    first = _smallest(drawn, guaranteed + more)
     return _smallest(drawn, count, first)
 
 
@@ -108,8 +120,62 @@ def constant_fan_in(key: Array, shape: tuple[int, int], count: Array) -> Array:
     """bool ``[inputs, units]``: each unit keeps as many inputs as the next one, give or take one."""
     _, units = shape
     key_weights, key_extra = jax.random.split(key)
-    extra = _smallest(jax.random.bits(key_extra, (units, 1)), (count % units)[None])[:, 0]
-    return _smallest(_bits(key_weights, shape), count // units + extra.astype(jnp.int32))
+    return _smallest(
+        _bits(key_weights, shape), count // units + _some_units(key_extra, units, count % units)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="min_fan_out")
+def spread(key: Array, mask: Array, min_fan_out: int) -> Array:
+    """The mask with weights moved so that at least ``min_fan_out`` units read each input.
+
+    A weight moves from an input that has more than the least to one that has the least, within its
+    unit: what units read is as many inputs as before. Which weights move, and where to, is drawn; of
+    inputs, units and places none is preferred, so each place survives with the same probability.
+    Where there are not weights enough, all inputs are read by as many units as all can be, and some by
+    one more.
+
+    Args:
+        key: of the moves; an input that is read often enough gains nothing.
+        mask: bool ``[inputs, units]``.
+        min_fan_out: at most the number of units counts.
+    """
+    inputs, units = mask.shape
+    wanted = min(min_fan_out, units)
+
+    def fan_out(mask: Array) -> Array:
+        return jnp.sum(mask, axis=1, dtype=jnp.int32)
+
+    def unfinished(carry: tuple[Array, Array]) -> Array:
+        found = fan_out(carry[1])
+        least = jnp.min(found)
+        return (least < wanted) & (jnp.max(found) > least + 1)
+
+    def move(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        key, mask = carry
+        key, key_kept, key_moved, key_needy = jax.random.split(key, 4)
+        found = fan_out(mask)
+        least = jnp.min(found)
+        # each input keeps one weight more than the least; which of its weights, is drawn
+        order = jnp.argsort(jnp.where(mask, jax.random.uniform(key_kept, mask.shape), 2.0), axis=1)
+        free = mask & (jnp.argsort(order, axis=1) > least)
+        moved = _shuffled(key_moved, free.reshape(-1))[:inputs]
+        needy = _shuffled(key_needy, found == least)
+        pairs = jnp.minimum(jnp.sum(free, dtype=jnp.int32), jnp.sum(found == least, dtype=jnp.int32))
+        old, unit = moved // units, moved % units
+        valid = (jnp.arange(inputs) < pairs) & ~mask[needy, unit]
+        nowhere = jnp.int32(inputs)
+        mask = mask.at[jnp.where(valid, old, nowhere), unit].set(False, mode="drop")
+        return key, mask.at[jnp.where(valid, needy, nowhere), unit].set(True, mode="drop")
+
+    made: Array = jax.lax.while_loop(unfinished, move, (key, mask))[1]
+    return made
+
+
+def _shuffled(key: Array, chosen: Array) -> Array:
+    """int32: positions of what is chosen in a random order, then those of the rest."""
+    order = jnp.argsort(jnp.where(chosen, jax.random.uniform(key, chosen.shape), 2.0))
+    return order.astype(jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnames="shape")

@@ -131,6 +131,31 @@ def connected_units(support: Support | None, units: int) -> Array:
             return jnp.ones(units, bool)
 
 
+def read_inputs(support: Support | None, inputs: int) -> Array:
+    """bool ``[inputs]``: which inputs of a layer at least one unit keeps."""
+    match support:
+        case Masked():
+            return jnp.any(support.mask.reshape(inputs, -1), axis=1)
+        case Compact():
+            units = support.shape[-1]
+            return jnp.zeros(inputs, bool).at[flat_places(support) // units].set(True)
+        case _:  # each group of inputs has its blocks
+            return jnp.ones(inputs, bool)
+
+
+def dense_shape(support: Support | None, stored: Any) -> tuple[int, ...]:
+    """Shape of the tensor, whatever is stored of it; ``stored`` may be an array or its shape."""
+    match support:
+        case Masked():
+            return support.mask.shape
+        case Compact():
+            return support.shape
+        case Blocks():
+            return support.grid.inputs, support.grid.units
+        case _:
+            return tuple(stored.shape)
+
+
 def in_layer(support: Support | None) -> bool:
     """Whether a layer multiplies with what is stored: with blocks, or with tile after tile."""
     return isinstance(support, Blocks) or (isinstance(support, Compact) and support.tiles > 1)

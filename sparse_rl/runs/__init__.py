@@ -5,7 +5,8 @@ Not here: which runs there are and where they train (:mod:`sparse_rl.sweeps`), w
 (:mod:`sparse_rl.loops`).
 """
 
-from sparse_rl.runs.costs import count
+from sparse_rl.runs.connections import Connections, connections_of
+from sparse_rl.runs.costs import count, dense_networks
 from sparse_rl.runs.film import film
 from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch
 from sparse_rl.runs.pack import (
@@ -24,6 +25,7 @@ from sparse_rl.runs.probing import probe_study
 from sparse_rl.runs.recorder import Recorder
 
 __all__ = [
+    "Connections",
     "Policy",
     "PreparedPack",
     "Progress",
@@ -31,9 +33,11 @@ __all__ = [
     "Run",
     "Watch",
     "compiler_options",
+    "connections_of",
     "count",
     "cut",
     "default_layout",
+    "dense_networks",
     "film",
     "halves",
     "prepare_pack",

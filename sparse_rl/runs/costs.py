@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from sparse_rl.agents import RunInputs
 from sparse_rl.envs import Env, HostEnv
 from sparse_rl.loops import Loop, Workload, drawn, make_loop
-from sparse_rl.networks import applications
+from sparse_rl.networks import applications, kernel_shapes
 from sparse_rl.pruning import (
     BlockError,
     ParameterCounts,
@@ -22,6 +23,7 @@ from sparse_rl.pruning import (
     prunable_shapes,
     survivors,
 )
+from sparse_rl.runs.labels import check_counts, check_exchanges
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -72,12 +74,25 @@ def dense_networks(loop: Loop) -> Mapping[str, Any]:
     return loop.agent.parameters(jax.eval_shape(loop.init, unpruned).agent)
 
 
-def _budgets(config: RunConfig, networks: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """A network that is not pruned has no budget, so no supports: its program is the dense one."""
+def prunable(
+    config: RunConfig, loop: Loop, networks: Mapping[str, Any]
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """network → path → shape, of convolutions that of their kernels. A network that is not pruned has
+    none, so no budget and no supports: its program is the dense one."""
+    return {
+        name: kernel_shapes(loop.agent.wiring[name], prunable_shapes(networks[name])) if sparsity else {}
+        for name, sparsity in config.sparsities.items()
+    }
+
+
+def _budgets(
+    config: RunConfig, shapes: Mapping[str, Mapping[str, tuple[int, ...]]], factor: float = 1.0
+) -> dict[str, Mapping[str, Any]]:
+    """What each network keeps, with all sparsities times ``factor``."""
     return {
         name: plan_budget(
-            prunable_shapes(networks[name]) if sparsity else {},
-            sparsity,
+            shapes[name],
+            factor * sparsity,
             distribution=config.pruning.distribution,
             pattern=config.pruning.pattern,
             storage=config.storage.storage,
@@ -93,7 +108,8 @@ def _width_with_blocks(config: RunConfig, env: Env | HostEnv) -> int | None:
     def works(width: int) -> bool:
         wider = dataclasses.replace(config, width=width)
         try:
-            _budgets(wider, dense_networks(make_loop(wider, env)))
+            loop = make_loop(wider, env)
+            _budgets(wider, prunable(wider, loop, dense_networks(loop)))
         except BlockError:
             return False
         return True
@@ -105,18 +121,21 @@ def _width_with_blocks(config: RunConfig, env: Env | HostEnv) -> int | None:
     return widths[bisect.bisect_left(widths, True, key=works)]
 
 
-def _run_inputs(config: RunConfig, networks: Mapping[str, Any], env: Env | HostEnv) -> RunInputs:
+def _run_inputs(config: RunConfig, loop: Loop, networks: Mapping[str, Any]) -> RunInputs:
     """What tells this run from the others of its pack.
 
     Raises:
-        ConfigError: a layer is too small for blocks at this sparsity.
+        ConfigError: a layer is too small for blocks at this sparsity, or the run would not be what its
+            label says (:mod:`sparse_rl.runs.labels`).
     """
+    shapes = prunable(config, loop, networks)
     try:
-        budgets = _budgets(config, networks)
+        budgets = _budgets(config, shapes)
     except BlockError as error:
-        width = _width_with_blocks(config, env)
+        width = _width_with_blocks(config, loop.env)
         wider = f", or width={width}" if width else ""
         raise ConfigError(f"pruning=block, width={config.width}, {error}{wider}") from None
+    check_counts(config, loop.agent.wiring, shapes, functools.partial(_budgets, config, shapes))
     return RunInputs(
         np.uint32(config.seed),
         np.uint32(config.mask_seed),
@@ -183,10 +202,13 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
 def count(configs: Sequence[RunConfig], loop: Loop) -> list[tuple[RunInputs, Costs]]:
     """Inputs and costs of a pack's runs. Shapes are the pack's: they are traced once, not per run."""
     networks = dense_networks(loop)
-    inputs = [_run_inputs(config, networks, loop.env) for config in configs]
+    inputs = [_run_inputs(config, loop, networks) for config in configs]
     inputs = [
         each._replace(drawn=drawn(loop, config, each))
         for config, each in zip(configs, inputs, strict=True)
     ]
     state = jax.eval_shape(loop.init, inputs[0])
-    return [(each, _costs(loop, each, state, networks)) for each in inputs]
+    costs = [_costs(loop, each, state, networks) for each in inputs]
+    for config, each, cost in zip(configs, inputs, costs, strict=True):
+        check_exchanges(config, prunable(config, loop, networks), each.budgets, cost.updates)
+    return list(zip(inputs, costs, strict=True))

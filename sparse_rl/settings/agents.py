@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self
 
 from sparse_rl.settings.schema import (
@@ -15,6 +16,15 @@ from sparse_rl.settings.schema import (
     positive,
     share,
 )
+
+LEAST_NORMED = 3
+"""Units under a LayerNorm that say more than a sign: it makes a constant of one number, and of two the
+order of the two. Widths that follow from the critic's by a ratio are no smaller where they have one."""
+
+
+def beside(width: int, ratio: float, normed: bool) -> int:
+    """A width that follows from the critic's."""
+    return max(LEAST_NORMED if normed else 1, round(ratio * width))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +48,16 @@ class ReplayConfig:
     RECORDED: ClassVar[tuple[str, ...]] = ()
     """Settings that stand in a run's record, beside those of every agent."""
 
+    MOST_INTERACTIONS: ClassVar[int] = 1000
+    """Interactions at most of which updates are a whole number: the loop counts in int32."""
+
     alone = False
     """Whether a run wants the machine for itself."""
+
+    @property
+    def updates_ratio(self) -> Fraction:
+        """Updates per interaction, as the loop makes them."""
+        return Fraction(self.updates_per_interaction).limit_denominator(self.MOST_INTERACTIONS)
 
     @property
     def interactions_per_round(self) -> int:
@@ -56,10 +74,6 @@ class ReplayConfig:
     def program(self) -> Self:
         """What the compiled program depends on: no number that is an array in it."""
         return dataclasses.replace(self, learning_rate=1.0)
-
-    def actor_width(self, width: int) -> int:
-        """Hidden size of the actor beside a critic of the given width."""
-        return max(1, round(self.actor_width_ratio * width))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +93,10 @@ class OffPolicyConfig(ReplayConfig):
     target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.005)
     discount: float | None = share(default=None)
     reset_every: int | None = at_least(1, default=None)
+
+    def actor_width(self, width: int) -> int:
+        """Hidden size of the actor beside a critic of the given width."""
+        return beside(width, self.actor_width_ratio, self.network == "simba")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +139,17 @@ class DrqConfig(ReplayConfig):
 
     NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic", "encoder")
 
+    def actor_width(self, width: int) -> int:
+        """Hidden size of the actor beside a critic of the given width."""
+        return beside(width, self.actor_width_ratio, False)
+
     def encoder_width(self, width: int) -> int:
         """Channels of the convolutions beside a critic of the given width."""
-        return max(1, round(self.encoder_width_ratio * width))
+        return beside(width, self.encoder_width_ratio, False)
 
     def feature_width(self, width: int) -> int:
         """Numbers to which actor and critic each reduce what the encoder sees."""
-        return max(1, round(self.feature_width_ratio * width))
+        return beside(width, self.feature_width_ratio, True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +198,7 @@ class ActorCriticConfig(OnPolicyConfig):
 
     def actor_width(self, width: int) -> int:
         """Hidden size of the actor beside a critic of the given width."""
-        return max(1, round(self.actor_width_ratio * width))
+        return beside(width, self.actor_width_ratio, self.network == "simba")
 
 
 @dataclass(frozen=True, kw_only=True)

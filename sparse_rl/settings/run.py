@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeVar, get_args
 from sparse_rl.kernels.products import Products
 from sparse_rl.networks import ROUNDING
 from sparse_rl.pruning import Distribution, Method, Pattern, Storage, StorageChoice, choose_storage
-from sparse_rl.settings.agents import AgentConfig, OffPolicyConfig, build_agent
+from sparse_rl.settings.agents import AgentConfig, build_agent
+from sparse_rl.settings.checks import check_method, check_sparsities, check_updates, check_width
 from sparse_rl.settings.envs import (
     AtariConfig,
     CompiledConfig,
@@ -36,6 +37,7 @@ from sparse_rl.settings.schema import (
     check_multiple,
     decisive,
     fields_of,
+    later,
     limited,
     share,
 )
@@ -57,6 +59,7 @@ class PruningConfig:
     distribution: Distribution = "erdos_renyi"
     storage: Literal["auto"] | Storage = "auto"
     min_fan_in: int = at_least(0, default=1)
+    min_fan_out: int = later(at_least(0, default=0))
     block_fan_in: int = at_least(1, default=1)
     method: Method = "static"
     change_every: int = at_least(1, default=1000)
@@ -188,22 +191,6 @@ def _check_multiples(config: RunConfig) -> None:
     config.agent.check()
 
 
-def _check_method(config: RunConfig) -> None:
-    """Masks that change need an agent and a storage that can change them."""
-    method, agent = config.pruning.method, config.agent
-    if method == "static":
-        return
-    if not isinstance(agent, OffPolicyConfig):
-        raise ConfigError(f"pruning.method={method} is for agent=sac and ddpg, not for {agent.name}")
-    if config.storage.storage != "masked" or config.pruning.pattern == "block":
-        raise ConfigError(
-            f"pruning.method={method} changes single weights: it needs pruning.storage=masked (or auto) "
-            "and a pattern other than block"
-        )
-    if agent.reset_every is not None:
-        raise ConfigError(f"give one of pruning.method={method} and agent.reset_every, not both")
-
-
 def _check_products(config: RunConfig) -> None:
     """Only dense layers round what they multiply."""
     network = config.agent.network
@@ -257,6 +244,9 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
         config.storage  # noqa: B018
     except ValueError as error:
         raise ConfigError(f"pruning.{error}") from None
-    _check_method(config)
+    check_method(config)
+    check_sparsities(config)
+    check_width(config)
+    check_updates(config)
     _check_products(config)
     return config

@@ -1,7 +1,7 @@
 """What a sweep is about to do, in a table, before it does it."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +10,15 @@ from rich.table import Table
 from sparse_rl.kernels import native
 from sparse_rl.networks import CONVOLVING
 from sparse_rl.pruning import FOR_KERNELS, StorageChoice
-from sparse_rl.runs import PreparedPack, Run, default_layout, workers
+from sparse_rl.runs import (
+    PreparedPack,
+    Run,
+    connections_of,
+    default_layout,
+    dense_networks,
+    workers,
+)
+from sparse_rl.settings.checks import raised
 
 
 def amount(value: float, unit: str = "") -> str:
@@ -68,6 +76,40 @@ def _setting(pack: PreparedPack) -> str:
     )
 
 
+LEAST = 0.01
+"""Inputs that are unread, or share of the units that are cut off, from which on it is said."""
+MOST_LINES = 12
+"""Of what masks leave without use, and of widths that were raised."""
+
+
+def _unconnected(pack: PreparedPack) -> Iterator[str]:
+    """What the masks of a pack leave without use, a line per width, sparsity and network."""
+    networks = dense_networks(pack.loop)
+    points = {tuple(run.config.sparsities.values()): run for run in pack.runs}
+    for run in points.values():
+        for name, found in connections_of(pack.loop, run, networks).items():
+            unread, cut_off = found.unread >= LEAST, found.cut_off >= LEAST * found.units
+            if not (unread or cut_off):
+                continue
+            words = [
+                f"{found.unread:.3g} of {found.inputs:,} inputs are read by no weight" if unread else "",
+                f"{found.cut_off:.3g} of {found.units:,} units are cut off" if cut_off else "",
+            ]
+            sparsity = run.config.sparsities[name]
+            where = f"width {run.config.width}, {name} at sparsity {sparsity:g}"
+            yield f"warning: {where}: {', '.join(filter(None, words))} (mean over masks)"
+
+
+def _raised(pack: PreparedPack) -> Iterator[str]:
+    """Widths that follow from the critic's and would be too small for a LayerNorm."""
+    config = pack.runs[0].config
+    for name, (wanted, given) in raised(config.agent, config.width).items():
+        yield (
+            f"warning: width {config.width}: the {name} has {given} units, not {wanted}: a LayerNorm "
+            "makes a constant of one number and a sign of two"
+        )
+
+
 def _work(runs: Iterable[Run]) -> float:
     """FLOPs of the products that all updates make: dense ones, unless weights are held in blocks."""
     return sum(
@@ -109,7 +151,9 @@ def print_plan(
         table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
         storages: set[StorageChoice] = set()
         convolving = False
+        warnings: list[str] = []
         for pack in group:
+            warnings += [*_raised(pack), *_unconnected(pack)]
             convolving |= pack.runs[0].config.agent.network in CONVOLVING
             storages.update(run.config.storage for run in pack.runs)
             for row in _rows(pack.runs):
@@ -119,6 +163,10 @@ def print_plan(
             out.print(f"storage {storage}: {reason}")
             if storage == "block":
                 out.print(f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {native.load()[1]}")
+        for line in warnings[:MOST_LINES]:
+            out.print(line, soft_wrap=True)
+        if len(warnings) > MOST_LINES:
+            out.print(f"and {len(warnings) - MOST_LINES} more of these")
         if convolving:
             out.print(f"convolutions: by {native.load()[1]}")
     work = _work(run for pack in packs for run in pack.runs)

@@ -130,7 +130,7 @@ def test_rows_carry_the_promised_columns(make_config: MakeConfig, tmp_path: Path
     assert list(frame["env_steps"]) == [100, 200]
     assert list(frame["updates"]) == [80, 180]  # 20 random interactions first
     for network, layers in (("actor", 1), ("critic", 2)):
-        for metric in ("dormant_ratio", "disconnected_ratio"):
+        for metric in ("dormant_ratio", "disconnected_ratio", "unread_inputs"):
             assert frame[f"{metric}/{network}"].between(0, 1).all()
         for metric in ("grad_norm", "param_norm", "feature_norm", "srank", "loss"):
             assert np.isfinite(frame[f"{metric}/{network}"]).all()
@@ -155,7 +155,7 @@ def test_rows_of_on_policy_agents_carry_the_promised_columns(
     assert list(frame["updates"]) == [updates, 2 * updates]
     assert prepare_pack([config]).runs[0].costs.updates == 2 * updates
     for network in ("critic",) if name == "dqn" else ("actor", "critic"):
-        for metric in ("dormant_ratio", "disconnected_ratio"):
+        for metric in ("dormant_ratio", "disconnected_ratio", "unread_inputs"):
             assert frame[f"{metric}/{network}"].between(0, 1).all()
         for metric in ("grad_norm", "param_norm", "feature_norm", "srank", "loss"):
             assert np.isfinite(frame[f"{metric}/{network}"]).all()

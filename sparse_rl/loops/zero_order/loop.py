@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.agents import AzopgAgent, AzopgState, Metrics, RunInputs, Streams
-from sparse_rl.diagnostics import global_norm
+from sparse_rl.diagnostics import global_norm, ratio, unconnected
 from sparse_rl.envs import Env, lqr
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.zero_order.arrivals import Arrivals, arrivals
@@ -224,6 +224,7 @@ class ZeroOrderLoop(NamedTuple):
         best = state.drawn.best
         optimum = known(self.config.env.task, self.config.width).best
         now = lqr.cost(self.plant, self.agent.gain(*state.agent))
+        found = unconnected(self.agent.wiring["actor"], *state.agent)
         return {
             "loss/actor": now,
             "cost_gap": self.gap(now, best),
@@ -232,6 +233,8 @@ class ZeroOrderLoop(NamedTuple):
             "free_entries": self.agent.free_entries(*state.agent),
             "failures": state.failures.astype(jnp.float32),
             "param_norm/actor": global_norm(state.agent.params),
+            "unread_inputs/actor": ratio(found.unread, found.inputs),
+            "disconnected_ratio/actor": ratio(found.cut_off, found.units),
         }
 
     def evaluate(self, interactions: Array, state: Any) -> Metrics:

@@ -1,0 +1,215 @@
+"""What each layer of a network reads, as data: which units a kernel's rows are.
+
+Diagnostics follow it to find inputs that nothing reads and units that lead nowhere; pruning learns from
+it which layers read the network's inputs, and the shapes of kernels that are held as matrices.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+from sparse_rl.networks.convolutions import DRQ_SIZE, DRQ_STRIDES, layer_name, layers
+from sparse_rl.networks.dense import (
+    CONV_SIZE,
+    MLP_LAYERS,
+    Critic,
+    DeterministicActor,
+    GaussianActor,
+    Kind,
+    Policy,
+)
+from sparse_rl.networks.drq import HEADS, Encoder, PixelActor, TwinCritic
+
+
+class Wire(NamedTuple):
+    """One layer. Its kernel is ``<layer>/kernel``, ``[inputs, units]``."""
+
+    layer: str
+    """``trunk/embed``."""
+    reads: tuple[tuple[str, ...], ...]
+    """What its rows are, one group after the other: the layers whose units are added up there, or the
+    name of an input of the network. A group of n units that is laid out at several places, or under a
+    window, has its rows in the order (place, unit)."""
+    window: tuple[int, int] | None = None
+    """Of a convolution: height and width of its kernel."""
+
+    @property
+    def kernel(self) -> str:
+        return f"{self.layer}/kernel"
+
+
+class Wiring(NamedTuple):
+    """The layers of one network; those that no other one reads are its heads."""
+
+    layers: tuple[Wire, ...]
+
+    @property
+    def names(self) -> set[str]:
+        return {wire.layer for wire in self.layers}
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Layers whose units are what the network puts out."""
+        read = {name for wire in self.layers for group in wire.reads for name in group}
+        return tuple(wire.layer for wire in self.layers if wire.layer not in read)
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """Kernels of the layers that read an input of the network."""
+        names = self.names
+        reads = {wire.kernel: (name for group in wire.reads for name in group) for wire in self.layers}
+        return tuple(kernel for kernel, read in reads.items() if not names.issuperset(read))
+
+
+def chain(*layers: str, inputs: str = "inputs") -> tuple[Wire, ...]:
+    """Layers that each read the one before."""
+    return tuple(
+        Wire(layer, ((before,),)) for before, layer in zip((inputs, *layers), layers, strict=False)
+    )
+
+
+def heads(*layers: str, of: Iterable[str]) -> tuple[Wire, ...]:
+    """Layers that all read the sum of the same ones."""
+    return tuple(Wire(layer, (tuple(of),)) for layer in layers)
+
+
+def kernel_shapes(wiring: Wiring, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """path → shape, of convolutions that of their kernels: ``(height, width, channels, units)``.
+
+    Args:
+        wiring: of the network.
+        shapes: path → shape as held, that of a matrix.
+    """
+    found = dict(shapes)
+    for wire in wiring.layers:
+        if wire.window and wire.kernel in shapes:
+            rows, units = shapes[wire.kernel]
+            found[wire.kernel] = (*wire.window, rows // math.prod(wire.window), units)
+    return found
+
+
+class Reached(NamedTuple):
+    """Of each input and unit of a network, whether it is of no use: 0 or 1, or a probability."""
+
+    unread: dict[str, Any]
+    """name of an input → ``[entries]``: no layer reads it."""
+    cut_off: dict[str, Any]
+    """layer → ``[units]``: it has no input, or no layer reads it."""
+
+
+def follow(
+    wiring: Wiring,
+    shapes: Mapping[str, tuple[int, ...]],
+    unread: Callable[[str, np.ndarray], Any],
+    without_input: Callable[[str], Any],
+) -> Reached:
+    """Put together, over all layers, what each leaves unread.
+
+    Where several layers' units are added up, who reads the sum reads each.
+
+    Args:
+        wiring: of the network.
+        shapes: kernel's path → inputs and units, as a matrix.
+        unread: ``(kernel, rows [n, r]) → [n]``: whether the kernel reads none of each one's rows.
+        without_input: ``kernel → [units]``.
+    """
+    names = wiring.names
+    not_read: dict[str, Any] = {}
+    for wire in wiring.layers:
+        rows, first = shapes[wire.kernel][0], 0
+        sizes = [shapes[f"{group[0]}/kernel"][1] if group[0] in names else 0 for group in wire.reads]
+        for group, size in zip(wire.reads, sizes, strict=True):
+            # what is no layer's lies under a window, or is what the other groups leave
+            entries = size or (rows - sum(sizes)) // math.prod(wire.window or (1,))
+            end = rows if len(sizes) == 1 else first + entries
+            missed = unread(wire.kernel, np.arange(first, end).reshape(-1, entries).T)
+            first = end
+            for name in group:
+                not_read[name] = not_read.get(name, 1) * missed
+    cut_off = {
+        wire.layer: 1 - (1 - without_input(wire.kernel)) * (1 - not_read.get(wire.layer, 0))
+        for wire in wiring.layers
+    }
+    return Reached({name: x for name, x in not_read.items() if name not in names}, cut_off)
+
+
+def ensemble(wiring: Wiring, labels: Iterable[str]) -> Wiring:
+    """Networks of the same wiring, each with inputs and layers of its own, named ``label/…``."""
+
+    def labelled(label: str, wire: Wire) -> Wire:
+        reads = tuple(tuple(f"{label}/{name}" for name in group) for group in wire.reads)
+        return wire._replace(layer=f"{label}/{wire.layer}", reads=reads)
+
+    return Wiring(tuple(labelled(label, wire) for label in labels for wire in wiring.layers))
+
+
+def _simba(blocks: int) -> tuple[tuple[Wire, ...], tuple[str, ...]]:
+    """The trunk's layers, and those whose sum its heads read: each block adds to what was before."""
+    wires, stream = [*chain("trunk/embed")], ["trunk/embed"]
+    for name in (f"trunk/block_{b}" for b in range(blocks)):
+        wires += heads(f"{name}_expand", of=stream)
+        wires += chain(f"{name}_project", inputs=f"{name}_expand")
+        stream.append(f"{name}_project")
+    return tuple(wires), tuple(stream)
+
+
+def _convolving(windows: Iterable[tuple[int, int]], inputs: str = "inputs") -> tuple[Wire, ...]:
+    """Convolutions one after the other."""
+    windows = list(windows)
+    names = [f"trunk/{layer_name(i)}" for i in range(len(windows))]
+    return tuple(
+        wire._replace(window=window)
+        for wire, window in zip(chain(*names, inputs=inputs), windows, strict=True)
+    )
+
+
+def _trunk(kind: Kind, width: int, blocks: int) -> tuple[tuple[Wire, ...], tuple[str, ...]]:
+    """A trunk's layers, and those whose sum its heads read."""
+    if kind == "simba":
+        return _simba(blocks)
+    if kind == "mlp":
+        names = [f"trunk/dense_{i}" for i in range(MLP_LAYERS)]
+        return chain(*names), (names[-1],)
+    sizes = [CONV_SIZE] if kind == "minatar" else [layer.size for layer in layers(kind, width)]
+    wires = _convolving((size, size) for size in sizes)
+    return (*wires, *chain("trunk/dense", inputs=wires[-1].layer)), ("trunk/dense",)
+
+
+def _twin() -> Wiring:
+    wires = chain("trunk/feature", inputs="seen")
+    for head in HEADS:
+        hidden = f"trunk/{head}_dense_0", f"trunk/{head}_dense_1"
+        wires += (Wire(hidden[0], (("trunk/feature",), ("action",))),)
+        wires += chain(hidden[1], f"{head}_value", inputs=hidden[0])
+    return Wiring(wires)
+
+
+def wiring_of(network: nn.Module) -> Wiring:
+    """The wiring of one of our networks.
+
+    Raises:
+        TypeError: it is none of ours.
+    """
+    match network:
+        case Critic():
+            last: tuple[str, ...] = ("value",)
+        case Policy():
+            last = ("mean",) if network.gaussian else ("logits",)
+        case GaussianActor():
+            last = ("mean", "log_std")
+        case DeterministicActor():
+            last = ("mean",)
+        case Encoder():
+            return Wiring(_convolving((DRQ_SIZE, DRQ_SIZE) for _ in DRQ_STRIDES[network.kind]))
+        case PixelActor():
+            hidden = ("trunk/feature", "trunk/dense_0", "trunk/dense_1")
+            return Wiring(chain(*hidden, "mean", inputs="seen"))
+        case TwinCritic():
+            return _twin()
+        case _:
+            raise TypeError(f"nothing is known of what the layers of a {type(network).__name__} read")
+    trunk, stream = _trunk(network.kind, network.width, network.blocks)
+    return Wiring((*trunk, *heads(*last, of=stream)))

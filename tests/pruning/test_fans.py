@@ -1,0 +1,162 @@
+"""How many inputs units keep at least, how many units read each input, and what is left by chance."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparse_rl.pruning import draw_supports, expected, random_masks
+from sparse_rl.pruning.patterns import Pattern, spread
+
+KEY = jax.random.key(7)
+DRAWS = 4000
+
+
+def mask_of(
+    inputs: int, units: int, count: int, key: Any = KEY, fan_out: int = 0, **options: Any
+) -> Any:
+    params = {"kernel": jax.ShapeDtypeStruct((inputs, units), jnp.float32)}
+    options["min_fan_out"] = {"kernel": fan_out}
+    return draw_supports(key, params, {"kernel": count}, **options)["kernel"].mask
+
+
+def masks_of(*shape: int, **options: Any) -> np.ndarray:
+    """bool ``[draws, inputs, units]``."""
+    keys = jax.random.split(KEY, DRAWS)
+    return np.asarray(jax.jit(jax.vmap(lambda key: mask_of(*shape, key=key, **options)))(keys))
+
+
+@pytest.mark.parametrize(
+    ("count", "min_fan_in", "fans"),
+    [
+        (64, 1, {1: 64}),
+        (63, 1, {0: 1, 1: 63}),  # one weight fewer is one unit fewer
+        (5, 1, {0: 59, 1: 5}),
+        (100, 2, {1: 28, 2: 36}),
+        (0, 1, {0: 64}),
+    ],
+)
+def test_as_many_units_as_there_are_weights_keep_an_input(
+    count: int, min_fan_in: int, fans: dict[int, int]
+) -> None:
+    fan_in = np.asarray(mask_of(64, 64, count, min_fan_in=min_fan_in).sum(axis=0))
+    assert dict(zip(*np.unique(fan_in, return_counts=True), strict=True)) == fans
+
+
+def test_which_units_keep_an_input_is_drawn() -> None:
+    masks = masks_of(6, 5, 3)
+    assert (masks.any(axis=1).sum(axis=1) == 3).all()
+    np.testing.assert_allclose(masks.any(axis=1).mean(axis=0), 3 / 5, atol=0.04)
+    np.testing.assert_allclose(masks.mean(axis=0), 3 / 30, atol=0.025)
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "constant_fan_in"])
+@pytest.mark.parametrize(
+    ("count", "fan_out", "least", "most_at_least"),
+    [(25, 1, 1, 24), (24, 1, 1, 24), (10, 1, 0, 10), (60, 2, 2, 24), (60, 99, 2, 24)],
+)
+def test_each_input_is_read_where_there_are_weights_enough(
+    pattern: Pattern, count: int, fan_out: int, least: int, most_at_least: int
+) -> None:
+    """Walker-walk's actor at width 32 and 0.9: 24 inputs, 8 units, 25 weights."""
+    mask = np.asarray(mask_of(24, 8, count, fan_out=fan_out, pattern=pattern))
+    free = np.asarray(mask_of(24, 8, count, pattern=pattern))
+    assert mask.sum() == count
+    assert mask.sum(axis=1).min() == least
+    assert mask.any(axis=1).sum() == most_at_least
+    assert free.any(axis=1).sum() < 24
+    np.testing.assert_array_equal(mask.sum(axis=0), free.sum(axis=0))  # weights move within a unit
+    if fan_out == 99:  # more than there are weights for: as even as can be
+        assert mask.sum(axis=1).max() == 3
+
+
+def test_a_mask_that_reads_everything_stays_as_it_is() -> None:
+    mask = mask_of(5, 40, 100)
+    assert int(mask.sum(axis=1).min()) > 3
+    np.testing.assert_array_equal(mask_of(5, 40, 100, fan_out=3), mask)
+
+
+def test_no_place_is_preferred_by_a_minimum_fan_out() -> None:
+    """Rows and columns are exchangeable, so each of 7 × 4 places survives as often as each other."""
+    masks = masks_of(7, 4, 9, fan_out=1)
+    assert (masks.sum(axis=2) >= 1).all()
+    assert (masks.sum(axis=(1, 2)) == 9).all()
+    deviation = np.sqrt(9 / 28 * 19 / 28 / DRAWS)
+    np.testing.assert_allclose(masks.mean(axis=0), 9 / 28, atol=4.5 * deviation)
+
+
+def test_a_minimum_fan_out_is_nearly_uniform_over_the_masks_that_have_it() -> None:
+    """3 inputs, 3 units, 4 weights, all rows and columns read: 45 masks, by count.
+
+    Of the 126 masks of four weights, counted here one by one.
+    """
+    masks = masks_of(3, 3, 4, fan_out=1)
+    numbers, seen = np.unique(masks.reshape(DRAWS, 9) @ (1 << np.arange(9)), return_counts=True)
+    fit = [
+        n
+        for n in range(512)
+        if n.bit_count() == 4
+        and all((n >> 3 * i) & 7 for i in range(3))
+        and all(n & (0b001001001 << i) for i in range(3))
+    ]
+    assert numbers.tolist() == fit
+    assert len(fit) == 45
+    assert 0.5 < seen.min() / (DRAWS / 45)
+    assert seen.max() / (DRAWS / 45) < 1.6
+
+
+def test_a_large_fan_out_of_a_full_column_is_found() -> None:
+    """Two rows of three: whichever weight moves, the other row must lack its unit."""
+    mask = jnp.array([[True, True, True], [True, False, False]])
+    for i in range(20):
+        moved = np.asarray(spread(jax.random.key(i), mask, 2))
+        assert moved.sum(axis=1).tolist() == [2, 2]
+        assert moved.sum(axis=0).tolist() == [2, 1, 1]
+
+
+def test_fan_out_by_path_in_storages_and_never_for_a_band() -> None:
+    params = {"in": {"kernel": jnp.ones((24, 8))}, "out": {"kernel": jnp.ones((24, 8))}}
+    options: dict[str, Any] = {"distribution": "uniform", "min_fan_out": {"in/kernel": 1}}
+    masks = random_masks(KEY, params, 0.87, **options)
+    assert masks["in"]["kernel"].any(axis=1).all()
+    assert not masks["out"]["kernel"].any(axis=1).all()
+    with pytest.raises(ValueError, match="takes no min_fan_out"):
+        random_masks(KEY, params, 0.87, pattern="banded", **options)
+
+
+CASES: list[tuple[int, int, int, dict[str, Any]]] = [
+    (12, 5, 9, {}),
+    (12, 5, 3, {}),
+    (12, 5, 9, {"min_fan_in": 0}),
+    (12, 5, 13, {"min_fan_in": 2}),
+    (12, 5, 8, {"min_fan_in": 2}),
+    (12, 5, 9, {"pattern": "constant_fan_in"}),
+    (12, 5, 9, {"fan_out": 1}),
+    (12, 5, 9, {"pattern": "banded"}),
+    (5, 12, 9, {"pattern": "banded"}),
+]
+
+
+@pytest.mark.parametrize(("inputs", "units", "count", "options"), CASES)
+def test_what_is_expected_unread_is_what_masks_leave_on_average(
+    inputs: int, units: int, count: int, options: dict[str, Any]
+) -> None:
+    masks = masks_of(inputs, units, count, **options)
+    layer = expected.Layer(
+        inputs,
+        units,
+        count,
+        options.get("pattern", "unstructured"),
+        options.get("min_fan_in", 1),
+        options.get("fan_out", 0),
+    )
+    unread = ~masks.any(axis=2)
+    pairs = np.arange(inputs // 2 * 2).reshape(2, -1).T
+    alone = expected.unread(layer, np.arange(inputs)[:, None])
+    np.testing.assert_allclose(alone, unread.mean(axis=0), atol=0.035)
+    together = unread[:, pairs].all(axis=2).mean(axis=0)
+    np.testing.assert_allclose(expected.unread(layer, pairs), together, atol=0.035)
+    lost = (~masks.any(axis=1)).mean(axis=0)
+    np.testing.assert_allclose(expected.without_input(layer), lost, atol=0.035)
