@@ -21,7 +21,10 @@ AGGREGATES = {
     "optimality gap": statistics.optimality_gap,
 }  # fmt: skip
 
-HEALTH = ("dormant_ratio/critic", "srank/critic", "grad_norm/critic", "feature_norm/critic")
+HEALTH = (
+    "dormant_ratio/critic", "srank/critic", "grad_norm/critic", "feature_norm/critic",
+    "unread_inputs/actor", "unread_inputs/critic",
+)  # fmt: skip
 
 
 def spread(value: float, low: float, high: float) -> str:

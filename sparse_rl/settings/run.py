@@ -58,6 +58,12 @@ class PruningConfig:
     critic_sparsity: float | None = share(default=None)
     encoder_sparsity: float = share(default=0.0)
 
+    @property
+    def fan_out(self) -> int:
+        """Units that read each input at least, beside what a pattern does by itself: with blocks every
+        input is read, and a band says where each weight is."""
+        return self.min_fan_out if self.pattern in ("unstructured", "constant_fan_in") else 0
+
 
 @dataclass(frozen=True)
 class DiagnosticsConfig:
