@@ -75,7 +75,7 @@ def draw_pruned(
                 pattern=config.pruning.pattern,
                 storage=config.storage.storage,
                 min_fan_in=config.pruning.min_fan_in,
-                min_fan_out=dict.fromkeys(wiring[name].first, config.pruning.min_fan_out),
+                min_fan_out=dict.fromkeys(wiring[name].first, config.pruning.fan_out),
             )
             for i, (name, params) in enumerate(shapes.items())
         }

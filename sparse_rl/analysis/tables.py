@@ -25,7 +25,10 @@ AGGREGATES = {
 BESIDE_RETURN = (TRAINING_RETURN, EPISODES_DISTINCT)
 """What stands beside every return: one without the other can mislead."""
 
-HEALTH = ("dormant_ratio/critic", "srank/critic", "grad_norm/critic", "feature_norm/critic")
+HEALTH = (
+    "dormant_ratio/critic", "srank/critic", "grad_norm/critic", "feature_norm/critic",
+    "unread_inputs/actor", "unread_inputs/critic",
+)  # fmt: skip
 
 
 def spread(value: float, low: float, high: float) -> str:

@@ -45,7 +45,7 @@ def connections(
             survivors(budget[path]) if open_ else None,
             how.pattern,
             how.min_fan_in,
-            how.min_fan_out if path in first else 0,
+            how.fan_out if path in first else 0,
         )
 
     layers = {path: layer(path) for path in matrices}

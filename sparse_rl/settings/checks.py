@@ -41,7 +41,7 @@ def check_sparsities(config: "RunConfig") -> None:
             f"sparsity={config.sparsity:g} prunes nothing: pruning.*_sparsity set {told}; "
             "give sparsity=0"
         )
-    if pruning.min_fan_out and pruning.pattern in ("banded", "block"):
+    if pruning.min_fan_out > max(pruning.fan_out, type(pruning)().min_fan_out):
         why = "reads every input" if pruning.pattern == "block" else "says where each weight is"
         raise ConfigError(
             f"pruning.min_fan_out={pruning.min_fan_out} is for the patterns unstructured and "

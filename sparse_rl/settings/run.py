@@ -75,6 +75,12 @@ class PruningConfig:
         unread = {name: value for name, value in first.items() if name not in READ[self.method]}
         return dataclasses.replace(self, **unread)
 
+    @property
+    def fan_out(self) -> int:
+        """Units that read each input at least, beside what a pattern does by itself: with blocks every
+        input is read, and a band says where each weight is."""
+        return self.min_fan_out if self.pattern in ("unstructured", "constant_fan_in") else 0
+
 
 @dataclass(frozen=True)
 class DiagnosticsConfig:

@@ -143,7 +143,7 @@ def test_first_layers_and_heads() -> None:
 
 
 def test_kernels_of_convolutions_have_the_published_shapes() -> None:
-    """Atari's are held as matrices of folded pictures: 8×8 of 4 channels, 4×4, 3×3 (Mnih et al. 2015)."""
+    """Atari's are matrices of folded pictures: 8×8 of 4 channels, 4×4, 3×3 (Mnih et al. 2015)."""
     found = kernel_shapes(
         wiring_of(NETWORKS["nature critic"][0]), prunable_shapes(initial("nature critic"))
     )
