@@ -26,10 +26,12 @@ patterns: $(VENV)/.dev  ## what structure costs: three patterns on two tasks (ab
 	$(BIN)/python -m sparse_rl.sweep study=patterns_cartpole sparsity=0 pruning=unstructured
 	$(BIN)/python benchmarks/patterns.py results/patterns
 
-comparators: $(VENV)/.core  ## static masks beside masks that change and dense resets (a quarter of an hour)
+comparators: $(VENV)/.core  ## static masks beside masks that change and dense resets (an hour and a half)
 	$(BIN)/python -m sparse_rl.sweep study=comparators
 	$(BIN)/python -m sparse_rl.sweep study=comparators sparsity=0 pruning=unstructured
 	$(BIN)/python -m sparse_rl.sweep study=comparators sparsity=0 pruning=unstructured agent.reset_every=1500
+	$(BIN)/python -m sparse_rl.sweep study=comparators_cartpole
+	$(BIN)/python -m sparse_rl.sweep study=comparators_cartpole sparsity=0 pruning=unstructured
 	$(BIN)/python benchmarks/patterns.py results/comparators
 
 actors: $(VENV)/.core  ## what many parallel actors buy: PAAC with 16 to 512 (a quarter of an hour)
