@@ -44,6 +44,9 @@ class Totals(NamedTuple):
 
     learned: Learned
     explained_variance: Array
+    """Of the rollouts in which it is defined."""
+    explained: Array
+    """How many these are."""
     finished_return: Array
     finished: Array
 
@@ -59,6 +62,22 @@ def take_rewards(scale: RewardScale, rollout: Rollout, discount: float) -> Rewar
     done = rollout.terminated | rollout.truncated
     running, returns = jax.lax.scan(step, scale.running, (rollout.reward, done))
     return RewardScale(running, norm.update(scale.statistics, returns.reshape(-1, 1)))
+
+
+CONSTANT = 1e-10
+"""Share of the mean square below which a variance is rounding."""
+
+
+def explained_variance(value: Array, target: Array) -> Array:
+    """1 − Var[target − value] / Var[target], a scalar; NaN where targets are constant: nothing varies.
+
+    Args:
+        value, target: float32 ``[n]``.
+    """
+    variance = jnp.var(target)
+    constant = variance <= CONSTANT * jnp.mean(jnp.square(target))
+    explained = 1.0 - jnp.var(target - value) / jnp.where(constant, 1.0, variance)
+    return jnp.where(constant, jnp.nan, explained)
 
 
 class Learning(NamedTuple):
@@ -109,7 +128,9 @@ class Learning(NamedTuple):
         """A view as the networks see it."""
         if not self.settings.normalise_observations:
             return view
-        return view._replace(observation=norm.normalise(state.normaliser, view.observation))
+        return view._replace(
+            observation=norm.bounded(norm.normalise(state.normaliser, view.observation))
+        )
 
     def keys(self, state: Any, iteration: Any) -> Array:
         """The two keys of an iteration: its rollout's and its update's."""
@@ -121,7 +142,7 @@ class Learning(NamedTuple):
         scale, rewards, limit = state.reward_scale, rollout.reward, self.settings.reward_clip
         if self.settings.normalise_rewards:
             scale = take_rewards(scale, rollout, self.settings.discount)
-            rewards = rewards / norm.deviation(scale.statistics)
+            rewards = norm.bounded(rewards / norm.deviation(scale.statistics))
         return scale, rewards if limit is None else jnp.clip(rewards, -limit, limit)
 
     def experience(self, state: Any, last: View, rollout: Rollout, rewards: Array) -> Experience:
@@ -165,10 +186,12 @@ class Learning(NamedTuple):
         if self.settings.normalise_observations:
             normaliser = norm.update(normaliser, views.observation)
         done = (rollout.terminated | rollout.truncated).astype(jnp.float32)
-        unexplained = jnp.var(experience.value_target - experience.value)
+        explained = explained_variance(experience.value, experience.value_target)
+        known = jnp.isfinite(explained)
         totals = Totals(
             learned,
-            1.0 - unexplained / jnp.maximum(jnp.var(experience.value_target), 1e-8),
+            jnp.where(known, explained, 0.0),
+            known.astype(jnp.float32),
             jnp.sum(rollout.episode_return * done),
             jnp.sum(done),
         )
@@ -194,7 +217,7 @@ class Learning(NamedTuple):
         updates = totals.learned.updates.astype(jnp.float32)
         return health | {
             **{name: total / updates for name, total in totals.learned.metrics.items()},
-            "explained_variance": totals.explained_variance / self.iterations_per_chunk,
+            "explained_variance": totals.explained_variance / totals.explained,
             "updates_in_chunk": updates,
             "train_return_mean": totals.finished_return / totals.finished,
         }
