@@ -123,7 +123,7 @@ def test_a_gain_that_hardly_stabilises_costs_what_it_costs(task: str) -> None:
     assert np.isfinite(exact)
     with jax.enable_x64(True):
         assert float(cost(plant, jnp.asarray(slow))) == pytest.approx(exact, rel=1e-6)
-        beyond = cost(plant, jnp.array([[-2.001, 0.0]]))
+        beyond = float(cost(plant, jnp.array([[-2.001, 0.0]])))
     assert beyond == jnp.inf
     assert not plants.is_stabilising(plant, np.array([[-2.001, 0.0]]))
 
