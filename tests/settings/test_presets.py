@@ -88,7 +88,7 @@ def test_minatar_has_sticky_actions_and_nothing_else_that_is_compiled() -> None:
 
 def test_paac_is_its_paper_s_and_on_atari_its_code_s() -> None:
     """Critic: the code's 0.25 (R − V)² is 0.5 of the ½ (R − V)² here."""
-    found = []
+    found: list[tuple[Any, ...]] = []
     for name in ("paac", "paac_atari"):
         agent = build_agent(preset("agent", name))
         assert isinstance(agent, PaacConfig)
