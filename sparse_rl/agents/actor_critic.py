@@ -1,6 +1,6 @@
 """What on-policy agents share: an actor and a critic, each with its width, and one optimiser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -72,18 +72,39 @@ def _wiring(parts: ActorCritic) -> dict[str, Wiring]:
     return {"actor": wiring_of(parts.actor), "critic": wiring_of(parts.critic)}
 
 
+def uniform_layers(params: Params, key: Array) -> Params:
+    """The same layers with weights and biases drawn within ±1/√inputs, as PAAC's public code has them.
+
+    Args:
+        params: flax parameters; a layer is what has a ``kernel`` ``[inputs, units]``.
+        key: of the draws.
+    """
+    if "kernel" in params:
+        bound, keys = params["kernel"].shape[0] ** -0.5, jax.random.split(key, len(params))
+        return {
+            name: jax.random.uniform(own, leaf.shape, leaf.dtype, -bound, bound)
+            for own, (name, leaf) in zip(keys, sorted(params.items()), strict=True)
+        }
+    return {
+        name: uniform_layers(part, jax.random.fold_in(key, i)) if isinstance(part, Mapping) else part
+        for i, (name, part) in enumerate(sorted(params.items()))
+    }
+
+
 def _init(
     parts: ActorCritic, config: RunConfig, optimiser: MakeOptimiser, key: Array, inputs: RunInputs
 ) -> ActorCriticState:
     """The state before the first update."""
     observation = jnp.zeros((1, parts.observation_size))
+    settings = agent_settings(config, ActorCriticConfig)
 
     def initial(key: Array) -> dict[str, Params]:
         key_actor, key_critic = jax.random.split(key)
-        return {
+        drawn = {
             "actor": parts.actor.init(key_actor, observation)["params"],
             "critic": parts.critic.init(key_critic, observation)["params"],
         }
+        return uniform_layers(drawn, key) if settings.initialisation == "uniform" else drawn
 
     networks, supports = draw_pruned(config, _wiring(parts), initial, key, inputs)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)

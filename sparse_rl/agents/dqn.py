@@ -62,6 +62,8 @@ class Dqn(NamedTuple):
     config: DqnConfig
     critic: Critic
     observation_size: int
+    rollouts: int
+    """In the whole run."""
 
 
 def exploration(settings: DqnConfig, progress: Array) -> Array:
@@ -153,7 +155,7 @@ def _update(
         critic=critic,
         target=optax.incremental_update(critic, state.target, dqn.config.target_rate),
         optimiser=moments,
-        exploration=exploration(dqn.config, progress),
+        exploration=exploration(dqn.config, progress + 1.0 / dqn.rollouts),  # of the rollout to come
     )
     return after, Learned(metrics, jnp.int32(1))
 
@@ -169,7 +171,7 @@ def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
     settings, by_blocks = agent_settings(config, DqnConfig), feature_major(config)["critic"]
     shape = (settings.network, config.width, settings.critic_blocks, by_blocks)
     critic = Critic(*shape, env.picture, env.action_size, config.products)
-    dqn = Dqn(settings, critic, env.observation_size)
+    dqn = Dqn(settings, critic, env.observation_size, config.env_steps // config.frames_per_round)
     return OnPolicyAgent(
         init=functools.partial(_init, dqn, config),
         act=functools.partial(_act, dqn),

@@ -23,7 +23,9 @@ from sparse_rl.settings.run import RunConfig, agent_settings
 
 ADAM_EPSILON = 1e-5
 KL_MARGIN = 1.5
-"""An update ends early above this multiple of ``target_kl``, as in Spinning Up."""
+"""An update ends early above this multiple of ``target_kl``. The number is Spinning Up's; there the
+policy alone stops, its KL is E[−log r] over the whole rollout, and the critic learns on. Here actor and
+critic stop together at the first minibatch above it, whose step is not made."""
 
 
 class Ppo(NamedTuple):
@@ -40,8 +42,10 @@ def clipped_objective(ratio: Array, advantage: Array, clip_ratio: float) -> Arra
 
 
 def value_loss(value: Array, old: Array, target: Array, value_clip: float | None) -> Array:
-    """½ E[(V − V_target)²] (eq. 9), or the larger of that and of the same with V no further from the old
-    value than ``value_clip``; float32 ``[n]`` each."""
+    """½ E[(V − V_target)²], or the larger of that and of the same with V no further from the old value
+    than ``value_clip``; float32 ``[n]`` each.
+
+    Eq. 9 has no ½, so its c₁ is half of ``value_coefficient``; the ½ is that of OpenAI's baselines."""
     error = jnp.square(value - target)
     if value_clip is not None:
         near = old + jnp.clip(value - old, -value_clip, value_clip)

@@ -13,23 +13,25 @@ from sparse_rl.simulators import plants
 FORCE = 5.0
 """An agent's action of 1. Feedback by a gain is not limited."""
 EPISODE_STEPS = 100
-DOUBLINGS = 12
-"""The sums of the oracle have 2¹² terms."""
+DOUBLINGS = (12, 40)
+"""At least and at most: the sums of the oracle have 2¹² terms, and twice as many again and again until
+what is left is rounding. The longer a chain, the later it comes to rest."""
 
 
 def cost_matrix(plant: plants.Plant, gain: Array) -> tuple[Array, Array]:
     """What a gain costs from every initial state, by matrix products and one small inverse.
 
     Continuous time is first mapped to discrete time by the Cayley transform F = (I + A)(I − A)⁻¹,
-    A = A − BK, which leaves P as it is; P = Σ (Fᵀ)ᵏ C Fᵏ is then summed by doubling.
+    A = A − BK, which leaves P as it is; P = Σ (Fᵀ)ᵏ C Fᵏ is then summed by doubling, until it has
+    converged. Forward-mode derivatives exist, reverse-mode ones do not.
 
     Args:
         plant: with n states and m forces.
         gain: ``[m, n]``; the result has its dtype.
 
     Returns:
-        P ``[n, n]`` with J(K; x0) = x0ᵀ P x0, and bool: whether F settles within the sum. Where it
-        does not, the gain is not stabilising (or hardly so), and P means nothing.
+        P ``[n, n]`` with J(K; x0) = x0ᵀ P x0, and bool: whether the sum converged. Where it did not,
+        the gain is not stabilising, as far as its dtype tells, and P means nothing.
     """
     one = jnp.eye(len(plant.a), dtype=gain.dtype)
     closed = jnp.asarray(plant.a, gain.dtype) - jnp.asarray(plant.b, gain.dtype) @ gain
@@ -38,12 +40,19 @@ def cost_matrix(plant: plants.Plant, gain: Array) -> tuple[Array, Array]:
         inverse = jnp.linalg.inv(one - closed)
         closed, costs = 2.0 * inverse - one, 2.0 * inverse.T @ costs @ inverse
 
-    def double(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        power, total = carry
-        return power @ power, total + power.T @ total @ power
+    rest, (least, most) = jnp.finfo(gain.dtype).eps, DOUBLINGS
 
-    power, total = jax.lax.fori_loop(0, DOUBLINGS, double, (closed, costs))
-    return total, jnp.sum(power * power) < 1.0
+    def goes_on(carry: tuple[Array, Array, Array]) -> Array:
+        turn, power, _ = carry
+        left = jnp.sum(power * power)
+        return (turn < least) | ((turn < most) & (left > rest) & jnp.isfinite(left))
+
+    def double(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        turn, power, total = carry
+        return turn + 1, power @ power, total + power.T @ total @ power
+
+    _, power, total = jax.lax.while_loop(goes_on, double, (jnp.int32(0), closed, costs))
+    return total, jnp.sum(power * power) <= rest
 
 
 def cost(plant: plants.Plant, gain: Array) -> Array:

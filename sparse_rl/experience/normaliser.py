@@ -11,6 +11,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+MOST = 2**31 - 1
+"""Observations that are counted. From then on statistics are those of about so many of the last: older
+ones fade, as in an exponential mean, and nothing overflows."""
+BOUND = 10.0
+"""Deviations from the mean beyond which on-policy agents see no difference, as in Stable-Baselines3's
+VecNormalize and in CleanRL; SimBa's published code, which off-policy agents follow, has no bound."""
+
 
 class Compensated(NamedTuple):
     """The number ``high + low``, to about twice the precision of float32."""
@@ -23,7 +30,7 @@ class Normaliser(NamedTuple):
     """Statistics of all observations seen so far."""
 
     seen: Array
-    """int32 scalar: observations so far."""
+    """int32 scalar: observations so far, at most :data:`MOST`."""
     mean: Compensated
     """float32 ``[observation_size]``."""
     squares: Compensated
@@ -45,9 +52,19 @@ def init(observation_size: int) -> Normaliser:
     return Normaliser(jnp.int32(0), zero, zero)
 
 
+def _fade(state: Normaliser, n: int) -> Normaliser:
+    """The statistics with room for ``n`` more observations in the count."""
+    excess = jnp.maximum(state.seen - (MOST - n), 0)
+    forgotten = excess.astype(jnp.float32) / MOST * state.squares.high
+    faded = _add(state.squares, -forgotten)  # a factor so near to 1 would be rounded to 1
+    squares = (jnp.where(excess > 0, *parts) for parts in zip(faded, state.squares, strict=True))
+    return Normaliser(state.seen - excess, state.mean, Compensated(*squares))
+
+
 def update(state: Normaliser, observations: Array) -> Normaliser:
     """Take in float32 ``[n, observation_size]`` observations."""
     n = observations.shape[0]
+    state = _fade(state, n)
     seen = state.seen + n
     batch_mean = jnp.mean(observations, axis=0)
     batch_squares = jnp.sum(jnp.square(observations - batch_mean), axis=0)
@@ -69,3 +86,8 @@ def deviation(state: Normaliser) -> Array:
 def normalise(state: Normaliser, observations: Array) -> Array:
     """``(x − mean) / sqrt(variance + 1e-8)``; the identity until two observations were seen."""
     return ((observations - state.mean.high) - state.mean.low) / deviation(state)
+
+
+def bounded(normalised: Array) -> Array:
+    """Normalised numbers within ±:data:`BOUND`."""
+    return jnp.clip(normalised, -BOUND, BOUND)

@@ -44,15 +44,18 @@ class Totals(NamedTuple):
 
     learned: Learned
     explained_variance: Array
+    """Of the rollouts in which it is defined."""
+    explained: Array
+    """How many these are."""
     finished_return: Array
     finished: Array
 
-    def row(self, iterations: int) -> Metrics:
-        """Means over the chunk's updates, its rollouts (so many) and its finished episodes."""
+    def row(self) -> Metrics:
+        """Means over the chunk's updates, its rollouts and its finished episodes."""
         updates = self.learned.updates.astype(jnp.float32)
         return {
             **{name: total / updates for name, total in self.learned.metrics.items()},
-            "explained_variance": self.explained_variance / iterations,
+            "explained_variance": self.explained_variance / self.explained,
             "updates_in_chunk": updates,
             "train_return_mean": self.finished_return / self.finished,
         }
@@ -62,11 +65,6 @@ def iteration_keys(key: Array, iteration: Any) -> Array:
     """The two keys of an iteration, from the run's: its rollout's and its update's."""
     parent = jax.random.fold_in(key, Streams.INTERACTION)
     return jax.random.split(jax.random.fold_in(parent, iteration))
-
-
-def explained_variance(target: Array, value: Array) -> Array:
-    """1 − Var[target − value] / Var[target]: 1 is a perfect value, 0 that of a constant."""
-    return 1.0 - jnp.var(target - value) / jnp.maximum(jnp.var(target), 1e-8)
 
 
 def take_rewards(scale: RewardScale, rollout: Rollout, discount: float) -> RewardScale:
@@ -80,6 +78,22 @@ def take_rewards(scale: RewardScale, rollout: Rollout, discount: float) -> Rewar
     done = rollout.terminated | rollout.truncated
     running, returns = jax.lax.scan(step, scale.running, (rollout.reward, done))
     return RewardScale(running, norm.update(scale.statistics, returns.reshape(-1, 1)))
+
+
+CONSTANT = 1e-10
+"""Share of the mean square below which a variance is rounding."""
+
+
+def explained_variance(value: Array, target: Array) -> Array:
+    """1 − Var[target − value] / Var[target], a scalar; NaN where targets are constant: nothing varies.
+
+    Args:
+        value, target: float32 ``[n]``.
+    """
+    variance = jnp.var(target)
+    constant = variance <= CONSTANT * jnp.mean(jnp.square(target))
+    explained = 1.0 - jnp.var(target - value) / jnp.where(constant, 1.0, variance)
+    return jnp.where(constant, jnp.nan, explained)
 
 
 class Learning(NamedTuple):
@@ -130,14 +144,16 @@ class Learning(NamedTuple):
         """A view as the networks see it."""
         if not self.settings.normalise_observations:
             return view
-        return view._replace(observation=norm.normalise(state.normaliser, view.observation))
+        return view._replace(
+            observation=norm.bounded(norm.normalise(state.normaliser, view.observation))
+        )
 
     def rewards(self, state: Any, rollout: Rollout) -> tuple[RewardScale, Array]:
         """The statistics after a rollout, and the rewards to learn from, float32 ``[T, N]``."""
         scale, rewards, limit = state.reward_scale, rollout.reward, self.settings.reward_clip
         if self.settings.normalise_rewards:
             scale = take_rewards(scale, rollout, self.settings.discount)
-            rewards = rewards / norm.deviation(scale.statistics)
+            rewards = norm.bounded(rewards / norm.deviation(scale.statistics))
         return scale, rewards if limit is None else jnp.clip(rewards, -limit, limit)
 
     def experience(self, state: Any, last: View, rollout: Rollout, rewards: Array) -> Experience:
@@ -181,9 +197,12 @@ class Learning(NamedTuple):
         if self.settings.normalise_observations:
             normaliser = norm.update(normaliser, views.observation)
         done = (rollout.terminated | rollout.truncated).astype(jnp.float32)
+        explained = explained_variance(experience.value, experience.value_target)
+        known = jnp.isfinite(explained)
         totals = Totals(
             learned,
-            explained_variance(experience.value_target, experience.value),
+            jnp.where(known, explained, 0.0),
+            known.astype(jnp.float32),
             jnp.sum(rollout.episode_return * done),
             jnp.sum(done),
         )
@@ -206,7 +225,7 @@ class Learning(NamedTuple):
         health = self.agent.diagnose(
             state.agent, self.see(state, jax.tree.map(lambda x: x[chosen], probe))
         )
-        return health | totals.row(self.iterations_per_chunk)
+        return health | totals.row()
 
     def workload(self, rollout: Any) -> Workload:
         """As many updates as if none were left out (PPO may stop an update early).

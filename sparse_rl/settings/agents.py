@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,6 +12,7 @@ from sparse_rl.settings.schema import (
     build,
     check_multiple,
     fits,
+    later,
     limited,
     positive,
     share,
@@ -195,6 +196,7 @@ class ActorCriticConfig(OnPolicyConfig):
     actor_blocks: int = at_least(1, default=1)
     entropy_coefficient: float = at_least(0, default=0.01)
     value_coefficient: float = at_least(0, default=0.5)
+    initialisation: Literal["orthogonal", "uniform"] = later(field(default="orthogonal"))
 
     def actor_width(self, width: int) -> int:
         """Hidden size of the actor beside a critic of the given width."""
@@ -222,11 +224,18 @@ class PpoConfig(ActorCriticConfig):
         """Raise :class:`ConfigError` if settings do not fit each other."""
         samples, words = self.num_envs * self.num_steps, "agent.num_envs × agent.num_steps"
         check_multiple(words, samples, "agent.minibatches", self.minibatches)
+        if self.normalise_advantages and samples == self.minibatches:
+            raise ConfigError(
+                f"agent.minibatches={self.minibatches}: a minibatch of one sample has the advantage 0 "
+                "after normalisation and teaches the actor nothing; give fewer, or "
+                "agent.normalise_advantages=false"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaacConfig(ActorCriticConfig):
-    """PAAC, the parallel advantage actor-critic. The defaults are the published settings."""
+    """PAAC, the parallel advantage actor-critic. The defaults are the settings of its paper, but for the
+    initialisation and rewards, which are not clipped."""
 
     name: Literal["paac"] = "paac"
     num_envs: int = at_least(1, default=32)
@@ -234,7 +243,6 @@ class PaacConfig(ActorCriticConfig):
     gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=1.0)
     learning_rate_per_env: float = positive(default=0.0007)
     max_grad_norm: float = positive(default=40.0)
-    reward_clip: float | None = positive(default=1.0)
     rmsprop_decay: float = share(default=0.99)
     rmsprop_epsilon: float = positive(default=0.1)
     loss_scale: float = positive(default=1.0)
@@ -250,7 +258,6 @@ class DqnConfig(OnPolicyConfig):
     gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=1.0)
     learning_rate: float = positive(default=3e-3)
     max_grad_norm: float = positive(default=10.0)
-    reward_clip: float | None = positive(default=1.0)
     target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.05)
     final_exploration: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.05)
     exploration_share: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.5)

@@ -49,12 +49,18 @@ class CompiledConfig(EnvConfig):
 
 @dataclass(frozen=True)
 class AtariConfig(EnvConfig):
-    """Atari. The defaults are those of Machado et al. 2018 (arXiv 1709.06009)."""
+    """Atari. Of Machado et al. 2018 (arXiv 1709.06009) the defaults have the sticky actions and the
+    length of episodes, but four frames an action, not five, and the game's own actions, not all 18."""
 
     action_repeat: int = at_least(1, default=4)
     sticky_actions: float = share(default=0.25)
     noop_starts: int = at_least(0, default=0)
     fire_starts: bool = False
+    full_action_space: bool = later(dataclasses.field(default=False))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"full_action_space": True} if self.full_action_space else {}
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ from sparse_rl.settings.schema import (
     ConfigError,
     at_least,
     build,
-    check_multiple,
     decisive,
     fields_of,
+    fits,
     later,
     limited,
     share,
@@ -189,12 +189,52 @@ def schema_keys(cls: type = RunConfig, where: str = "") -> list[str]:
     return keys
 
 
-def _check_multiples(config: RunConfig) -> None:
-    """Log points must fall between rounds, and the run must end on one."""
-    check_multiple("log_every", config.log_every, config.agent.ROUND, config.frames_per_round)
-    check_multiple("eval_every", config.eval_every, "log_every", config.log_every)
-    check_multiple("env_steps", config.env_steps, "log_every", config.log_every)
-    config.agent.check()
+BUDGET = ("env_steps", "log_every", "eval_every")
+
+
+def _up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+def _in_whole_rounds(config: RunConfig, eval_given: bool) -> RunConfig:
+    """The run with log points between rounds, evaluations at log points, and its end at one: what does
+    not fit is rounded up. An evaluation's preset takes the log point before it, at least the first."""
+    log_every = _up(config.log_every, config.frames_per_round)
+    evals = -(-config.eval_every // log_every) if eval_given else max(config.eval_every // log_every, 1)
+    env_steps = _up(config.env_steps, log_every)
+    return dataclasses.replace(
+        config, env_steps=env_steps, log_every=log_every, eval_every=evals * log_every
+    )
+
+
+def _asked(data: Mapping[str, Any], env: EnvConfig) -> dict[str, Any]:
+    """The budget as it was asked for: what is not given is the environment's, no longer than the run."""
+    env_steps = data.get("env_steps", env.env_steps)
+    longest = env_steps if fits(env_steps, int) else env.env_steps  # or about to be refused
+    return {
+        "env_steps": env_steps,
+        "log_every": data.get("log_every", min(env.log_every, longest)),
+        "eval_every": data.get("eval_every", min(env.eval_every, longest)),
+    }
+
+
+def rounding(composed: Mapping[str, Any], config: RunConfig) -> str | None:
+    """In words, what of a run's budget is not as it was asked for; ``None`` if all is.
+
+    Args:
+        composed: what :func:`run_config` made ``config`` from.
+        config: the run.
+    """
+    asked = _asked(_given(composed), config.env)
+    changed = [
+        f"{k}={asked[k]} is {getattr(config, k)}" for k in BUDGET if asked[k] != getattr(config, k)
+    ]
+    if not changed:
+        return None
+    return (
+        f"{config.agent.name} on {config.env.name}, in whole rounds of {config.agent.ROUND} "
+        f"(= {config.frames_per_round}): {', '.join(changed)}"
+    )
 
 
 def _check_products(config: RunConfig) -> None:
@@ -207,13 +247,13 @@ def _check_products(config: RunConfig) -> None:
         )
 
 
-def _default_eval_every(data: dict[str, Any], wanted: int) -> None:
-    """The nearest multiple of ``log_every`` below the preset."""
-    log_every = data["log_every"]
-    if isinstance(log_every, int) and log_every > 0:
-        data.setdefault("eval_every", max(wanted // log_every, 1) * log_every)
-    else:
-        data.setdefault("eval_every", wanted)  # log_every itself is about to be refused
+def _given(composed: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's own settings, without those of which nothing was said."""
+    data = {key: value for key, value in composed.items() if key not in SWEEP_KEYS}
+    for key in ("width", "sparsity", "seed", "mask_seed", *BUDGET):
+        if data.get(key) in (None, "???"):
+            data.pop(key, None)
+    return data
 
 
 def run_config(composed: Mapping[str, Any]) -> RunConfig:
@@ -222,15 +262,13 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     Args:
         composed: the composed configuration as plain containers. Missing or null ``width``,
             ``sparsity``, ``seed``, ``mask_seed``, ``log_every`` and ``eval_every`` take the agent's
-            preset, 0, 0, the seed, and the environment's presets (no longer than the run).
+            preset, 0, 0, the seed, and the environment's presets (no longer than the run). Budgets that
+            are not whole rounds are rounded up; :func:`rounding` says so.
 
     Raises:
         ConfigError: one message for the first thing that is wrong.
     """
-    data = {key: value for key, value in composed.items() if key not in SWEEP_KEYS}
-    for key in ("width", "sparsity", "seed", "mask_seed", "env_steps", "log_every", "eval_every"):
-        if data.get(key) in (None, "???"):
-            data.pop(key, None)
+    data = _given(composed)
     agent = build_agent(data.get("agent") or {})
     env = build_env(data.get("env") or {})
     data |= {"agent": agent, "env": env}
@@ -238,14 +276,12 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     data.setdefault("sparsity", 0.0)
     data.setdefault("seed", 0)
     data.setdefault("mask_seed", data["seed"])
-    data.setdefault("env_steps", env.env_steps)
-    if isinstance(data["env_steps"], int):
-        data.setdefault("log_every", min(env.log_every, data["env_steps"]))
-        _default_eval_every(data, min(env.eval_every, data["env_steps"]))
+    eval_given = "eval_every" in data
+    data |= _asked(data, env)
     if isinstance(env, LqrConfig):
         data["env"] = of_width(env, data["width"], agent.name)
-    config: RunConfig = build(RunConfig, data, "")
-    _check_multiples(config)
+    config = _in_whole_rounds(build(RunConfig, data, ""), eval_given)
+    config.agent.check()
     try:
         config.storage  # noqa: B018
     except ValueError as error:

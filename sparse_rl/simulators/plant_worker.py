@@ -15,9 +15,12 @@ import numpy as np
 ADDRESS = "SPARSE_RL_MASTER"
 STREAM = 0x776F726B
 """Keeps a worker's draws apart from other draws with a run's seed."""
-DOUBLINGS = 12
+DOUBLINGS = (12, 40)
+"""At least and at most, as of :data:`sparse_rl.envs.lqr.DOUBLINGS`; needs no jax."""
 SIMULATED_SECONDS, SIMULATED_STEP = 30.0, 0.01
-"""Of a rollout that is computed step by step."""
+"""Of a rollout that is computed step by step: it goes on for so long again and again …"""
+AT_REST, LOST, SIMULATED_MOST = 1e-4, 1e12, 400
+"""… until |x|² has fallen to this share of what it was, or grown so much, and so often at most."""
 
 
 class Address(NamedTuple):
@@ -66,25 +69,35 @@ def exact_costs(job: Job, gain: np.ndarray, x0: np.ndarray) -> float:
         inverse = np.linalg.inv(one - power)
         power, total = 2.0 * inverse - one, 2.0 * inverse.T @ total @ inverse
     with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(DOUBLINGS):
+        for turn in range(DOUBLINGS[1]):
+            left = np.sum(power * power)
+            if turn >= DOUBLINGS[0] and not (np.isfinite(left) and left > np.finfo(float).eps):
+                break
             power, total = power @ power, total + power.T @ total @ power
-        settles = np.sum(power * power) < 1.0
+        settles = np.sum(power * power) <= np.finfo(float).eps
     return float(x0 @ total @ x0) if settles else np.inf
 
 
 def simulated_cost(job: Job, gain: np.ndarray, x0: np.ndarray) -> float:
-    """The same, step by step over :data:`SIMULATED_SECONDS`, by the trapezoidal rule."""
+    """The same, step by step until the plant is at rest, by the trapezoidal rule."""
     closed, weight = job.a - job.b @ gain, np.eye(len(job.a)) + gain.T @ gain
     step = job.step or SIMULATED_STEP
     if job.step is None:  # (I − hA/2)⁻¹(I + hA/2)
         half = 0.5 * step * closed
         closed = np.linalg.solve(np.eye(len(half)) - half, np.eye(len(half)) + half)
-    x, total = x0, 0.0
-    first = step if job.step else 0.5 * step
-    for k in range(round(SIMULATED_SECONDS / step)):
-        total += (step if k else first) * float(x @ weight @ x)
-        x = closed @ x
-    return total if x @ x < x0 @ x0 else np.inf
+    x, began = x0, float(x0 @ x0)
+    total = 0.0 if job.step else -0.5 * step * float(x0 @ weight @ x0)
+    for _ in range(SIMULATED_MOST):
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _ in range(round(SIMULATED_SECONDS / step)):
+                total += step * float(x @ weight @ x)
+                x = closed @ x
+            left = float(x @ x)
+        if left < AT_REST * began:
+            return total
+        if not left < LOST * began:
+            break
+    return np.inf
 
 
 def estimate(job: Job, gain: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,7 @@ from sparse_rl.records import results
 from sparse_rl.records.console import console
 from sparse_rl.records.views import VIEWS, check_available
 from sparse_rl.runs import PreparedPack, cut, default_layout, prepare_pack, runs_that_fit
-from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, run_config
+from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, rounding, run_config
 from sparse_rl.settings.schema import ConfigError, fits
 from sparse_rl.sweeps.grid import packs, unique
 from sparse_rl.sweeps.plan import print_plan
@@ -65,6 +65,8 @@ class Prepared(NamedTuple):
     """run_id → status of those whose result is on disk already."""
     packs: list[PreparedPack]
     """Of the others."""
+    notes: list[str]
+    """What the plan says of budgets that were rounded."""
     settings: Settings
     plan: bool
     plan_tflops: float
@@ -112,7 +114,9 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
         ValueError: an environment is unknown.
         ModuleNotFoundError: an optional package is missing; the message says how to get it.
     """
-    configs = unique(run_config(settings) for settings in jobs)
+    every = [run_config(settings) for settings in jobs]
+    notes = dict.fromkeys(map(rounding, jobs, every))
+    configs = unique(every)
     settings = _sweep_settings(jobs, configs)
     plan = _choice(jobs[0], "plan", (True, False), "true or false")
     size = _number(jobs[0], "max_runs_per_pack")
@@ -122,7 +126,8 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
     finished = finished_runs(configs, settings)
     waiting = packs(config for config in configs if config.run_id not in finished)
     prepared = [part for pack in waiting for part in _parts(prepare_pack(pack), size)]
-    return Prepared(configs, finished, prepared, settings, plan, tflops)
+    said = [note for note in notes if note]
+    return Prepared(configs, finished, prepared, said, settings, plan, tflops)
 
 
 def finished_runs(configs: Sequence[RunConfig], settings: Settings) -> dict[str, str]:
@@ -151,6 +156,8 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
         return 2
     study_dir = prepared.settings.study_dir
     print_plan(out, prepared.packs, prepared.finished, study_dir, prepared.plan_tflops)
+    for note in prepared.notes:
+        out.print(note, markup=False, soft_wrap=True)
     if prepared.plan:
         for line in lines:
             out.print(line, markup=False, soft_wrap=True)

@@ -182,7 +182,7 @@ def test_returns_stand_beside_those_of_training_and_one_episode_is_said(study: P
     grid = only(load(study))
     table = tables.cell_table(grid)
     at = table.columns.get_loc(RETURN)
-    beside = table.columns[at + 1 : at + 3].tolist()  # type: ignore[operator,misc]
+    beside = table.columns[at + 1 : at + 3].tolist()  # type: ignore[operator]
     assert beside == ["train_return_mean", "eval_episodes_distinct"]
     assert table["train_return_mean"].tolist() == ["5 [5, 5]"] * 2 + ["7 [7, 7]"] * 2
     assert tables.frontier(grid)["train_return_mean"].iloc[-1] == "7 [7, 7]"

@@ -19,7 +19,7 @@ from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.records import results
 from sparse_rl.runs.lockstep import Policy, Progress
 from sparse_rl.runs.pack import prepare_pack, train_pack
-from sparse_rl.settings.envs import AtariConfig
+from sparse_rl.settings.envs import AtariConfig, build_env
 from sparse_rl.settings.run import RunConfig, run_config
 from sparse_rl.settings.schema import ConfigError
 
@@ -82,10 +82,49 @@ def test_a_final_observation_is_not_the_next_episodes_first(monkeypatch: pytest.
         assert not step.terminated.any()
         assert step.truncated.all() == (t == 10)
     assert (step.final_observation != step.observation).any(axis=1).all()
-    # frames of an episode that has just begun: three of the four are blank
-    blank = step.observation.reshape(2, 21, 21, 4, 16) == 0
-    assert blank[:, :, :, :3].all()
     assert first.dtype == step.observation.dtype == np.uint8
+
+
+def test_a_stack_begins_with_the_first_picture_over_and_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a seeding and after an episode, none black; and the end of a short episode likewise."""
+    monkeypatch.setattr(atari, "EPISODE_LENGTH", 8)
+    actors = envs.make("atari", "pong").open(SETTINGS, 2, 1)
+
+    def stack(seen: np.ndarray) -> np.ndarray:
+        return seen.reshape(2, 21, 21, 4, 16).transpose(3, 0, 1, 2, 4)
+
+    def receive() -> Any:
+        actors.send(np.zeros(2, np.int32))
+        return actors.receive()
+
+    first = stack(actors.seed(np.arange(2), np.ones(2, bool)))
+    assert first.any(axis=(1, 2, 3, 4)).all()
+    for picture in first:
+        np.testing.assert_array_equal(picture, first[3])
+    second = stack(receive().observation)
+    for picture in second[:3]:
+        np.testing.assert_array_equal(picture, first[3])
+    assert (second[3] != first[3]).any()
+    step = receive()
+    assert step.truncated.all()
+    final, following = stack(step.final_observation), stack(step.observation)
+    np.testing.assert_array_equal(final[:3], np.stack([first[3], first[3], second[3]]))
+    assert final[3].any()
+    np.testing.assert_array_equal(following[0], following[3])
+    one = stack(actors.seed(np.arange(2) + 5, np.array([True, False])))
+    np.testing.assert_array_equal(one[0], one[3])
+
+
+def test_all_eighteen_actions_can_be_asked_for() -> None:
+    data = {"source": "atari", "task": "pong", "full_action_space": True, "action_repeat": 5}
+    full, plain = build_env(data), build_env({"source": "atari", "task": "pong"})
+    env = envs.make("atari", "pong", **full.options)
+    assert env.action_size == 18
+    assert envs.make("atari", "pong", **plain.options).action_size == 6
+    actors = env.open(full, 1, 1)
+    actors.seed(np.arange(1), np.ones(1, bool))
+    actors.send(np.full(1, 17, np.int32))
+    assert actors.receive().observation.any()
 
 
 def config_of(seed: int = 0, **changes: Any) -> RunConfig:
@@ -169,10 +208,10 @@ def test_settings_of_atari_are_part_of_a_run_and_of_no_other(make_config: MakeCo
     data = {"agent": {"name": "paac"}, "env": env, "env_steps": 6400, "log_every": 6400}
     config = run_config(data)
     assert isinstance(config.env, AtariConfig)
-    assert "sticky_actions" in json.dumps(config, default=vars)
-    assert "sticky_actions" not in json.dumps(make_config(), default=vars)
-    with pytest.raises(ConfigError, match=r"unknown key 'env.sticky_actions'"):
-        make_config(env={"sticky_actions": 0.1})
+    assert "noop_starts" in json.dumps(config, default=vars)
+    assert "noop_starts" not in json.dumps(make_config(), default=vars)
+    with pytest.raises(ConfigError, match=r"unknown key 'env.noop_starts'"):
+        make_config(env={"noop_starts": 1})
 
 
 def test_presets_fit_each_other(tmp_path: Path) -> None:

@@ -56,3 +56,30 @@ def test_does_not_drift_far_from_zero() -> None:
     assert mean == pytest.approx(exact.mean(), abs=1e-5)
     assert variance == pytest.approx(exact.var(), rel=1e-3)
     assert abs(float(theirs[1]) - exact.mean()) > 10 * abs(mean - exact.mean())
+
+
+def test_nothing_overflows_and_the_old_fades() -> None:
+    """At the end of the count, three observations at a time: each takes an old one's place."""
+    most = norm.MOST
+    high = jnp.float32(4.0) * jnp.float32(most)
+    start = norm.Normaliser(
+        jnp.int32(most - 4),
+        norm.Compensated(jnp.array([7.0]), jnp.zeros(1)),
+        norm.Compensated(high[None], jnp.zeros(1)),
+    )
+    state, expected = start, float(high)
+    for turn in range(1, 5):
+        state = norm.update(state, jnp.full((3, 1), 7.0))  # adds nothing to the squares
+        assert int(state.seen) == min(most - 4 + 3 * turn, most)
+        expected *= 1.0 - (0, 2, 3, 3)[turn - 1] / most  # the first three still have room, then one has
+        squares = float(state.squares.high[0]) + float(state.squares.low[0])
+        assert squares == pytest.approx(expected, rel=1e-11)
+    np.testing.assert_allclose(norm.normalise(state, jnp.array([[11.0]])), [[2.0]], rtol=1e-5)
+    far = norm.update(state, jnp.full((2**16, 1), 7.0 + 2.0**15))
+    mean = float(far.mean.high[0]) + float(far.mean.low[0])
+    assert mean == pytest.approx(8.0, rel=1e-6)  # 2¹⁶ of 2³¹ observations are 2¹⁵ away
+
+
+def test_what_is_normalised_for_on_policy_agents_has_a_bound() -> None:
+    far = jnp.array([-1e4, -10.5, 0.3, 53.0])
+    np.testing.assert_array_equal(norm.bounded(far), jnp.array([-10.0, -10.0, 0.3, 10.0]))

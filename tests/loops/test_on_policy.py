@@ -6,15 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig, on_policy
+from conftest import MakeConfig, off_policy, on_policy
 
 from sparse_rl import envs
 from sparse_rl.agents.contract import View
+from sparse_rl.agents.dqn import exploration
 from sparse_rl.envs import Env, Step, vector
 from sparse_rl.experience import normaliser as norm
-from sparse_rl.loops.learning import RewardScale, iteration_keys, take_rewards
+from sparse_rl.loops.learning import (
+    RewardScale,
+    explained_variance,
+    iteration_keys,
+    take_rewards,
+)
 from sparse_rl.loops.rollout import Behaviour, Rollout, collect, successor_values, view_of
 from sparse_rl.runs.pack import prepare_pack
+from sparse_rl.settings.agents import DqnConfig
+from sparse_rl.settings.run import agent_settings
 from sparse_rl.settings.schema import ConfigError
 
 KEY = jax.random.key(0)
@@ -125,6 +133,65 @@ def test_the_policy_is_compared_with_itself_on_the_inputs_on_which_it_acted(
     assert int(state.normaliser.seen) == 2 * loop.learning.samples_per_rollout
 
 
+def test_normalised_observations_and_rewards_have_a_bound(make_config: MakeConfig) -> None:
+    """Off-policy agents follow SimBa's code, which has none."""
+    flags = {"normalise_observations": True, "normalise_rewards": True}
+    loop, inputs = on_policy(make_config(agent={"name": "ppo", **flags}))
+    state = jax.eval_shape(loop.init, inputs)
+    statistics = norm.update(norm.init(3), jax.random.normal(KEY, (64, 3)))
+    paid = norm.update(norm.init(1), jnp.tile(jnp.array([[0.0], [0.02]]), (5000, 1)))
+    state = state._replace(normaliser=statistics, reward_scale=RewardScale(jnp.zeros(5), paid))
+    seen = loop.learning.see(state, View(jnp.array([[1e4, 0.1, -99.0]]))).observation
+    np.testing.assert_array_equal(seen[0, ::2], [10.0, -10.0])
+    assert 0.0 < abs(float(seen[0, 1])) < 1.0
+    fields: dict[str, Any] = dict.fromkeys(Rollout._fields)
+    none = jnp.zeros((10, 5), bool)
+    fields |= {"reward": jnp.zeros((10, 5)).at[0, 0].set(-7.0), "terminated": none, "truncated": none}
+    scale, rewards = loop.learning.rewards(state, Rollout(**fields))
+    assert -7.0 / float(norm.deviation(scale.statistics)[0]) < -30.0
+    assert float(rewards[0, 0]) == -10.0
+    offline = off_policy(make_config())[0]
+    assert float(offline.see(statistics, jnp.array([[1e4, 0.0, 0.0]]))[0, 0]) > 1000.0
+
+
+def test_explained_variance_by_hand_and_missing_where_nothing_varies() -> None:
+    target = jnp.array([1.0, 3.0, 1.0, 3.0])  # variance 1
+    assert float(explained_variance(target, target)) == 1.0
+    assert float(explained_variance(jnp.zeros(4), target)) == 0.0
+    assert float(explained_variance(-target, target)) == pytest.approx(1.0 - 4.0)
+    for constant in (0.0, 5.0, 1e-6):
+        flat_target = jnp.full(4, constant) * jnp.array([1.0, 1.0 + 1e-7, 1.0, 1.0 - 1e-7])
+        assert np.isnan(explained_variance(jnp.zeros(4), flat_target))
+        assert np.isnan(explained_variance(target, flat_target))
+    small = 1e-5 * target  # variance 1e-10: little, but not nothing
+    assert float(explained_variance(small, small)) == 1.0
+    assert float(explained_variance(jnp.zeros(4), small)) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("task", "defined"), [("constant", 0), ("observation", 1)])
+def test_rollouts_whose_returns_are_constant_have_no_explained_variance(
+    make_config: MakeConfig, task: str, defined: int
+) -> None:
+    """Of episodes of one step with reward 1, and with what was shown as the reward."""
+    config = make_config(
+        agent={"name": "dqn"},
+        env={"source": "probe", "task": f"discrete_{task}"},
+        log_every=50,
+        env_steps=100,
+    )
+    loop, inputs = on_policy(config)
+    state = jax.jit(loop.init)(inputs)
+    state, totals, seen = jax.jit(loop.iterate)(state, jnp.int32(0))
+    assert float(totals.explained) == defined
+    assert np.isfinite(totals.explained_variance)
+    # the rollout that comes next is number 1 of 2, of which half explore less and less
+    expected = exploration(agent_settings(config, DqnConfig), jnp.float32(0.5))
+    np.testing.assert_allclose(state.agent.exploration, expected)
+    np.testing.assert_allclose(totals.learned.metrics["exploration"], 1.0)
+    if not defined:
+        assert np.isnan(loop.learning.row(state, totals, seen, jnp.int32(1))["explained_variance"])
+
+
 def test_no_two_draws_of_an_iteration_share_a_key(make_config: MakeConfig) -> None:
     """Keys of the run, of two rollouts and of their updates."""
     loop, inputs = on_policy(make_config(agent={"name": "ppo"}))
@@ -155,9 +222,8 @@ def test_a_critic_may_see_more_than_the_actor() -> None:
             r"agent.num_envs × agent.num_steps=50 must be a multiple of agent.minibatches \(= 3\)",
         ),
         (
-            {"log_every": 110},
-            r"log_every=110 must be a multiple of agent.num_envs × agent.num_steps × env.action_repeat "
-            r"\(= 50\); the nearest are 100 or 150",
+            {"agent": {"minibatches": 50}},
+            r"agent.minibatches=50: a minibatch of one sample has the advantage 0 .* give fewer, or",
         ),
         ({"agent": {"batch_size": 3}}, r"unknown key 'agent.batch_size'.*agent.minibatches"),
         ({"agent": {"clip_ratio": 0}}, r"agent.clip_ratio=0 is out of range; allowed: > 0"),

@@ -9,6 +9,7 @@ from sparse_rl import envs
 from sparse_rl.envs.lqr import FORCE, cost, cost_matrix
 from sparse_rl.settings.envs import build_env
 from sparse_rl.simulators import plants
+from sparse_rl.simulators.plant_worker import Job, exact_costs, simulated_cost
 
 TASKS = pytest.mark.parametrize("task", sorted(plants.PLANTS))
 
@@ -17,6 +18,12 @@ def a_gain(plant: plants.Plant) -> np.ndarray:
     """Between none and the best, and no zero in it."""
     best, _ = plants.optimum(plant)
     return np.asarray(0.5 * best + 0.05 * np.random.default_rng(0).standard_normal(best.shape))
+
+
+def job_of(plant: plants.Plant) -> Job:
+    """A worker's, with all entries free."""
+    free = np.ones(plant.b.shape[::-1], bool)
+    return Job(plant.a, plant.b, plant.step, free, 1e-3, True, "compute", "constant", 0.02, [0])
 
 
 def test_one_mass_by_hand() -> None:
@@ -56,8 +63,8 @@ def test_scipy_and_xla_agree_and_the_gradient_is_that_of_autodiff(task: str) -> 
         p, settles = cost_matrix(plant, jnp.asarray(gain))
         assert bool(settles)
         np.testing.assert_allclose(p, plants.cost_matrix(plant, gain), rtol=1e-10, atol=1e-12)
-        traced, by_autodiff = jax.value_and_grad(lambda k: cost(plant, k))(jnp.asarray(gain))
-        # forward mode of a loop with a fixed number of turns, so reverse mode exists too
+        traced = cost(plant, jnp.asarray(gain))
+        by_autodiff = jax.jacfwd(lambda k: cost(plant, k))(jnp.asarray(gain))
         np.testing.assert_allclose(by_autodiff, gradient, rtol=1e-9, atol=1e-9 * abs(gradient).max())
     assert float(traced) == pytest.approx(value, rel=1e-11)
 
@@ -93,6 +100,56 @@ def test_a_gain_that_is_not_stabilising_costs_infinitely_much(task: str) -> None
     assert plants.cost(plant, bad) == np.inf
     assert cost(plant, jnp.asarray(bad, jnp.float32)) == jnp.inf
     assert not plants.is_stabilising(plant, np.full((2, 4), np.nan))
+
+
+@pytest.mark.parametrize(("task", "masses"), [("chain", 3), ("chain_discrete", 32), ("chain", 80)])
+def test_long_chains_come_to_rest_late_and_cost_what_they_cost(task: str, masses: int) -> None:
+    """Without force, in the arithmetic of training and in a worker's."""
+    plant = plants.PLANTS[task](masses)
+    zero = np.zeros((masses, 2 * masses))
+    exact = plants.cost_matrix(plant, zero)
+    found = float(jax.jit(lambda k: cost(plant, k))(jnp.zeros(zero.shape)))
+    assert found == pytest.approx(np.trace(exact), rel=1e-3)
+    x0 = np.random.default_rng(1).standard_normal(2 * masses)
+    assert exact_costs(job_of(plant), zero, x0) == pytest.approx(x0 @ exact @ x0, rel=1e-9)
+
+
+@TASKS
+def test_a_gain_that_hardly_stabilises_costs_what_it_costs(task: str) -> None:
+    """One mass pushed out by as much as its spring pulls it back, but for a thousandth of it."""
+    plant = plants.PLANTS[task](1)
+    slow = np.array([[-1.999, 0.0]])
+    exact = plants.cost(plant, slow)
+    assert np.isfinite(exact)
+    with jax.enable_x64(True):
+        assert float(cost(plant, jnp.asarray(slow))) == pytest.approx(exact, rel=1e-6)
+        beyond = float(cost(plant, jnp.array([[-2.001, 0.0]])))
+    assert beyond == jnp.inf
+    assert not plants.is_stabilising(plant, np.array([[-2.001, 0.0]]))
+
+
+def test_a_simulated_rollout_goes_on_until_the_plant_is_at_rest() -> None:
+    plant = plants.chain_discrete(16)  # 30 s are not half of it
+    zero, x0 = np.zeros((16, 32)), np.random.default_rng(0).standard_normal(32)
+    exact = x0 @ plants.cost_matrix(plant, zero) @ x0
+    assert simulated_cost(job_of(plant), zero, x0) == pytest.approx(exact, rel=2e-3)
+    assert simulated_cost(job_of(plant), np.full((16, 32), -30.0), x0) == np.inf
+
+
+def test_a_mask_without_entries_has_the_cost_of_no_force_and_nothing_to_learn() -> None:
+    plant, none = plants.chain(4), np.zeros((4, 8), bool)
+    gain, value = plants.masked_optimum(plant, none)
+    np.testing.assert_array_equal(gain, none)
+    assert value == pytest.approx(11.8)
+    assert plants.flow_time(plant, none, value, 0.01) == 0.0
+
+
+def test_a_flow_that_never_gets_there_takes_for_ever() -> None:
+    plant, free = plants.chain(2), np.ones((2, 4), bool)
+    # descent in steps of 0.001 takes 2,334 of them
+    assert plants.flow_time(plant, free, plants.optimum(plant)[1], 0.01) == pytest.approx(2.334, rel=1e-3)
+    assert plants.flow_time(plant, free, 1.0, 0.01) == np.inf  # the best there is costs 3.43
+    assert np.isnan(plants.flow_time(plant, np.ones((25, 50), bool), 1.0, 0.01))
 
 
 def test_the_discrete_plant_is_the_continuous_one_in_small_steps() -> None:
