@@ -1,5 +1,10 @@
-# Everything a new machine needs is Python 3.11 or 3.12 and make.
-PYTHON ?= python3.11
+# Everything a new machine needs is make and one of Python 3.11 to 3.14. The first of PYTHON is taken that
+# runs (pyenv's commands may not), is of these versions, and can make environments.
+PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+FOUND = $(firstword $(foreach python,$(PYTHON),$(shell $(python) -c '$(FITS)' 2>/dev/null && echo $(python))))
+NONE = no Python 3.11 to 3.14 with venv and ensurepip among: $(PYTHON). Install one (Debian, Ubuntu: with \
+  python3-venv), or say where one is: make PYTHON=/path/to/python
 VENV ?= .venv
 BIN := $(VENV)/bin
 
@@ -13,7 +18,7 @@ test: $(VENV)/.dev  ## the whole test suite, with lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 learning: $(VENV)/.dev  ## two DM Control tasks, dense and 90 % sparse (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=learning
@@ -108,7 +113,7 @@ dmc-small: $(VENV)/.dev  ## the published study in small: two tasks, three width
 	$(BIN)/python -m sparse_rl.report results/dmc_small
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(or $(FOUND),$(error $(NONE))) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.core: pyproject.toml | $(VENV)/bin/python

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from sac_against_sbx import product_rate
 
+from sparse_rl.kernels.machine import cores
 from sparse_rl.loops.on_policy import OnPolicyLoop
 from sparse_rl.loops.rollout import Behaviour, collect
 from sparse_rl.runs.pack import compiler_options, prepare_pack
@@ -102,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     rounds, load, rate = parser.parse_args().rounds, os.getloadavg()[0], product_rate()
-    print(HEADER.format(cores=len(os.sched_getaffinity(0)), load=load, rate=rate / 1e9, rounds=rounds))
+    print(HEADER.format(cores=cores(), load=load, rate=rate / 1e9, rounds=rounds))
     for num_envs in ACTORS:
         measure(num_envs, rounds, rate)
 

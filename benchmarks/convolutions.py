@@ -8,7 +8,6 @@ kernel alone for what reads pictures). The floor beside them is a large matrix p
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from drq import product_rate
 from jax import Array
 
 from sparse_rl.kernels import native
+from sparse_rl.kernels.machine import core_numbers, keep_to
 from sparse_rl.networks.convolutions import convolve, patches, thin_product
 
 TURNS, SECONDS = 5, 0.05
@@ -121,7 +121,7 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     ).parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    keep_to([min(core_numbers())])
     rate = product_rate()["rate"]
     print(f"One core; ours: {native.load()[1]}; GFLOP/s of a large product: {rate / 1e9:.0f}")
     print(f"{'':20s} | outputs: {'  '.join(WAYS)}  ratio | and gradients: {'  '.join(WAYS)}  ratio")

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-CORES = len(os.sched_getaffinity(0))
 RANDOM, WARM = 200, 40
 """Random interactions first, and interactions with updates before the first turn."""
 TURN = "turn took "
@@ -182,8 +181,10 @@ def main() -> None:
     parser.add_argument("--turn", type=int, default=40, help="interactions of a turn")
     parser.add_argument("--products", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()
+    from sparse_rl.kernels.machine import cores  # the public code's interpreter has no sparse_rl
+
     load, shown = os.getloadavg()[0], {k: getattr(options, k) for k in ("turn", "rounds", "products")}
-    print(HEADER.format(cores=CORES, load=load, **shown), flush=True)
+    print(HEADER.format(cores=cores(), load=load, **shown), flush=True)
     loops = {
         sparsity: (
             Loop(options.python, "theirs", sparsity, options.turn, options.copy.resolve()),

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sparse_rl.kernels.machine import core_numbers, cores, keep_to
+
 REPETITIONS = 3
 HEADER = """\
 One core of {cores}, load {load:.1f} before; processor time.
@@ -189,11 +191,9 @@ def product_rate() -> dict[str, float]:
 
 def measure(*arguments: object) -> dict[str, float]:
     """One measurement in a process of its own, bound to one core."""
-    core = min(os.sched_getaffinity(0))
+    core = min(core_numbers())
     command = [sys.executable, __file__, "--worker", *map(str, arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {core})
-    )
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: keep_to([core]))
     if done.returncode:
         raise RuntimeError(f"{command!r} ended with {done.returncode}:\n{done.stderr}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -233,7 +233,7 @@ def main() -> None:
         print(json.dumps(worker(kind, arguments)))
         return
     load, rate = os.getloadavg()[0], measure("rate")["rate"]
-    print(HEADER.format(cores=len(os.sched_getaffinity(0)), load=load, rate=rate / 1e9))
+    print(HEADER.format(cores=cores(), load=load, rate=rate / 1e9))
     for place in range(len(ROWS)):
         compare(place, rate, options.public)
 

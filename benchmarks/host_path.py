@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-CORES = len(os.sched_getaffinity(0))
+from sparse_rl.kernels.machine import cores
+
+CORES = cores()
 NUM_ENVS, NUM_STEPS, REPEAT = 32, 5, 4
 INTERACTIONS = 10
 """Rollouts of a turn."""

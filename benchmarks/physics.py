@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from sparse_rl.kernels.machine import cores
+
 os.environ.setdefault("MUJOCO_GL", "disabled")
-CORES = len(os.sched_getaffinity(0))
+CORES = cores()
 REPEAT = 2
 ROWS = (("humanoid_walk", 1), ("humanoid_walk", 8), ("cheetah_run", 8), ("cartpole_swingup", 8))
 """(task, environments)"""

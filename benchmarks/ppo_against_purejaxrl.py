@@ -18,7 +18,6 @@ matrix-product rate.
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -35,10 +34,11 @@ import jax.numpy as jnp
 import numpy as np
 from sac_against_sbx import product_rate
 
+from sparse_rl.kernels.machine import cores
 from sparse_rl.runs.pack import compile_programs, one_blas_thread, prepare_pack
 from sparse_rl.settings.run import run_config
 
-CORES = len(os.sched_getaffinity(0))
+CORES = cores()
 SEEDS, LOG_POINTS = 8, 10
 SIDES = ("theirs", "ours", "theirs, 8", "ours, 8")
 LIMIT = 240

@@ -8,7 +8,6 @@ busy one less wrong than the wall's. With Mesa's renderers (no GPU) the processo
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -51,6 +50,7 @@ def measure(domain: str, task: str, camera: int) -> None:
     from dm_control import suite
 
     from sparse_rl import simulators
+    from sparse_rl.kernels.machine import peak_bytes
     from sparse_rl.simulators import Simulator
 
     def make(quality: str, size: int = 84, colour: str = "rgb") -> Simulator:
@@ -69,9 +69,9 @@ def measure(domain: str, task: str, camera: int) -> None:
     full, fast, small = (cost(simulator.observe, PICTURES) for simulator in ours)
     rng = np.random.default_rng(0)
     frame = cost(lambda: ours[1].frame(rng.uniform(-1, 1, ours[1].action_size)), FRAMES)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     many = [make("fast") for _ in range(ENVIRONMENTS)]
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3 / len(many)
+    grown = (peak_bytes() - before) / 1e6 / len(many)
     rate = 1e3 * REPEAT / (fast + REPEAT * frame)
     name = f"{domain}_{task}"
     print(

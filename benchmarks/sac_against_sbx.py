@@ -13,7 +13,6 @@ The floor is the time that the update's FLOPs take at the machine's measured mat
 import argparse
 import functools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,9 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-CORES = len(os.sched_getaffinity(0))
+from sparse_rl.kernels.machine import cores
+
+CORES = cores()
 ROWS = ((64, 64), (128, 64), (64, 256), (128, 256), (256, 256), (1024, 256))
 """(width, batch size)"""
 FIRST = 256

@@ -14,7 +14,6 @@ accelerator), from its start, drawing of masks and compilation included.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
+
+from sparse_rl.kernels import machine
 
 KEEP_MEMORY = {f"MALLOC_{name}_": str(1 << 34) for name in ("MMAP_THRESHOLD", "TRIM_THRESHOLD")}
 """Between calls the allocator keeps what it has, as inside a loop of hundreds of updates: taking large
@@ -112,7 +113,7 @@ def peak_bytes() -> int:
     stats = jax.devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return machine.peak_bytes()
 
 
 def work(variant: Variant) -> None:

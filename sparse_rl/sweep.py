@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.settings.schema import ConfigError
-from sparse_rl.sweeps.arguments import CONF, check_arguments
+from sparse_rl.sweeps.arguments import CONF, check_arguments, strings_for_help
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")
@@ -21,7 +21,8 @@ def main() -> None:
     use_cache()
     try:
         sys.argv[1:] = check_arguments(sys.argv[1:])
-        _compose()
+        with strings_for_help():
+            _compose()
     except (ConfigError, HydraException) as error:
         print(f"sparse_rl.sweep: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,8 +1,9 @@
 """Shared test settings: strict JAX, a compilation cache, and small run configurations."""
 
+import gc
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pytest  # noqa: E402
 
 from sparse_rl.agents.contract import RunInputs  # noqa: E402
 from sparse_rl.experience.replay import Transition  # noqa: E402
+from sparse_rl.kernels import machine  # noqa: E402
+from sparse_rl.kernels.compilation import give_back_memory  # noqa: E402
 from sparse_rl.loops.off_policy import OffPolicyLoop  # noqa: E402
 from sparse_rl.loops.on_policy import OnPolicyLoop  # noqa: E402
 from sparse_rl.runs.pack import prepare_pack  # noqa: E402
@@ -91,6 +94,41 @@ def places(masks: Any, tree: Any) -> np.ndarray:
         if mask is not None
     ]
     return np.concatenate(out)
+
+
+WORKER_BYTES = 3 << 30
+"""What a worker of the suite may come to hold, and some room."""
+MOST_WORKERS = 8
+
+
+def free_memory() -> int:
+    """Bytes that nobody needs now; half of all where the system does not say."""
+    told = Path("/proc/meminfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return machine.memory_bytes() // 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: one worker to a core, as far as memory goes now."""
+    return max(1, min(machine.cores(), free_memory() // WORKER_BYTES, MOST_WORKERS))
+
+
+def forget_programs() -> None:
+    """Let go of all that was compiled in this process, and of its memory."""
+    jax.clear_caches()
+    gc.collect()
+    give_back_memory()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_go_with_their_file() -> Iterator[None]:
+    """A worker takes many files, and none uses the programs of another: kept, they come to 6 GB."""
+    yield
+    forget_programs()
 
 
 @pytest.fixture

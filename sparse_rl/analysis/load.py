@@ -1,6 +1,5 @@
 """Read studies from disk into tidy tables."""
 
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from sparse_rl.kernels.machine import cores
 from sparse_rl.records import results
 
 NESTED = ("host", "versions", "timings", "progress", "attempts")
@@ -106,7 +106,7 @@ def load(*studies: str | Path) -> pd.DataFrame:
     """
     runs = load_runs(*studies)
     dirs = [Path(study) / run_id for study, run_id in zip(runs["study"], runs["run_id"], strict=True)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         tables = list(pool.map(results.read_rows, dirs))
     counts = [table.num_rows if table is not None else 0 for table in tables]
     if not sum(counts):

@@ -5,6 +5,7 @@
 // hold no input are at `inputs`, a row of zeros. n is a multiple of LANES. Each group of each copy is one
 // item of work; rows are read and written where they lie, without a shuffled copy.
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -13,7 +14,13 @@
 constexpr int TALL = 6, WIDE = LANES == 16 ? 4 : LANES == 8 ? 2 : 3;
 constexpr int64_t PANEL = WIDE * LANES;
 
+// Lanes of two vectors, by their places in both.
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
 typedef int32_t Places __attribute__((vector_size(LANES * sizeof(int32_t))));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Places{__VA_ARGS__})
+#endif
 
 // What one item computes: y[r] = max(floor, bias[r] + Σ_k a[k][r · stride] · x[k]), where x[k] and y[r] are
 // rows of n floats; what is not a number stays so.
@@ -70,20 +77,19 @@ static void compute(const Product& p, int64_t n) {
   }
 }
 
+// The upper right quarters of two rows of a square ↔ the lower left ones.
+template <int HALF, int... J>
+static inline void exchange(Vector& first, Vector& second, std::integer_sequence<int, J...>) {
+  const Vector a = first, b = second;
+  first = SHUFFLE(a, b, (J & HALF ? J - HALF + LANES : J)...);
+  second = SHUFFLE(a, b, (J & HALF ? J + LANES : J + HALF)...);
+}
+
 // v[i][j] → v[j][i], by exchanging ever smaller quarters.
 template <int HALF>
 static inline void turn(Vector (&v)[LANES]) {
-  Places upper, lower;
-  for (int j = 0; j < LANES; ++j) {
-    upper[j] = j & HALF ? j - HALF + LANES : j;
-    lower[j] = j & HALF ? j + LANES : j + HALF;
-  }
-  for (int i = 0; i < LANES; ++i) {
-    if (i & HALF) continue;
-    const Vector a = v[i], b = v[i + HALF];
-    v[i] = __builtin_shuffle(a, b, upper);
-    v[i + HALF] = __builtin_shuffle(a, b, lower);
-  }
+  for (int i = 0; i < LANES; ++i)
+    if (!(i & HALF)) exchange<HALF>(v[i], v[i + HALF], std::make_integer_sequence<int, LANES>{});
   if constexpr (HALF > 1) turn<HALF / 2>(v);
 }
 

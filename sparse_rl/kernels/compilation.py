@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,20 @@ def cache_folder(name: str) -> Path:
 
 
 def use_cache() -> None:
-    """Compile each program once per machine, not once per command; call before jax is imported."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("xla")))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+    """Compile each program once per machine, not once per command; call before anything is compiled.
+
+    What the environment says already is left as it is. jax reads it when it is imported, which happens
+    early: a jax that is there already is told, and processes that are started later inherit the rest.
+    """
+    options = {
+        "jax_compilation_cache_dir": str(cache_folder("xla")),
+        "jax_persistent_cache_min_compile_time_secs": 1.0,
+    }
+    for name, value in options.items():
+        if name.upper() not in os.environ:
+            os.environ[name.upper()] = str(value)
+            if "jax" in sys.modules:
+                sys.modules["jax"].config.update(name, value)
 
 
 def give_back_memory() -> None:

@@ -55,7 +55,11 @@ constexpr int LANES = 4;
 typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
 
 // Sums stay in registers only if their loops are gone before arrays are placed.
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 static inline Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 static inline void store(float* to, Vector v) { *reinterpret_cast<Vector*>(to) = v; }

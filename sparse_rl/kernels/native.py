@@ -2,9 +2,9 @@
 
 XLA's products of many small blocks use a third to two thirds of what a core can do, it makes surviving
 values dense on one core (docs/storage.md), and its convolutions copy every patch (docs/drq.md). The
-kernels are three files of C++ that g++ turns into a library in the user's cache the first time that one
-is called. Without them (no g++, a GPU,
-``SPARSE_RL_KERNELS=0``) XLA does the same: the same numbers within float tolerance.
+kernels are three files of C++ that g++ or clang turns into a library in the user's cache the first time
+that one is called. Without them (no compiler, a GPU, ``SPARSE_RL_KERNELS=0``) XLA does the same: the
+same numbers within float tolerance.
 """
 
 import ctypes
@@ -24,11 +24,14 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.kernels.compilation import cache_folder
+from sparse_rl.kernels.machine import processor
 
 FOLDER = Path(__file__).parent
 SOURCES = [FOLDER / name for name in ("blocks.cc", "compact.cc", "convolution.cc")]
 HEADER = FOLDER / "kernels.h"
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
+COMPILERS = ("g++", "clang++")
+"""Tried in this order; Apple's ``g++`` is clang."""
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", "-w")
 TARGETS = (
     "block_outputs", "block_inputs", "block_gradients",
     "compact_tile",
@@ -41,21 +44,17 @@ class NoKernelsError(RuntimeError):
     """Why XLA does without our kernels."""
 
 
-def _processor() -> str:
-    """What ``-march=native`` depends on: a home may be shared by machines that differ."""
-    told = Path("/proc/cpuinfo")
-    if not told.exists():
-        return platform.processor()
-    return "".join(
-        line for line in told.read_text().splitlines() if line.startswith(("flags", "model name"))
-    )
+def flags() -> list[str]:
+    """For this processor: clang on Apple's chips knows the second of the two names only."""
+    arm = platform.machine() in ("arm64", "aarch64")
+    return [*FLAGS, "-mcpu=native" if arm else "-march=native"]
 
 
 def _library(compiler: str) -> Path:
     """Where the library for this source, compiler, jax and processor lies."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, text=True).stdout
     texts = "".join(source.read_text() for source in [*SOURCES, HEADER])
-    told = (texts, version, " ".join(FLAGS), jax.__version__, _processor())
+    told = (texts, version, " ".join(flags()), jax.__version__, processor())
     name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
     return cache_folder("kernels") / f"{name}.so"
 
@@ -65,7 +64,7 @@ def _build(compiler: str, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / library.name
-        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", *map(str, SOURCES), "-o", str(made)]
+        command = [compiler, *flags(), f"-I{jax.ffi.include_dir()}", *map(str, SOURCES), "-o", str(made)]
         subprocess.run(command, capture_output=True, check=True, text=True, timeout=BUILD_SECONDS)
         made.replace(library)
 
@@ -80,15 +79,16 @@ def built() -> Path:
         raise NoKernelsError("SPARSE_RL_KERNELS=0")
     if jax.default_backend() != "cpu":
         raise NoKernelsError(f"this is a {jax.default_backend()}")
-    compiler = shutil.which("g++")
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
-        raise NoKernelsError("there is no g++ to build our kernels")
+        raise NoKernelsError(f"there is no {' or '.join(COMPILERS)} to build our kernels")
     try:
         library = _library(compiler)
         if not library.exists():
             _build(compiler, library)
     except subprocess.CalledProcessError as error:
-        raise NoKernelsError(f"g++ could not build our kernels: {error.stderr.strip()[:300]}") from None
+        said = f"{Path(compiler).name} could not build our kernels: {error.stderr.strip()[:300]}"
+        raise NoKernelsError(said) from None
     except (OSError, subprocess.SubprocessError) as error:
         raise NoKernelsError(f"our kernels could not be built: {error}") from None
     return library

@@ -1,7 +1,6 @@
 """One pack of runs: build, compile, train."""
 
 import dataclasses
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from sparse_rl import envs
 from sparse_rl.agents import RunInputs
 from sparse_rl.kernels.compilation import compile_all
+from sparse_rl.kernels.machine import cores, memory_bytes
 from sparse_rl.loops import (
     HostedLoop,
     HostLoop,
@@ -166,7 +166,7 @@ def available_bytes() -> int:
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return memory_bytes()
 
 
 def runs_that_fit(run: Run) -> int:
@@ -179,7 +179,7 @@ def workers(runs: Sequence[Run], layout: Layout) -> int:
     alone = runs[0].config.agent.alone or runs[0].costs.flops_per_update_dense > SIDE_BY_SIDE_FLOPS
     if layout == "vmap" or alone:
         return 1
-    return min(len(runs), len(os.sched_getaffinity(0)), runs_that_fit(runs[0]))
+    return min(len(runs), cores(), runs_that_fit(runs[0]))
 
 
 def _run_id(run: Run) -> str:

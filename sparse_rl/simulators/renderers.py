@@ -13,7 +13,7 @@ from sparse_rl.settings.schema import ConfigError
 from sparse_rl.simulators.dm_control import MISSING
 
 VARIABLE = "MUJOCO_GL"
-RENDERERS = ("egl", "osmesa")
+RENDERERS = ("glfw",) if sys.platform == "darwin" else ("egl", "osmesa")
 """Tried in this order."""
 PATIENCE_SECONDS = 120.0
 INSTALL = (

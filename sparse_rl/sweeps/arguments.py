@@ -1,10 +1,16 @@
 """The command line of a sweep, checked before anything is composed."""
 
+import argparse
 import functools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+from hydra._internal import utils as hydra_utils
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
@@ -16,6 +22,31 @@ CONF = files("sparse_rl") / "conf"
 ELSEWHERE = ("--config-", "-cd", "-cn", "-cp", "hydra.searchpath")
 """Beginnings of arguments with which Hydra finds presets in other folders, too."""
 NAMES = re.compile(r"[\w/,-]+")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes help that is no string: it is written when its option is added."""
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        if options.get("help") is not None and not isinstance(options["help"], str):
+            options["help"] = str(options["help"]).replace("%", "%%")
+        return super().add_argument(*names, **options)
+
+
+@contextmanager
+def strings_for_help() -> Iterator[None]:
+    """While it is entered, Hydra's parser is made with Python 3.14, too.
+
+    From 3.14 on argparse reads the help of an option that is added; Hydra, in all releases up to 1.3.8,
+    gives it an object that writes its help later (facebookresearch/hydra#3121). A test tells when Hydra
+    does without this.
+    """
+    argparse_of_hydra = vars(hydra_utils)["argparse"]
+    hydra_utils.argparse = SimpleNamespace(ArgumentParser=_Parser)
+    try:
+        yield
+    finally:
+        hydra_utils.argparse = argparse_of_hydra
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sparse_rl.kernels.machine import CORES, core_numbers
 from sparse_rl.runs import PreparedPack, cut
 from sparse_rl.sweeps.progress import PackProgress, poll
 from sparse_rl.sweeps.tasks import Settings, Task, again, folder, write_task
@@ -36,7 +37,7 @@ def places(workers: int | None) -> list[dict[str, str]]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [p.name.removeprefix("nvidia") for p in sorted(Path("/dev").glob("nvidia[0-9]*"))]
     gpus = [d for d in (visible.split(",") if visible is not None else devices) if d]
-    cores = sorted(os.sched_getaffinity(0))
+    cores = core_numbers()
     available = len(gpus) or len(cores)
     workers = workers or available
     if workers > available:
@@ -47,7 +48,7 @@ def places(workers: int | None) -> list[dict[str, str]]:
         )
     if gpus:
         return [{"CUDA_VISIBLE_DEVICES": gpus[i]} for i in range(workers)]
-    return [{"SPARSE_RL_CORES": ",".join(map(str, cores[i::workers]))} for i in range(workers)]
+    return [{CORES: ",".join(map(str, cores[i::workers]))} for i in range(workers)]
 
 
 def _start(

@@ -3,9 +3,10 @@
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 
 from rich.console import Console
@@ -17,19 +18,31 @@ from sparse_rl.settings.run import RunConfig
 from sparse_rl.sweeps.grid import Pack
 
 LOG_EVERY_SECONDS = 15.0
+UNKNOWN = "–"
+"""What stands for a number that nobody knows yet."""
 
 
 def duration(seconds: float) -> str:
     """Seconds for people: ``1h05m``, ``2m10s``."""
     if not math.isfinite(seconds):
-        return "?"
+        return UNKNOWN
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def _rate(per_second: float) -> str:
+    if not per_second:
+        return UNKNOWN
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
+def _mean(returns: Collection[float]) -> str:
+    """The mean of the runs' last evaluations, and of how many runs it is."""
+    if not returns:
+        return f"last return {UNKNOWN}"
+    of = f" (mean of {len(returns)} runs)" if len(returns) > 1 else ""
+    return f"last return {fmean(returns):.4g}{of}"
 
 
 class PackProgress(AbstractContextManager["PackProgress"]):
@@ -37,12 +50,12 @@ class PackProgress(AbstractContextManager["PackProgress"]):
 
     def __init__(self, out: Console, label: str, pack: Pack) -> None:
         self._out, self._label = out, label
-        self._runs, self._total = len(pack), sum(config.env_steps for config in pack)
+        self._budgets = {config.run_id: config.env_steps for config in pack}
         self._lock = threading.Lock()
         self._steps: dict[str, int] = {}
         self._updates: dict[str, int] = {}
         self._ended: dict[str, str] = {}
-        self._last_return = math.nan
+        self._returns: dict[str, float] = {}
         self._first: float | None = None
         self._before = self._updates_before = 0
         self._created = self._printed = time.monotonic()
@@ -81,7 +94,7 @@ class PackProgress(AbstractContextManager["PackProgress"]):
             self._steps[run] = max(progress.env_steps, self._steps.get(run, 0))
             self._updates[run] = max(progress.updates, self._updates.get(run, 0))
             if math.isfinite(progress.return_mean):
-                self._last_return = progress.return_mean
+                self._returns[run] = progress.return_mean
             if progress.ended:
                 self._ended[run] = progress.ended
             if self._live:
@@ -91,22 +104,22 @@ class PackProgress(AbstractContextManager["PackProgress"]):
                 self._out.print(self.line())
 
     def line(self) -> str:
-        """env steps/s, updates/s, last return, time left."""
+        """env steps/s, updates/s, mean over runs of the return at their last evaluation, time left."""
         seconds = max(time.monotonic() - (self._first or self._created), 1e-9)
         steps, updates = sum(self._steps.values()), sum(self._updates.values())
+        total = sum(self._budgets.values())
         # Runs that ended early will not use the rest of their budget.
-        share = self._total / self._runs
-        unused = sum(share - self._steps.get(run, 0) for run in self._ended)
-        remaining = max(self._total - unused - steps, 0.0)
+        unused = sum(self._budgets[run] - self._steps.get(run, 0) for run in self._ended)
+        remaining = max(total - unused - steps, 0.0)
         rate = (steps - self._before) / seconds
         troubled = [s for s in self._ended.values() if s != "done"]
         left = duration(remaining / rate if rate else math.inf)
         return (
-            f"{self._label}: {len(self._ended)}/{self._runs} runs ended"
+            f"{self._label}: {len(self._ended)}/{len(self._budgets)} runs ended"
             + (f" ({', '.join(sorted(set(troubled)))})" if troubled else "")
-            + f", {steps:,}/{self._total:,} env steps, {_rate(rate)} env steps/s, "
+            + f", {steps:,}/{total:,} env steps, {_rate(rate)} env steps/s, "
             f"{_rate((updates - self._updates_before) / seconds)} updates/s, "
-            f"last return {self._last_return:.4g}, {left} left"
+            f"{_mean(self._returns.values())}, {left} left"
         )
 
 

@@ -1,5 +1,6 @@
 """What of a study is done, under way and in trouble, as the disk tells it."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -83,10 +84,10 @@ def show(found: Mapping[str, Any]) -> Group:
             _cell([run for run in runs if {**run, **point, "sparsity": s} == run]) for s in sparsities
         )
         table.add_row(*(point[name] for name in axes), str(width), *cells)
-    left = found["seconds_left"]
+    left = math.inf if found["seconds_left"] is None else found["seconds_left"]
     totals = (
         f"{_cell(runs)} of {len(runs)} runs; {found['env_steps_per_second']:,.0f} env steps/s, "
-        f"{'?' if left is None else duration(left)} left"
+        f"{duration(left)} left"
     )
     troubled = [run for run in runs if run["reason"]]
     lines = [f"{run['run_id']}: {run['status']}: {run['reason']}" for run in troubled[:TROUBLES_SHOWN]]

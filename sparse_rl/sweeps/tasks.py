@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import results
 from sparse_rl.runs import (
     Policy,
@@ -188,6 +189,7 @@ def read_task(path: Path) -> tuple[list[RunConfig], Settings]:
 
 def train_task_file(path: Path, stop: threading.Event) -> None:
     """Train a task that :func:`write_task` wrote, without progress: whoever watches reads the disk."""
+    use_cache()
     configs, settings = read_task(path)
     train_task(prepare_pack(configs), settings, _print_notes, stop)
 

@@ -3,20 +3,18 @@
 SIGTERM and SIGINT end the runs at their next log point, with a checkpoint.
 """
 
-import os
 import signal
 import sys
 import threading
 from pathlib import Path
 
-from sparse_rl.kernels.compilation import use_cache
+from sparse_rl.kernels.machine import keep_to, share
 
 
 def main() -> None:
-    cores = os.environ.get("SPARSE_RL_CORES")
-    if cores:
-        os.sched_setaffinity(0, map(int, cores.split(",")))
-    use_cache()
+    numbers = share()
+    if numbers:
+        keep_to(numbers)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

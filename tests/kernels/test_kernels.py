@@ -143,12 +143,28 @@ def unbuilt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_without_a_compiler_xla_multiplies(monkeypatch: pytest.MonkeyPatch, unbuilt: Path) -> None:
     monkeypatch.setenv("PATH", str(unbuilt))
-    assert native.load.__wrapped__() == (0, "XLA (there is no g++ to build our kernels)")
+    assert native.load.__wrapped__() == (0, "XLA (there is no g++ or clang++ to build our kernels)")
     monkeypatch.setattr(native, "load", lambda: (0, "XLA"))
     values, blocks, x, bias = layer(BlockGrid(40, 70, 4, 1), 32)
     assert calls(lambda: block_layer(values, blocks, x, bias)) == 0
     y = restore(blocks, values).T @ x + bias[:, None]
     np.testing.assert_allclose(block_layer(values, blocks, x, bias), y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("machine", "flag"), [("x86_64", "-march=native"), ("arm64", "-mcpu=native")])
+def test_clang_is_asked_where_there_is_no_gcc(
+    monkeypatch: pytest.MonkeyPatch, unbuilt: Path, machine: str, flag: str
+) -> None:
+    """With the flag that it knows; this one only tells what it was asked."""
+    clang = unbuilt / "clang++"
+    clang.write_text('#!/bin/sh\n[ "$1" = --version ] && exit\necho "asked for: $*" >&2\nexit 1\n')
+    clang.chmod(0o755)
+    monkeypatch.setenv("PATH", str(unbuilt))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    lanes, words = native.load.__wrapped__()
+    assert lanes == 0
+    assert "clang++ could not build our kernels: asked for: -std=c++17" in words
+    assert flag in words
 
 
 @needs_compiler

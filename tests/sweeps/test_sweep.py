@@ -1,6 +1,7 @@
 """The command, run as a user runs it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,13 @@ SMALL = (
 )  # fmt: skip
 
 
-def command(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(
+    module: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", f"sparse_rl.{module}", *arguments],
         cwd=cwd,
+        env=env,
         capture_output=True,
         text=True,
         check=False,
@@ -89,6 +93,15 @@ def test_plan_prints_costs_and_trains_nothing(tmp_path: Path) -> None:
     for word in ("4096", "0.9", "parameters", "surviving", "FLOPs/update", "bytes/update", "277M"):
         assert word in plan.stdout
     assert not (tmp_path / "results").exists()
+
+
+def test_what_is_compiled_is_kept_between_commands(tmp_path: Path) -> None:
+    """The command imports jax before it says where; a plan compiles little, here all of it is kept."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    env |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    plan = command("sweep", "width=8", "sparsity=0.5", "seed=0", "plan=true", cwd=tmp_path, env=env)
+    assert plan.returncode == 0, plan.stderr
+    assert list((tmp_path / "sparse_rl" / "xla").glob("jit_*"))
 
 
 def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """What loops on environments of the host share: their state, the environments while they live, and the
 clock."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 
 from sparse_rl.agents import Streams
 from sparse_rl.envs import ActorsLostError, HostActors, HostEnv
+from sparse_rl.kernels.machine import cores
 from sparse_rl.loops.evaluation import alike, distinct_episodes
 from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.sessions import TRIES, Group, Sessions
@@ -44,7 +44,7 @@ class Clock:
 
 def threads() -> int:
     """On how many threads, or in how many processes, the environments of a run step: one per core."""
-    return len(os.sched_getaffinity(0))
+    return cores()
 
 
 class Living:

@@ -1,0 +1,69 @@
+"""What this machine has: cores, memory, and the name of its processor.
+
+Linux, macOS and Python's versions answer differently; whoever needs to know asks here.
+"""
+
+import os
+import platform
+import resource
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+CORES = "SPARSE_RL_CORES"
+"""Variable of a worker process: the numbers of the cores that are its share."""
+ASSUMED_BYTES = 8 << 30
+"""The memory of a machine that does not tell."""
+
+
+def share() -> list[int]:
+    """Numbers of the cores that :data:`CORES` names; none where it names none."""
+    return [int(number) for number in os.environ.get(CORES, "").split(",") if number]
+
+
+def core_numbers() -> list[int]:
+    """Numbers of the cores that this process may use.
+
+    Where the system does not say (macOS) they are the share that :data:`CORES` names, or else all.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return share() or list(range(os.cpu_count() or 1))
+
+
+def cores() -> int:
+    """How many cores this process may use, at least 1."""
+    # From Python 3.13 on, what PYTHON_CPU_COUNT says is heeded, too.
+    allowed = getattr(os, "process_cpu_count", os.cpu_count)()
+    return min(len(core_numbers()), allowed or 1)
+
+
+def keep_to(numbers: Iterable[int]) -> None:
+    """Keep this process to these cores, where the system can do that (Linux)."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, numbers)
+
+
+def memory_bytes() -> int:
+    """The machine's memory, whoever uses it; :data:`ASSUMED_BYTES` if it does not tell."""
+    try:
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return ASSUMED_BYTES
+    return found if found > 0 else ASSUMED_BYTES
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def processor() -> str:
+    """What code for just this processor depends on: a home may be shared by machines that differ."""
+    told = Path("/proc/cpuinfo")
+    if not told.exists():
+        # macOS calls all of Apple's chips "arm": each machine stands for its own.
+        return f"{platform.machine()} {platform.processor()} {platform.node()}"
+    names = ("flags", "model name", "Features", "CPU ")  # the last two on ARM
+    return "".join(line for line in told.read_text().splitlines() if line.startswith(names))
