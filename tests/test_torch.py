@@ -19,7 +19,14 @@ import pytest
 
 from sparse_rl.diagnostics import effective_rank, feature_norm, global_norm, network_health
 from sparse_rl.networks.dense import Critic, critic_parameters
-from sparse_rl.pruning import DISTRIBUTIONS, PATTERNS, parameter_counts, random_masks, store
+from sparse_rl.pruning import (
+    DISTRIBUTIONS,
+    PATTERNS,
+    PassedOverWarning,
+    parameter_counts,
+    random_masks,
+    store,
+)
 from sparse_rl.pruning.storage import Masked
 from sparse_rl.pruning.tree import path_name
 from sparse_rl.settings.run import DiagnosticsConfig
@@ -226,7 +233,8 @@ def test_convolutions_get_the_masks_and_outputs_of_their_flax_twin() -> None:
 def test_a_shared_parameter_counts_once_and_other_kinds_stay_dense() -> None:
     module = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Conv1d(4, 6, 3))
     module[2].weight = module[1].weight
-    masks = module_masks(module, 0, 0.5, distribution="uniform")
+    with pytest.warns(PassedOverWarning, match=r"left dense: 0.weight \(8, 4\);"):
+        masks = module_masks(module, 0, 0.5, distribution="uniform")
     assert {name: tuple(mask.shape) for name, mask in masks.items()} == {
         "1.weight": (4, 4),
         "3.weight": (6, 4, 3),

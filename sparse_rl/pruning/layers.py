@@ -31,7 +31,7 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
     return tree
 
 
-def _refusal(layer: nn.Module, inside: list[str]) -> str | None:
+def _refusal(layer: nn.Module) -> str | None:
     """Why a layer's product cannot be made with what is stored."""
     kind = type(layer)
     if not isinstance(layer, nn.Dense):
@@ -41,7 +41,16 @@ def _refusal(layer: nn.Module, inside: list[str]) -> str | None:
         return f"is a {kind.__name__} with a __call__ of its own"
     if layer.dot_general is not None or layer.dot_general_cls is not None:
         return "has a dot_general of its own"
-    return f"is in a {inside[-1]}, which changes its kernel" if inside else None
+    return None
+
+
+def _changes_kernels(layer: nn.Module, supports: Any) -> str | None:
+    """The name of a layer whose kernel, stored for products of ours, is another when it is used."""
+    if not isinstance(layer, nn.WeightNorm | nn.SpectralNorm):
+        return None
+    path = layer.layer_instance.path
+    held = jax.tree.leaves(_at(supports, path), is_leaf=is_support)
+    return "/".join(path) if any(map(in_layer, held)) else None
 
 
 def _product(support: Any, layer: nn.Dense, x: Array) -> Array:
@@ -64,24 +73,26 @@ def _product(support: Any, layer: nn.Dense, x: Array) -> Array:
 
 def _sparse_layers(supports: Any) -> Callable[..., Any]:
     """Replaces what dense layers compute where they multiply with what is stored."""
-    inside: list[str] = []
 
-    def intercept(call: Any, arguments: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
+    def intercept(
+        call: Any,
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
         layer = context.module
         if context.method_name != "__call__":
             return call(*arguments, **options)
-        if isinstance(layer, nn.WeightNorm | nn.SpectralNorm):
-            inside.append(type(layer).__name__)
-            made = call(*arguments, **options)
-            inside.pop()
-            return made
+        changed = _changes_kernels(layer, supports)
+        if changed is not None:
+            raise TypeError(f"{changed} is in a {type(layer).__name__}; {SERVED}")
         support = _at(supports, (*layer.path, "kernel"))
         if not in_layer(support):
             return call(*arguments, **options)
-        refused = _refusal(layer, inside)
+        refused = _refusal(layer)
         if refused:
-            raise TypeError(f"{'/'.join(layer.path)} {refused}; {SERVED}")
-        (x,) = (*arguments, *options.values())
+            raise TypeError(f"{'/'.join(layer.path) or 'the network'} {refused}; {SERVED}")
+        (x,) = [*arguments, *options.values()]
         return _product(support, layer, x)
 
     return intercept

@@ -204,10 +204,11 @@ def _from_state(support: Support, state: dict[str, Any]) -> Support:
     there = {name: np.shape(state[name]) for name in here if name in state}
     if here != there or tuple(map(int, state["dense"])) != dense:
         raise ValueError(
-            f"a {type(support).__name__} support of {dense} was to be read, and the file's is another one: "
+            f"a {type(support).__name__} support of {dense} was to be read, and the file has another: "
             "prune with the settings of the file first"
         )
-    return replace(support, **{name: jnp.asarray(state[name]) for name in here})
+    read: dict[str, Any] = {name: jnp.asarray(state[name]) for name in here}
+    return replace(support, **read)
 
 
 for _kind in (Masked, Compact, Blocks):  # else flax writes parameters and drops what they mean
