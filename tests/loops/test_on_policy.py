@@ -151,7 +151,7 @@ def test_normalised_observations_and_rewards_have_a_bound(make_config: MakeConfi
     assert -7.0 / float(norm.deviation(scale.statistics)[0]) < -30.0
     assert float(rewards[0, 0]) == -10.0
     offline = off_policy(make_config())[0]
-    assert float(offline.see(statistics, jnp.array([[1e4, 0.0, 0.0]]))[0, 0]) > 1000.0
+    assert float(offline.learning.see(statistics, jnp.array([[1e4, 0.0, 0.0]]))[0, 0]) > 1000.0
 
 
 def test_explained_variance_by_hand_and_missing_where_nothing_varies() -> None:
