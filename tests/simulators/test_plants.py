@@ -147,7 +147,9 @@ def test_a_mask_without_entries_has_the_cost_of_no_force_and_nothing_to_learn() 
 def test_a_flow_that_never_gets_there_takes_for_ever() -> None:
     plant, free = plants.chain(2), np.ones((2, 4), bool)
     # descent in steps of 0.001 takes 2,334 of them
-    assert plants.flow_time(plant, free, plants.optimum(plant)[1], 0.01) == pytest.approx(2.334, rel=1e-3)
+    assert plants.flow_time(plant, free, plants.optimum(plant)[1], 0.01) == pytest.approx(
+        2.334, rel=1e-3
+    )
     assert plants.flow_time(plant, free, 1.0, 0.01) == np.inf  # the best there is costs 3.43
     assert np.isnan(plants.flow_time(plant, np.ones((25, 50), bool), 1.0, 0.01))
 
