@@ -40,15 +40,16 @@ def check_counts(
             )
         cut = _constant(wiring[name], sizes, budgets[name])
         if cut:
-            works = (
-                percent / 100
-                for percent in range(99, 0, -1)
-                if not _constant(wiring[name], sizes, budgets_at(percent / 100)[name])
+            sparsity = config.sparsities[name]
+            below = (mille / 1000 for mille in range(math.ceil(1000 * sparsity) - 1, 0, -1))
+            nearest = next(
+                s
+                for s in (*below, 0.0)
+                if not s or not _constant(wiring[name], sizes, budgets_at(s / sparsity)[name])
             )
-            nearest = next(works, 0.0) * config.sparsities[name]
             raise ConfigError(
                 f"{here} would see nothing of its inputs, for too few weights are left for a way to "
-                f"{' and '.join(cut)}; the nearest sparsity that works is {nearest:.3g}, or give a "
+                f"{' and '.join(cut)}; the nearest sparsity that works is {nearest:g}, or give a "
                 "larger width"
             )
 

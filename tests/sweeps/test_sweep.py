@@ -110,10 +110,15 @@ def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_pa
         ("ppo_minatar,paac_minatar,dqn_minatar", "breakout,space_invaders,asterix,freeway"),
     ):
         environments = ",".join(f"gymnax/{task}" for task in tasks.split(","))
-        arguments = ("study=single", f"agent={agents}", f"env={environments}", "plan=true")
+        asked = (f"agent={agents}", f"env={environments}", "env_steps=1000000")
+        arguments = ("study=single", *asked, "plan=true")
         plan = command("sweep", *arguments, cwd=tmp_path)
         assert plan.returncode == 0, plan.stderr
         assert "rollouts of 32 × 5 interactions, 1 updates on 160 samples after each" in plan.stdout
+        rounded = 1_003_520 if "cartpole" in tasks else 1_024_000  # log points every 10,240 and 40,960
+        assert f"interactions × env.action_repeat (= 160): env_steps=1000000 is {rounded}" in (
+            plan.stdout.replace("agent.num_envs × agent.num_steps", "interactions")
+        )
 
 
 @pytest.mark.parametrize(
