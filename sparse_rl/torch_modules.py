@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.diagnostics import Dormancy, dormancy
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.pruning import ParameterCounts, random_masks
 
 try:
@@ -64,7 +65,7 @@ def module_masks(
 
     Args:
         module: any module; it is not changed.
-        key: JAX mask key, or the seed of one.
+        key: JAX mask key, or the seed of one (modulo 2³²).
         sparsity: share of prunable weights to remove, in [0, 1).
         options: of :func:`sparse_rl.pruning.random_masks`: ``distribution``, ``pattern``,
             ``min_fan_in``, ``prunable`` (which is asked about flax paths and shapes).
@@ -81,7 +82,7 @@ def module_masks(
         path: jax.ShapeDtypeStruct(tuple(parameters[name].shape[axis] for axis in axes), jnp.float32)
         for name, (path, axes) in leaves.items()
     }
-    key = key if isinstance(key, Array) else jax.random.key(key)
+    key = key_of(key) if isinstance(key, int | np.integer) else key
     drawn = random_masks(key, shapes, sparsity, **options)
     masks = {}
     for name, (path, axes) in leaves.items():

@@ -14,6 +14,7 @@ from sparse_rl.agents import Metrics, OffPolicyAgent, RunInputs, Streams, acting
 from sparse_rl.envs import Env, vector
 from sparse_rl.experience import Buffer, Transition
 from sparse_rl.experience import normaliser as norm
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
 from sparse_rl.records.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
@@ -75,7 +76,7 @@ class OffPolicyLoop(NamedTuple):
 
     def learner(self, inputs: RunInputs, envs: Any) -> RunState:
         """The state before anything was seen, with these environments."""
-        key = jax.random.key(inputs.seed)
+        key = key_of(inputs.seed)
         capacity = min(self.settings.replay_size, self.config.interactions * self.settings.num_envs)
         return RunState(
             agent=self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
@@ -87,7 +88,7 @@ class OffPolicyLoop(NamedTuple):
 
     def init(self, inputs: RunInputs) -> RunState:
         """The state before the first interaction."""
-        key = jax.random.fold_in(jax.random.key(inputs.seed), Streams.ENV)
+        key = jax.random.fold_in(key_of(inputs.seed), Streams.ENV)
         envs = vector.reset(self.env, key, self.settings.num_envs)
         state = self.learner(inputs, envs)
         return state._replace(normaliser=self.watch(state.normaliser, envs.observation))

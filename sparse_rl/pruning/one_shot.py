@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from sparse_rl.kernels.flags import check_counting, put_aside
+from sparse_rl.kernels.keys import threefry
 from sparse_rl.pruning.blocks import BlockError, BlockGrid, block_grid, draw_blocks
 from sparse_rl.pruning.distributions import Distribution, Shapes, densities, surviving_counts
 from sparse_rl.pruning.patterns import PATTERNS, Pattern, banded, constant_fan_in, unstructured
@@ -158,11 +160,12 @@ def draw_supports(
     storage: Storage = "masked",
     min_fan_in: int = 1,
 ) -> Any:
-    """Draw which weights survive, given how many.
+    """Draw which weights survive, given how many: the same ones whatever the process has set for jax.
 
     Args:
-        key: mask key; each tensor draws from ``fold_in(key, crc32(path))``, so what it keeps depends
-            neither on the other tensors nor on the storage.
+        key: mask key of any implementation (:func:`~sparse_rl.kernels.keys.threefry`); each tensor draws
+            from ``fold_in(key, crc32(path))``, so what it keeps depends neither on the other tensors nor
+            on the storage.
         params: pytree of arrays (or shapes). A tensor's last axis is its units, the others its inputs.
         budget: of :func:`plan_budget`, made for the same pattern and storage.
         pattern: which weights of a layer survive.
@@ -171,6 +174,10 @@ def draw_supports(
 
     Returns:
         pytree like ``params``: supports, ``None`` where ``budget`` names no path.
+
+    Raises:
+        TypeError: ``key`` is no random key.
+        ValueError: it is drawn from inside jit, where threefry was set to count in the old way.
     """
 
     def draw(path: tuple[Any, ...], leaf: Any) -> Support | None:
@@ -179,7 +186,10 @@ def draw_supports(
             return None
         return _support(key, name, tuple(leaf.shape), budget[name], pattern, storage, min_fan_in)
 
-    return jax.tree_util.tree_map_with_path(draw, params)
+    check_counting(key)
+    with put_aside():
+        key = threefry(key)
+        return jax.tree_util.tree_map_with_path(draw, params)
 
 
 def random_supports(

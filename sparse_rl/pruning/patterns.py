@@ -25,7 +25,7 @@ def _bits(key: Array, shape: tuple[int, int]) -> Array:
     """uint32 of the shape, none of them zero; each row from its own child of the key."""
 
     def row(key: Array) -> Array:
-        return jnp.maximum(jax.random.bits(key, shape[1:]), 1)
+        return jnp.maximum(jax.random.bits(key, shape[1:], jnp.uint32), jnp.uint32(1))
 
     return jax.lax.map(row, jax.random.split(key, shape[0]), batch_size=ROWS_AT_ONCE)
 
@@ -108,7 +108,8 @@ def constant_fan_in(key: Array, shape: tuple[int, int], count: Array) -> Array:
     """bool ``[inputs, units]``: each unit keeps as many inputs as the next one, give or take one."""
     _, units = shape
     key_weights, key_extra = jax.random.split(key)
-    extra = _smallest(jax.random.bits(key_extra, (units, 1)), (count % units)[None])[:, 0]
+    drawn = jax.random.bits(key_extra, (units, 1), jnp.uint32)
+    extra = _smallest(drawn, (count % units)[None])[:, 0]
     return _smallest(_bits(key_weights, shape), count // units + extra.astype(jnp.int32))
 
 

@@ -16,6 +16,7 @@ from jax import Array
 from sparse_rl.agents import AzopgAgent, AzopgState, Metrics, RunInputs, Streams
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.envs import Env, lqr
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.zero_order.arrivals import Arrivals, arrivals
 from sparse_rl.pruning import support_masks
@@ -86,7 +87,7 @@ def mask_of(agent: AzopgAgent, state: AzopgState) -> np.ndarray:
 def draw(config: RunConfig, agent: AzopgAgent, inputs: RunInputs) -> Drawn:
     """What a run's mask and workers are to it."""
     settings = agent_settings(config, AzopgConfig)
-    mask = mask_of(agent, agent.init(jax.random.key(0), inputs))
+    mask = mask_of(agent, agent.init(key_of(0), inputs))
     found = of_mask(config.env.task, config.width, mask.tobytes(), settings.target)
     simulated = settings.clock == "simulated"
     events = arrivals(settings, config.seed, config.interactions) if simulated else ()
@@ -124,7 +125,7 @@ class ZeroOrderLoop(NamedTuple):
 
     def init(self, inputs: RunInputs) -> ZeroOrderState:
         """The state before the first estimate: every worker has K = 0."""
-        key = jax.random.key(inputs.seed)
+        key = key_of(inputs.seed)
         agent = self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs)
         slots = self.settings.slots + 1
         return ZeroOrderState(
