@@ -16,6 +16,7 @@ from jax import Array
 from sparse_rl.agents import gradients
 from sparse_rl.agents.contract import Metrics, Occasional, OffPolicyAgent, RunInputs, Streams
 from sparse_rl.experience import Transition
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.pruning import Change, Masked, dynamic, path_name
 from sparse_rl.settings.agents import OffPolicyConfig
 from sparse_rl.settings.run import PruningConfig, RunConfig
@@ -141,7 +142,7 @@ class Comparator(NamedTuple):
         return Compared(learner, inputs)
 
     def _scores(self, state: Compared, batch: Transition, made: Array) -> dict[str, Any]:
-        key = jax.random.fold_in(jax.random.key(state.inputs.mask_seed), GROWTH_STREAM)
+        key = jax.random.fold_in(key_of(state.inputs.mask_seed), GROWTH_STREAM)
         key = jax.random.fold_in(key, made)
         if self.pruning.method == "rigl":
             return dense_gradients(self.agent, state.learner, batch, key)
@@ -190,7 +191,7 @@ class Comparator(NamedTuple):
     def reset(self, state: Compared, batch: Transition, made: Array) -> Compared:
         """All networks, targets and optimisers anew, with the same masks; the replay buffer stays
         (Nikishin et al. 2022, arXiv 2205.07802)."""
-        key = jax.random.fold_in(jax.random.key(state.inputs.seed), Streams.RESET)
+        key = jax.random.fold_in(key_of(state.inputs.seed), Streams.RESET)
         return self.init(jax.random.fold_in(key, made), state.inputs)
 
     def diagnose(self, state: Compared, batch: Transition) -> Metrics:

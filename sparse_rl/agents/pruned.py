@@ -11,6 +11,7 @@ from jax import Array
 
 from sparse_rl.agents.contract import Learner, Metrics, RunInputs
 from sparse_rl.diagnostics import global_norm, network_health
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.networks import Wiring
 from sparse_rl.pruning import draw_supports, store
 from sparse_rl.settings.agents import OnPolicyConfig
@@ -62,7 +63,7 @@ def draw_pruned(
     Returns:
         network → parameters as stored, and network → their supports.
     """
-    mask_key = jax.random.fold_in(jax.random.key(inputs.mask_seed), MASK_STREAM)
+    mask_key = jax.random.fold_in(key_of(inputs.mask_seed), MASK_STREAM)
     shapes = jax.eval_shape(initial, key)
     form: Any = jax.tree.structure(shapes)
 

@@ -1,10 +1,14 @@
 """Other people's runs as rows like ours."""
 
+import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+
+from sparse_rl.settings.schema import rounded
 
 PUBLISHED = ["exp_name", "env_name", "seed", "metric", "env_step", "value"]
 """Columns of the layout in which SimBa's results are published (Lee et al. 2024)."""
@@ -32,7 +36,8 @@ AXES: dict[str, str | float] = {
 
 def _completed(rows: pd.DataFrame) -> pd.DataFrame:
     missing = {name: value for name, value in AXES.items() if name not in rows}
-    return rows.assign(**missing).sort_values(["run_id", "env_steps"], ignore_index=True)
+    rows = rows.assign(**missing).sort_values(["run_id", "env_steps"], ignore_index=True)
+    return rows.assign(sparsity=rows["sparsity"].map(rounded))
 
 
 def _number(pattern: str, text: str) -> float | None:
@@ -94,43 +99,103 @@ def read_published(
     )
 
 
+SAME_NAME = (
+    "its runs have one name, and a chart tells runs apart by their names alone; give them names of "
+    "their own in Weights & Biases and export again"
+)
+
+
+def _read_chart(path: str | Path) -> pd.DataFrame:
+    """A chart's columns; two of one name would become one of another name."""
+    with Path(path).open(newline="") as file:
+        header = next(csv.reader(file), [])
+    twice = [name for name, times in Counter(header).items() if times > 1]
+    if twice:
+        raise ValueError(f"{path} has two columns {twice[0]!r}: {SAME_NAME}")
+    return pd.read_csv(path)
+
+
+def _ids(table: pd.DataFrame, where: str | Path) -> dict[str, str]:
+    """What a chart may call a run → its id: the id itself, or its display name where only it has that.
+
+    Raises:
+        ValueError: an id stands in the table twice.
+    """
+    repeated = table.loc[table["run_id"].duplicated(), "run_id"]
+    if len(repeated):
+        raise ValueError(f"{where} has two runs {repeated.iloc[0]!r}: {SAME_NAME}")
+    names = table["Name"] if "Name" in table else table["run_id"]
+    named = {n: i for n, i in zip(names, table["run_id"], strict=True) if (names == n).sum() == 1}
+    return named | {run_id: run_id for run_id in table["run_id"]}
+
+
+def _read_table(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The table of runs with our names. ``run_id`` is the column ``ID``, else the display name."""
+    text = [name for name, ours in columns.items() if ours == "run_id"] + ["ID", "Name"]
+    table = pd.read_csv(path, dtype=dict.fromkeys(text, str)).rename(columns=dict(columns))
+    if "run_id" not in table:
+        key = "ID" if "ID" in table else "Name"
+        table = table.rename(columns={key: "run_id"})
+    needed = [name for name in ("run_id", "State", "env", "width", "seed") if name not in table]
+    if needed:
+        raise ValueError(
+            f"{path} lacks {', '.join(needed)}; name the columns that hold them (columns=…)"
+        )
+    return table
+
+
+def _series(charts: Sequence[str | Path], table: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
+    """``run_id, env_steps, metric, value`` of all charts."""
+    ids, series, strangers = _ids(table, runs), [], set()
+    shared = set(table["Name"][table["Name"].duplicated()]) if "Name" in table else set()
+    for path in charts:
+        chart = _read_chart(path)
+        step = chart.columns[0]
+        for column in chart.columns[1:]:
+            name, dash, metric = column.rpartition(" - ")
+            if not dash or metric.endswith(("__MIN", "__MAX", "_step")):
+                continue
+            if name in ids:
+                values = chart[[step, column]].dropna().set_axis(["env_steps", "value"], axis=1)
+                series.append(values.assign(run_id=ids[name], metric=NAMES.get(metric, metric)))
+            elif name in shared:
+                raise ValueError(f"{path}: {runs} has several runs {name!r}: {SAME_NAME}")
+            else:
+                strangers.add(name)
+    if strangers:
+        raise ValueError(f"runs of the charts that are not in {runs}: {', '.join(sorted(strangers))}")
+    if not series:
+        raise ValueError(f"no column `<run> - <metric>` in {', '.join(map(str, charts))}")
+    return pd.concat(series, ignore_index=True)
+
+
 def read_wandb(
     charts: Sequence[str | Path], runs: str | Path, columns: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
     """Rows from files that Weights & Biases exports: charts as CSV, and the table of runs as CSV.
 
+    A run is known by its id, which the table has where its column ``ID`` is shown. Charts have display
+    names only: a name that several runs have is refused, for nothing tells whose numbers are whose.
+
     Args:
         charts: "Export CSV" of line charts: a column of steps (its name becomes ``env_steps``) and
             ``<run> - <metric>`` for each run; minima and maxima of grouped charts are passed over.
-        runs: "Export table as CSV" of the runs: ``Name``, ``State`` and configuration columns.
+        runs: "Export table as CSV" of the runs: ``Name``, ``State``, maybe ``ID``, and configuration
+            columns.
         columns: names in the table → our names, for axes that are called otherwise
             (``{"critic_hidden_dim": "width"}``); ``env``, ``width`` and ``seed`` must come out of it.
 
     Raises:
-        ValueError: a run of a chart is not in the table, or an axis is missing.
+        ValueError: a run of a chart is not in the table, or shares its name with another one, a run has
+            two values of one metric at one step, or an axis is missing.
     """
-    table = pd.read_csv(runs).rename(columns={"Name": "run_id", **(columns or {})})
-    needed = [name for name in ("run_id", "State", "env", "width", "seed") if name not in table]
-    if needed:
-        raise ValueError(
-            f"{runs} lacks {', '.join(needed)}; name the columns that hold them (columns=…)"
-        )
-    series = []
-    for path in charts:
-        chart = pd.read_csv(path)
-        step = chart.columns[0]
-        for column in chart.columns[1:]:
-            run_id, dash, metric = column.rpartition(" - ")
-            if not dash or metric.endswith(("__MIN", "__MAX", "_step")):
-                continue
-            values = chart[[step, column]].dropna().set_axis(["env_steps", "value"], axis=1)
-            series.append(values.assign(run_id=run_id, metric=NAMES.get(metric, metric)))
-    if not series:
-        raise ValueError(f"no column `<run> - <metric>` in {', '.join(map(str, charts))}")
-    long = pd.concat(series, ignore_index=True)
-    strangers = sorted(set(long["run_id"]) - set(table["run_id"]))
-    if strangers:
-        raise ValueError(f"runs of the charts that are not in {runs}: {', '.join(strangers)}")
+    table = _read_table(runs, columns or {})
+    long = _series(charts, table, runs)
+    twice = long.duplicated(["run_id", "metric", "env_steps"])
+    if twice.any():
+        first = long[twice].iloc[0]
+        where = f"{first['run_id']} has two values of {first['metric']} at {first['env_steps']}"
+        raise ValueError(f"{where}: give each chart once")
     rows = long.pivot(index=["run_id", "env_steps"], columns="metric", values="value").reset_index()
     rows.columns.name = None
     described = table[[name for name in table if name == "run_id" or name not in rows]]

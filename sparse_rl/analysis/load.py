@@ -10,14 +10,19 @@ import pyarrow as pa
 
 from sparse_rl.kernels.machine import cores
 from sparse_rl.records import results
+from sparse_rl.settings.schema import rounded
 
-NESTED = ("host", "versions", "timings", "progress", "attempts")
+NESTED = ("host", "versions", "flags", "timings", "progress", "attempts")
 """Parts of a run's record that are no columns of their own kind."""
 
 CELL = ["env", "agent", "network", "pattern", "distribution", "variant", "width", "sparsity"]
 """What runs share that differ in their seeds only."""
 
 SEEDS = ["seed", "mask_seed"]
+
+ROUNDED = ("sparsity", "actor_sparsity", "critic_sparsity", "learning_rate")
+"""Axes that may come from arithmetic: runs that were recorded before settings were rounded are rounded
+here, so that they fall on their points."""
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +42,8 @@ def _study_runs(folder: Path) -> pd.DataFrame:
         records[run_id] = axes | records.get(run_id, pending)
     if not records:
         raise FileNotFoundError(f"no runs in {folder}: expected {folder}/<run_id>/{results.RUN}")
-    return pd.DataFrame(list(records.values())).assign(study=str(folder))
+    runs = pd.DataFrame(list(records.values())).assign(study=str(folder))
+    return runs.assign(**{name: runs[name].map(rounded) for name in ROUNDED if name in runs})
 
 
 def load_runs(*studies: str | Path) -> pd.DataFrame:
@@ -68,7 +74,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield prefix + key, str(value)
+            yield prefix + key, str(rounded(value) if isinstance(value, float) else value)
 
 
 def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]") -> list[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 from sparse_rl.analysis import load, scores
 from sparse_rl.analysis.importers import read_published
 from sparse_rl.analysis.scores import RETURN
+from sparse_rl.settings.schema import rounded
 
 
 def read(paths: Sequence[Path]) -> pd.DataFrame:
@@ -42,7 +43,7 @@ def choose_rows(
             raise ValueError(f"no task matches; there are {', '.join(sorted(rows['env'].unique()))}")
         rows = rows[kept]
     levels = sorted(rows["sparsity"].unique())
-    rows = rows[rows["sparsity"] == sparsity]
+    rows = rows[rows["sparsity"].map(rounded) == rounded(sparsity)]
     if rows.empty:
         raise ValueError(f"no run has sparsity {sparsity:g}; there are {levels}")
     if shared_seeds:

@@ -57,6 +57,8 @@ class Env(Spec):
     """``state → uint8 [height, width, channels]``: a picture of it, drawn once per interaction. What
     ``reset`` and ``step`` observe is then not looked at: an observation is the last ``frames`` pictures,
     uint8, at first the first one over and over."""
+    physics: Callable[[Any], Array] | None = None
+    """``state → float32 [n]``: numbers that show, beside what is seen, that a simulation broke."""
     legal_actions: Callable[[Any], Array] | None = None
     """``state → bool [action_size]``: the choices that are allowed now; ``None``: always all of them."""
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.envs.contract import Env, Step
+from sparse_rl.kernels.keys import key_of
 
 CONTINUOUS = ("Pendulum-v1", "MountainCarContinuous-v0")
 DISCRETE = ("CartPole-v1", "Acrobot-v1")
@@ -52,7 +53,7 @@ def make(task: str) -> Env:
         observation = jnp.asarray(observation, jnp.float32).reshape(-1)
         return state, Step(observation, jnp.asarray(reward, jnp.float32), terminated)
 
-    shape = jax.eval_shape(lambda key: source.reset_env(key, params)[0], jax.random.key(0)).shape
+    shape = jax.eval_shape(lambda key: source.reset_env(key, params)[0], key_of(0)).shape
     return Env(
         name=f"gymnax/{task}",
         observation_size=math.prod(shape),

@@ -83,4 +83,5 @@ def make(task: str, *, size: int = 48, colour: Colour = "grey", frames: int = 3)
         reset=reset,
         step=step,
         draw=draw,
+        physics=lambda state: jnp.stack(state),
     )

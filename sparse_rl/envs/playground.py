@@ -26,9 +26,8 @@ def make(task: str) -> Env:
     """Build a DM Control suite task, e.g. ``CheetahRun``.
 
     MJX's pure-JAX implementation is used on every device (the library's default, Warp, needs an
-    NVIDIA GPU). The suite ends an episode only when the physics is no longer finite; that counts as
-    a termination and its observation is made finite, so that one blown-up episode cannot reach the
-    replay buffer as NaN.
+    NVIDIA GPU). The suite ends an episode only when the physics is NaN; infinite and huge numbers, which
+    MuJoCo itself would stop at, end it in :mod:`~sparse_rl.envs.vector`.
 
     Raises:
         ValueError: ``task`` is not in the suite; the message lists the tasks.
@@ -50,10 +49,14 @@ def make(task: str) -> Env:
         del key  # the suite is deterministic between resets
         state = source.step(state, action)
         return state, Step(
-            jnp.nan_to_num(jnp.asarray(state.obs, jnp.float32)),
-            jnp.nan_to_num(jnp.asarray(state.reward, jnp.float32)),
+            jnp.asarray(state.obs, jnp.float32),
+            jnp.asarray(state.reward, jnp.float32),
             state.done > 0.5,
         )
+
+    def physics(state: Any) -> Array:
+        """What MuJoCo checks."""
+        return jnp.concatenate([state.data.qpos, state.data.qvel, state.data.qacc])
 
     return Env(
         name=f"playground/{task}",
@@ -62,4 +65,5 @@ def make(task: str) -> Env:
         episode_length=int(suite.get_default_config(task).episode_length),
         reset=reset,
         step=step,
+        physics=physics,
     )

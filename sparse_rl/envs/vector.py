@@ -1,5 +1,6 @@
 """Batches of environments: action repeat, time limits and automatic resets, for every source."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.envs.contract import Env, Step
+from sparse_rl.simulators.contract import BOUND
 
 
 class VectorState(NamedTuple):
@@ -36,7 +38,8 @@ class VectorStep(NamedTuple):
     episode_return: Array
     """float32 ``[N]``: return of the episode so far, this reward included."""
     elapsed: Array
-    """int32 ``[N]``: frames since the reset, these included."""
+    """int32 ``[N]``: frames since the reset, these included: at most the time limit. An interaction in
+    which the task ended by itself counts whole."""
 
 
 def _pictures(env: Env, state: Any, before: Array | None) -> Array:
@@ -69,30 +72,56 @@ def reset(env: Env, key: Array, num_envs: int) -> VectorState:
 
 
 def _repeat_action(
-    env: Env, key: Array, state: Any, action: Array, action_repeat: int
+    env: Env, key: Array, state: Any, action: Array, action_repeat: int, left: Array | None
 ) -> tuple[Any, Step]:
-    """Simulate ``action_repeat`` frames of one environment; nothing counts after a termination."""
+    """Simulate ``action_repeat`` frames of one environment; nothing counts after a termination, nor once
+    the ``left`` frames are over (at least one) until its time is up; ``None``: there are enough."""
     keys = jax.random.split(key, action_repeat)
     state, total = env.step(keys[0], state, action)
 
-    def frame(carry: tuple[Any, Step], frame_key: Array) -> tuple[tuple[Any, Step], None]:
+    def frame(carry: tuple[Any, Step], now: tuple[Array, Array]) -> tuple[tuple[Any, Step], None]:
         state, total = carry
+        frame_key, number = now
+        over = total.terminated if left is None else total.terminated | (number >= left)
         new_state, new = env.step(frame_key, state, action)
         new = Step(new.observation, total.reward + new.reward, new.terminated)
-        keep = jax.tree.map(lambda a, b: jnp.where(total.terminated, a, b), total, new)
-        kept_state = jax.tree.map(lambda a, b: jnp.where(total.terminated, a, b), state, new_state)
+        keep = jax.tree.map(lambda a, b: jnp.where(over, a, b), total, new)
+        kept_state = jax.tree.map(lambda a, b: jnp.where(over, a, b), state, new_state)
         return (kept_state, keep), None
 
     if action_repeat == 1:
         return state, total
-    (state, total), _ = jax.lax.scan(frame, (state, total), keys[1:])
+    numbers = jnp.arange(1, action_repeat, dtype=jnp.int32)
+    (state, total), _ = jax.lax.scan(frame, (state, total), (keys[1:], numbers))
     return state, total
+
+
+def _holds(env: Env, state: Any, seen: Step, episode_return: Array) -> Array:
+    """bool ``[N]``: whether all numbers are finite and none is too large; NaN is below no bound.
+
+    Rewards are looked at in their sum. Whatever else reads a reward would have XLA add it up in another
+    way, and healthy runs would differ in their last bits.
+    """
+    numbers = [episode_return[:, None]]
+    if env.physics:
+        numbers.append(jax.vmap(env.physics)(state))
+    if not env.draw:
+        numbers.append(seen.observation)
+    each = [jnp.all(jnp.abs(x) <= BOUND, axis=1) for x in numbers]
+    return functools.reduce(jnp.logical_and, each)
 
 
 def step(
     env: Env, key: Array, state: VectorState, action: Array, action_repeat: int
 ) -> tuple[VectorState, VectorStep]:
     """Advance every environment by one interaction and reset those whose episode ended.
+
+    Where what an interaction shows or rewards is not finite, or beyond
+    :data:`~sparse_rl.simulators.contract.BOUND`, the simulation broke. That is a termination without a
+    reward, and what was seen before stands, so that no such number reaches statistics or a buffer.
+
+    Where ``action_repeat`` does not divide the time limit, an episode's last interaction simulates the
+    frames that are left. Budgets count it whole: ``env_steps`` are interactions times their frames.
 
     Args:
         env: the environment.
@@ -103,19 +132,26 @@ def step(
     """
     num_envs = state.elapsed.shape[0]
     key_step, key_reset = jax.random.split(key)
-    raw, seen = jax.vmap(lambda k, s, a: _repeat_action(env, k, s, a, action_repeat))(
-        jax.random.split(key_step, num_envs), state.env, action
-    )
-    if env.draw:
-        seen = seen._replace(observation=_pictures(env, raw, state.observation))
-    elapsed = state.elapsed + action_repeat
+    limit, elapsed, left = env.episode_length, state.elapsed + action_repeat, None
+    if limit % action_repeat:
+        elapsed, left = jnp.minimum(elapsed, limit), limit - state.elapsed
+
+    def play(key: Array, envs: Any, action: Array, left: Array | None) -> tuple[Any, Step]:
+        return _repeat_action(env, key, envs, action, action_repeat, left)
+
+    keys = jax.random.split(key_step, num_envs)
+    raw, seen = jax.vmap(play)(keys, state.env, action, left)
     episode_return = state.episode_return + seen.reward
-    truncated = (elapsed >= env.episode_length) & ~seen.terminated
-    result = VectorStep(
-        seen.observation, seen.reward, seen.terminated, truncated, episode_return, elapsed
-    )
-    going = VectorState(raw, seen.observation, elapsed, episode_return)
-    done = seen.terminated | truncated
+    holds = _holds(env, raw, seen, episode_return)
+    shown = _pictures(env, raw, state.observation) if env.draw else seen.observation
+    shown = jnp.where(holds[:, None], shown, state.observation)
+    reward = jnp.where(holds, seen.reward, 0.0)
+    episode_return = jnp.where(holds, episode_return, state.episode_return)
+    terminated = seen.terminated | ~holds
+    truncated = (elapsed >= limit) & ~terminated
+    result = VectorStep(shown, reward, terminated, truncated, episode_return, elapsed)
+    going = VectorState(raw, shown, elapsed, episode_return)
+    done = terminated | truncated
 
     def restart(going: VectorState) -> VectorState:
         fresh = reset(env, key_reset, num_envs)

@@ -15,15 +15,20 @@ from jax.experimental.layout import Layout, with_layout_constraint
 Products = Literal["float32", "bfloat16"]
 
 
+@jax.jit
+def _constrained(x: Array) -> Array:
+    """A program of its own: jax 0.10 hands an array that is the constraint's own over in whatever layout
+    XLA chose for it, and may take other results of that program for row-major when they are not."""
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+
+
 def _row_major(x: Array) -> Array:
     """``x`` with its last axis contiguous in memory.
 
     XLA's CPU backend takes a transposition for a mere change of indices. Its bfloat16 product is then
     several times slower, and one whose result it would turn so does not exist. GPUs multiply both ways.
     """
-    if jax.default_backend() != "cpu":
-        return x
-    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+    return _constrained(x) if jax.default_backend() == "cpu" else x
 
 
 def _dot(a: Array, b: Array) -> Array:

@@ -23,6 +23,7 @@ from sparse_rl.agents import (
 )
 from sparse_rl.experience import advantages
 from sparse_rl.experience import normaliser as norm
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.rollout import Rollout, flat, successor_values
 from sparse_rl.records.checkpoints import Arrays, to_arrays
@@ -128,7 +129,7 @@ class Learning(NamedTuple):
 
     def init(self, inputs: RunInputs, observation_size: int) -> dict[str, Any]:
         """The fields of a learner's state before the first interaction."""
-        key = jax.random.key(inputs.seed)
+        key = key_of(inputs.seed)
         return {
             "agent": self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
             "normaliser": norm.init(observation_size),

@@ -12,6 +12,7 @@ from jax import Array
 from sparse_rl.agents import Metrics, OffPolicyAgent, RunInputs, Streams, acting
 from sparse_rl.envs import Env, vector
 from sparse_rl.experience import Transition
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import replaying
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
@@ -35,7 +36,7 @@ class OffPolicyLoop(NamedTuple):
     def init(self, inputs: RunInputs) -> RunState:
         """The state before the first interaction."""
         learning = self.learning
-        key = jax.random.fold_in(jax.random.key(inputs.seed), Streams.ENV)
+        key = jax.random.fold_in(key_of(inputs.seed), Streams.ENV)
         envs = vector.reset(self.env, key, learning.settings.num_envs)
         state = learning.init(inputs, envs)
         return state._replace(normaliser=learning.watch(state.normaliser, envs.observation))

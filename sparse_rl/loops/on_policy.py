@@ -14,6 +14,7 @@ from jax import Array
 from sparse_rl.agents import Metrics, OnPolicyAgent, RunInputs, Streams, View, actions_of
 from sparse_rl.envs import Env, vector
 from sparse_rl.experience import normaliser as norm
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
 from sparse_rl.loops.learning import Learning, RewardScale, Totals, iteration_keys
@@ -47,7 +48,7 @@ class OnPolicyLoop(NamedTuple):
 
     def init(self, inputs: RunInputs) -> OnPolicyState:
         """The state before the first interaction."""
-        key = jax.random.fold_in(jax.random.key(inputs.seed), Streams.ENV)
+        key = jax.random.fold_in(key_of(inputs.seed), Streams.ENV)
         envs = vector.reset(self.env, key, self.learning.settings.num_envs)
         return OnPolicyState(envs=envs, **self.learning.init(inputs, self.env.observation_size))
 

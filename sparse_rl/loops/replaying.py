@@ -15,6 +15,7 @@ from sparse_rl.agents import Metrics, OffPolicyAgent, RunInputs, Streams
 from sparse_rl.envs import Spec
 from sparse_rl.experience import Buffer
 from sparse_rl.experience import normaliser as norm
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.records.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
 from sparse_rl.settings.agents import ReplayConfig
@@ -128,7 +129,7 @@ class Replaying(NamedTuple):
 
     def init(self, inputs: RunInputs, envs: Any) -> RunState:
         """The state before anything was seen, with these environments."""
-        key = jax.random.key(inputs.seed)
+        key = key_of(inputs.seed)
         capacity = min(self.settings.replay_size, self.config.interactions * self.settings.num_envs)
         return RunState(
             agent=self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),

@@ -136,7 +136,7 @@ class Blocks:
 
 def draw_blocks(key: Array, grid: BlockGrid) -> Blocks:
     """Shuffle a layer's inputs into groups."""
-    order = jax.random.permutation(key, grid.inputs).astype(jnp.int32)
+    order = jax.random.permutation(key, jnp.arange(grid.inputs, dtype=jnp.int32))
     sizes, size = grid.sizes(grid.inputs), grid.block[1]
     groups = jnp.append(order, jnp.int32(grid.inputs))[_members(sizes, size)]
     rows = jnp.concatenate([jnp.roll(groups, -r, axis=0) for r in range(grid.fan_in)], axis=1)

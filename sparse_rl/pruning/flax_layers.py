@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.pruning.axes import Axes, AxesError, Shape, split_groups
 from sparse_rl.pruning.tree import parameters
 
@@ -95,7 +96,7 @@ def flax_axes(network: nn.Module, *inputs: Any, **options: Any) -> dict[str, Axe
 
     with nn.intercept_methods(read):
         initialise = functools.partial(network.init, **options)
-        variables = jax.eval_shape(initialise, jax.random.key(0), *inputs)
+        variables = jax.eval_shape(initialise, key_of(0), *inputs)
     params = variables["params"]
     paths = {id(p.leaf): path for path, p in parameters(params).items()}
     found = {}

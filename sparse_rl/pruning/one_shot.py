@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from sparse_rl.kernels.flags import check_counting, put_aside
+from sparse_rl.kernels.keys import threefry
 from sparse_rl.pruning.axes import Axes, Layout, layouts, names
 from sparse_rl.pruning.blocks import BlockError, BlockGrid, block_grid, draw_blocks
 from sparse_rl.pruning.distributions import Distribution, Shapes, densities, surviving_counts
@@ -198,11 +200,12 @@ def draw_supports(
     seen_as: Mapping[str, Layout] | None = None,
     min_fan_out: Mapping[str, int] = MappingProxyType({}),
 ) -> Any:
-    """Draw which weights survive, given how many.
+    """Draw which weights survive, given how many: the same ones whatever the process has set for jax.
 
     Args:
-        key: mask key; each tensor draws from ``fold_in(key, crc32(path))``, so what it keeps depends
-            neither on the other tensors nor on the storage.
+        key: mask key of any implementation (:func:`~sparse_rl.kernels.keys.threefry`); each tensor draws
+            from ``fold_in(key, crc32(path))``, so what it keeps depends neither on the other tensors nor
+            on the storage.
         params: pytree of arrays (or shapes). A tensor's last axis is its units, the others its inputs,
             unless ``seen_as`` has its path.
         budget: of :func:`plan_budget`, made for the same pattern and storage.
@@ -219,7 +222,9 @@ def draw_supports(
         pytree like ``params``: supports, ``None`` where ``budget`` names no path.
 
     Raises:
-        ValueError: ``min_fan_out`` with the pattern ``banded``, which says where each weight is.
+        TypeError: ``key`` is no random key.
+        ValueError: ``min_fan_out`` with the pattern ``banded``, which says where each weight is; or the
+            mask is drawn from inside jit, where threefry was set to count in the old way.
     """
     if pattern == "banded" and any(min_fan_out.values()):
         raise ValueError("pattern=banded says where weights are: it takes no min_fan_out")
@@ -234,7 +239,10 @@ def draw_supports(
             return None
         return _support(key, name, tuple(leaf.shape), budget[name], pattern, storage, *fan)
 
-    return jax.tree_util.tree_map_with_path(draw, params)
+    check_counting(key)
+    with put_aside():
+        key = threefry(key)
+        return jax.tree_util.tree_map_with_path(draw, params)
 
 
 def random_supports(

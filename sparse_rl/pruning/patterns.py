@@ -28,7 +28,7 @@ def _bits(key: Array, shape: tuple[int, int]) -> Array:
     """uint32 of the shape, none of them zero; each row from its own child of the key."""
 
     def row(key: Array) -> Array:
-        return jnp.maximum(jax.random.bits(key, shape[1:]), 1)
+        return jnp.maximum(jax.random.bits(key, shape[1:], jnp.uint32), jnp.uint32(1))
 
     return jax.lax.map(row, jax.random.split(key, shape[0]), batch_size=ROWS_AT_ONCE)
 
@@ -95,7 +95,7 @@ def _smallest(drawn: Array, count: Array, first: Array | None = None) -> Array:
 
 def _some_units(key: Array, units: int, count: Array) -> Array:
     """int32 ``[units]``: 1 for ``count`` of them, drawn at random, and 0 for the others."""
-    return _smallest(jax.random.bits(key, (units, 1)), count[None])[:, 0].astype(jnp.int32)
+    return _smallest(jax.random.bits(key, (units, 1), jnp.uint32), count[None])[:, 0].astype(jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "min_fan_in"))
@@ -157,7 +157,9 @@ def spread(key: Array, mask: Array, min_fan_out: int) -> Array:
         found = fan_out(mask)
         least = jnp.min(found)
         # each input keeps one weight more than the least; which of its weights, is drawn
-        order = jnp.argsort(jnp.where(mask, jax.random.uniform(key_kept, mask.shape), 2.0), axis=1)
+        order = jnp.argsort(
+            jnp.where(mask, jax.random.uniform(key_kept, mask.shape, jnp.float32), 2.0), axis=1
+        )
         free = mask & (jnp.argsort(order, axis=1) > least)
         moved = _shuffled(key_moved, free.reshape(-1))[:inputs]
         needy = _shuffled(key_needy, found == least)
@@ -174,7 +176,7 @@ def spread(key: Array, mask: Array, min_fan_out: int) -> Array:
 
 def _shuffled(key: Array, chosen: Array) -> Array:
     """int32: positions of what is chosen in a random order, then those of the rest."""
-    order = jnp.argsort(jnp.where(chosen, jax.random.uniform(key, chosen.shape), 2.0))
+    order = jnp.argsort(jnp.where(chosen, jax.random.uniform(key, chosen.shape, jnp.float32), 2.0))
     return order.astype(jnp.int32)
 
 

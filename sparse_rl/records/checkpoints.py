@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
+from sparse_rl.kernels import keys
 from sparse_rl.pruning import path_name
 from sparse_rl.records.results import write_aside
 
@@ -67,7 +68,7 @@ def from_arrays(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         if found is None or (found.shape, found.dtype) != (words.shape, words.dtype):
             have = "nothing" if found is None else f"{found.dtype}{list(found.shape)}"
             raise CheckpointError(f"{name}: {have} instead of {words.dtype}{list(words.shape)}")
-        return jax.random.wrap_key_data(jnp.asarray(found)) if _is_key(shape) else jnp.asarray(found)
+        return keys.wrapped(found) if _is_key(shape) else jnp.asarray(found)
 
     return jax.tree_util.tree_map_with_path(leaf, like)
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sparse_rl.agents import Streams, acting
 from sparse_rl.envs import vector
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import HostOffPolicyLoop, OffPolicyLoop, RunState, seeds_of
 from sparse_rl.records import results
 from sparse_rl.records.checkpoints import from_arrays, read_arrays
@@ -110,7 +111,7 @@ def film(run_dir: Path, seed: int) -> tuple[Path, float]:
     if isinstance(loop, HostOffPolicyLoop):
         pictures, score = episode_on_host(loop, trained_state(loop, run_dir), seed)
     elif isinstance(loop, OffPolicyLoop):
-        pictures, score = episode(loop, trained_state(loop, run_dir), jax.random.key(seed))
+        pictures, score = episode(loop, trained_state(loop, run_dir), key_of(seed))
     else:
         raise ConfigError(f"agent={loop.config.agent.name}: videos are of drq")
     write_gif(run_dir / FILE, pictures)

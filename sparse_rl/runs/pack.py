@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from sparse_rl import envs
 from sparse_rl.agents import RunInputs
+from sparse_rl.kernels import flags
 from sparse_rl.kernels.compilation import compile_all
 from sparse_rl.kernels.machine import cores, memory_bytes
 from sparse_rl.loops import (
@@ -29,6 +30,7 @@ from sparse_rl.records.results import Status
 from sparse_rl.runs.costs import count, dense_networks
 from sparse_rl.runs.lockstep import NOT_COMPILED, Layout, Lockstep, Policy, Programs, Run, Watch, stack
 from sparse_rl.settings.run import RunConfig
+from sparse_rl.settings.schema import ConfigError
 
 DRIVEN = (HostLoop, HostOffPolicyLoop, MasterLoop)
 """Loops that bring functions of the host which drive compiled programs."""
@@ -101,7 +103,13 @@ def prepare_pack(configs: Sequence[RunConfig]) -> PreparedPack:
 
     Args:
         configs: runs that differ only in what :func:`program_of` ignores.
+
+    Raises:
+        ConfigError: this process has set what would change the runs' numbers or break them.
     """
+    unfit = flags.unfit()
+    if unfit:
+        raise ConfigError(f"{', '.join(unfit)}: runs are not trained with this set; unset it")
     first = configs[0]
     loop = make_loop(first, envs.make(first.env.source, first.env.task, **first.env.options))
     counted = zip(configs, count(configs, loop), strict=True)

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 import sparse_rl
-from sparse_rl.kernels import native
+from sparse_rl.kernels import flags, native
 from sparse_rl.networks import CONVOLVING
 from sparse_rl.records import results, views
 from sparse_rl.records.results import Status
@@ -132,6 +132,7 @@ class Recorder:
             "device": f"{device.platform}:{device.device_kind}",
             "host": {"name": platform.node(), "processors": os.cpu_count()},
             "versions": _versions(config),
+            "flags": flags.recorded(),
             "git_commit": _git_commit(),
             "timings": {},
         }

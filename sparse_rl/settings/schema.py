@@ -69,6 +69,18 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
+def rounded(value: float) -> float:
+    """A number without what arithmetic leaves behind it, so that 3 · 0.1 and 0.3 are one setting, one
+    run and one point of a plot: 12 significant digits, and 0 below 1e-15."""
+    return 0.0 if abs(value) < 1e-15 else float(f"{value:.12g}")
+
+
+def _is_number(value: Any, hint: Any) -> bool:
+    """Whether a value that fits its field is one of its numbers, which may be missing or whole."""
+    numbers = hint is float or float in get_args(hint)
+    return numbers and isinstance(value, (int, float))
+
+
 def _describe(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_describe(option) for option in get_args(hint))
@@ -123,9 +135,10 @@ def build(cls: type, data: Mapping[str, Any], where: str) -> Any:
         if not fits(value, hint):
             raise ConfigError(f"{prefix}{name}={value!r} is not allowed; give {_describe(hint)}")
         test = field.metadata.get("test")
-        if test and value is not None and not test(value):
+        # 1 and 1.0, 0.3 and 3 · 0.1 are the same setting: they must give the same run id.
+        kept = rounded(value) if _is_number(value, hint) else value
+        if test and value is not None and not test(kept):
             allowed = field.metadata["allowed"]
             raise ConfigError(f"{prefix}{name}={value!r} is out of range; allowed: {allowed}")
-        # 1 and 1.0 are the same setting: they must give the same run id.
-        values[name] = float(value) if isinstance(value, int) and hint is float else value
+        values[name] = kept
     return cls(**values)

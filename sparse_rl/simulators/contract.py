@@ -4,6 +4,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+BOUND = 1e10
+"""Beyond it, and where it is not finite, a number shows that the simulation broke: MuJoCo's own limit
+(``mjMAXVAL``), which dm_control goes by too."""
+
 
 class Frame(NamedTuple):
     """What one simulated frame brought."""

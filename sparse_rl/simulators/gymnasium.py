@@ -42,6 +42,10 @@ class _Task(Simulator):
             ) from error
         mujoco.set_mju_user_warning(_say_nothing)
         self._env = make_task(name)
+        task: Any = self._env.unwrapped
+        self._physics, warnings = task.data, mujoco.mjtWarning
+        broken = (warnings.mjWARN_BADQPOS, warnings.mjWARN_BADQVEL, warnings.mjWARN_BADQACC)
+        self._breaking = [int(warning) for warning in broken]
         space: Any = self._env.action_space
         self._action, self._dtype = from_unit(space.low, space.high), space.dtype
         self._seed: int | None = None
@@ -63,13 +67,16 @@ class _Task(Simulator):
         return self._last
 
     def frame(self, action: np.ndarray) -> Frame:
-        """One frame; physics that is no longer finite is a termination, as in :mod:`.dm_control`."""
+        """One frame; physics that breaks is a termination without a reward, as in :mod:`.dm_control`.
+
+        MuJoCo starts again from the model's first state when positions, velocities or accelerations are
+        not finite or too large; Gymnasium goes on from there as if nothing had been.
+        """
         given = self._action(action).astype(self._dtype)
         observation, reward, terminated, truncated, _ = self._env.step(given)
-        seen = np.ravel(observation).astype(np.float32)
-        if not (np.isfinite(seen).all() and np.isfinite(reward)):
+        if self._physics.warning.number[self._breaking].any():
             return Frame(0.0, True, False)
-        self._last = seen
+        self._last = np.ravel(observation).astype(np.float32)
         return Frame(float(reward), bool(terminated), bool(truncated and not terminated))
 
     def observe(self) -> np.ndarray:

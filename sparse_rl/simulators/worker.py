@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-from sparse_rl.simulators.contract import Simulator
+from sparse_rl.simulators.contract import BOUND, Frame, Simulator
 from sparse_rl.simulators.registry import make
 
 SEED, ACT, DONE = b"s", b"a", b"."
@@ -42,17 +42,32 @@ def shared(fd: int, num_envs: int, kind: np.dtype) -> np.ndarray:
     return np.ndarray(num_envs, kind, mmap.mmap(fd, num_envs * kind.itemsize))
 
 
+def _sound(reward: float, shown: np.ndarray) -> bool:
+    """Whether these are numbers of a simulation that holds; NaN is on neither side of a bound."""
+    return bool(abs(reward) <= BOUND and (np.abs(shown) <= BOUND).all())
+
+
 def act(simulator: Simulator, now: np.void, action_repeat: int) -> None:
-    """One interaction: so many frames, fewer if the episode ends, and the next episode's start."""
-    reward = 0.0
+    """One interaction: so many frames, fewer if the episode ends, and the next episode's start.
+
+    A frame whose reward or observation is not finite, or beyond :data:`~.contract.BOUND`, is a
+    termination without a reward, and the last observation that was sound stands.
+    """
+    drawn = simulator.picture is not None
+    reward, good = 0.0, now["observation"].copy()
     for _ in range(action_repeat):
         seen = simulator.frame(now["action"])
+        shown = good if drawn else simulator.observe()
+        if _sound(seen.reward, shown):
+            good = shown
+        else:
+            seen = Frame(0.0, True, False)
         reward += seen.reward
         if seen.terminated or seen.truncated:
             break
     now["reward"], now["terminated"], now["truncated"] = reward, seen.terminated, seen.truncated
     ended = seen.terminated or seen.truncated
-    now["final_observation"] = simulator.observe()
+    now["final_observation"] = simulator.observe() if drawn else good
     now["observation"] = simulator.reset() if ended else now["final_observation"]
 
 

@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 
 from sparse_rl.records import results
+from sparse_rl.settings.schema import rounded
 from sparse_rl.sweeps.progress import duration
 from sparse_rl.sweeps.tasks import is_owned
 
@@ -29,6 +30,7 @@ def _rate(record: Mapping[str, Any]) -> float:
 def _run(study: Path, run_id: str, planned: Mapping[str, Any]) -> dict[str, Any]:
     record = results.read_run(study / run_id)
     run = {"run_id": run_id, **planned, "status": "pending", "reason": None, "done_env_steps": 0}
+    run["sparsity"] = rounded(run["sparsity"])
     if record is None:
         return run
     run |= {"status": record["status"], "reason": record["reason"]}

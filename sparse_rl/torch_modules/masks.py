@@ -12,6 +12,7 @@ from jax import Array
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.pruning import ParameterCounts, PassedOverWarning, random_masks
 from sparse_rl.torch_modules.parameters import Leaf, find, flax_leaves, named
 
@@ -55,7 +56,7 @@ def module_masks(
         options["prunable"] = _by_default(parameters, leaves, sparsity)
     told = {leaf.path: leaf.axes for leaf in leaves.values() if leaf.axes is not None}
     options["axes"] = told | dict(options.get("axes") or {})
-    key = key if isinstance(key, Array) else jax.random.key(key)
+    key = key_of(key) if isinstance(key, int | np.integer) else key
     drawn = random_masks(key, shapes, sparsity, **options)
     masks = {}
     for name, leaf in leaves.items():

@@ -66,6 +66,40 @@ def test_weights_and_biases_exports(tmp_path: Path) -> None:
         read_wandb(charts[:1], tmp_path / "runs.csv", {"env.task": "env", "hidden": "width"})
 
 
+TABLE = (
+    '"Name","ID","State","env","width","seed","sparsity"\n'
+    "twin,0101,finished,dog-run,64,1,0.30000000000000004\ntwin,2e5,finished,dog-run,128,2,0.3\n"
+    "other,c3,finished,dog-run,256,3,0.3\n"
+)
+
+
+def exported(folder: Path, chart: str, table: str = TABLE) -> pd.DataFrame:
+    (folder / "chart.csv").write_text(chart)
+    (folder / "runs.csv").write_text(table)
+    return read_wandb([folder / "chart.csv"], folder / "runs.csv")
+
+
+def test_a_run_is_known_by_its_id(tmp_path: Path) -> None:
+    """A chart names it by the id, or by a name that no other run has; ids are no numbers."""
+    rows = exported(
+        tmp_path,
+        "Step,other - return_mean,0101 - return_mean,2e5 - return_mean\n100,3,1,2\n",
+    )
+    assert rows.set_index("run_id")["return_mean"].to_dict() == {"0101": 1.0, "2e5": 2.0, "c3": 3.0}
+    assert rows.set_index("run_id")["width"].to_dict() == {"0101": 64, "2e5": 128, "c3": 256}
+    assert set(rows["sparsity"]) == {0.3}
+
+
+def test_runs_of_one_name_are_refused_and_not_mixed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"chart.csv: .*runs.csv has several runs 'twin'.*one name"):
+        exported(tmp_path, "Step,twin - return_mean\n100,1\n")
+    with pytest.raises(ValueError, match=r"chart.csv has two columns 'twin - return_mean'"):
+        exported(tmp_path, "Step,twin - return_mean,twin - return_mean\n100,1,5\n")
+    without_ids = "Name,State,env,width,seed\ntwin,finished,a,64,1\ntwin,finished,a,64,2\n"
+    with pytest.raises(ValueError, match=r"runs.csv has two runs 'twin'"):
+        exported(tmp_path, "Step,twin - return_mean\n100,1\n", without_ids)
+
+
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the published results are not beside this checkout")
 def test_the_published_width_study_is_read_whole() -> None:
     rows = read_published(sorted(PUBLISHED.glob("simba_cwidth*.csv")))

@@ -77,6 +77,53 @@ def test_an_interaction_sums_its_frames_and_ends_with_the_episode() -> None:
     assert (now["final_observation"], now["observation"]) == (5.0, 0.0)
 
 
+class Breaking(Counting):
+    """At the third frame its reward or its observation is no sound number."""
+
+    def __init__(self, where: str, value: float) -> None:
+        super().__init__()
+        self._where, self._value = where, value
+
+    def _is(self, where: str) -> bool:
+        return self.time == 3 and where == self._where
+
+    def frame(self, action: np.ndarray) -> Frame:
+        seen = super().frame(action)
+        return seen._replace(reward=self._value) if self._is("reward") else seen
+
+    def observe(self) -> np.ndarray:
+        return np.array([self._value if self._is("observation") else self.time], np.float32)
+
+
+@pytest.mark.parametrize("where", ["reward", "observation"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e25])
+@pytest.mark.parametrize("repeat", [1, 2])
+def test_numbers_that_break_end_the_episode_with_the_last_sound_ones(
+    where: str, value: float, repeat: int
+) -> None:
+    rows = np.zeros(1, worker.row(1, np.float32, 1))
+    simulator, now = Breaking(where, value), rows[0]
+    for _ in range(3 // repeat):
+        worker.act(simulator, now, repeat)
+        assert not now["terminated"] or repeat == 1
+    if repeat == 2:
+        worker.act(simulator, now, repeat)
+    assert (now["reward"], now["terminated"], now["truncated"]) == (0.0, True, False)
+    assert (now["final_observation"], now["observation"]) == (2.0, 0.0)
+
+
+def test_mujocos_silent_new_start_is_a_termination_in_gymnasium() -> None:
+    """Where MuJoCo finds a position that is too large it goes on from the model's first state."""
+    hopper: Any = simulators.make("gymnasium", "hopper")
+    first = hopper.reset()
+    hopper._physics.qpos[1] = 1e11
+    frame = hopper.frame(np.zeros(3, np.float32))
+    assert (frame.reward, frame.terminated, frame.truncated) == (0.0, True, False)
+    np.testing.assert_array_equal(hopper.observe(), first)
+    hopper.reset()
+    assert not hopper.frame(np.zeros(3, np.float32)).terminated
+
+
 def test_every_task_of_the_suite_has_a_preset_and_loads() -> None:
     tasks = simulators.dm_control.tasks()
     assert len(tasks) == len(dm_control.ALL_TASKS) == 51

@@ -1,5 +1,9 @@
 """The environment contract: truncation apart from termination, true successors, real libraries."""
 
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -7,7 +11,7 @@ import numpy as np
 import pytest
 
 from sparse_rl import envs
-from sparse_rl.envs import vector
+from sparse_rl.envs import Env, Step, vector
 
 KEY = jax.random.key(3)
 
@@ -149,3 +153,115 @@ def test_playground_runs_cartpole_swing_up() -> None:
 def test_unknown_names_list_the_valid_ones(source: str, task: str, listed: str) -> None:
     with pytest.raises(ValueError, match=listed):
         envs.make(source, task)
+
+
+HUGE = np.float32([np.nan, np.inf, -np.inf, 1e25])
+
+
+class Fragile(NamedTuple):
+    """An environment that breaks at its third frame."""
+
+    time: jax.Array
+    value: jax.Array
+    """What breaks it; what a reset begins is sound."""
+
+
+def fragile(where: str = "", draws: bool = False) -> Env:
+    """Shows and rewards the time, 1 to 10; ``where`` is the value at the third frame."""
+
+    def reset(key: jax.Array) -> tuple[Fragile, jax.Array]:
+        return Fragile(jnp.int32(0), jnp.float32(3.0)), jnp.zeros(1)
+
+    def number(state: Fragile, what: str) -> jax.Array:
+        return jnp.where((state.time == 3) & (what == where), state.value, state.time)
+
+    def step(key: jax.Array, state: Fragile, action: jax.Array) -> tuple[Fragile, Step]:
+        state = state._replace(time=state.time + 1)
+        seen = number(state, "observation")[None]
+        return state, Step(seen, number(state, "reward"), jnp.bool_(False))
+
+    def draw(state: Fragile) -> jax.Array:
+        return state.time.astype(jnp.uint8).reshape(1, 1, 1)
+
+    frames = 2 if draws else 1
+    return Env(
+        name="probe/fragile",
+        observation_size=frames,
+        action_size=1,
+        episode_length=10,
+        reset=reset,
+        step=step,
+        physics=lambda state: number(state, "physics")[None],
+        draw=draw if draws else None,
+        picture=(1, 1, frames) if draws else None,
+        frames=frames,
+    )
+
+
+def playing(env: Env, values: np.ndarray, repeat: int) -> Iterator[tuple[Any, vector.VectorStep]]:
+    """What environments with these values are and bring, interaction after interaction."""
+    n = len(values)
+    program = jax.jit(lambda state: vector.step(env, KEY, state, jnp.zeros((n, 1)), repeat))
+    state = vector.reset(env, KEY, n)
+    state = state._replace(env=state.env._replace(value=jnp.asarray(values)))
+    while True:
+        state, seen = program(state)
+        yield state, jax.tree.map(np.asarray, seen)
+
+
+@pytest.mark.parametrize("where", ["observation", "reward", "physics"])
+def test_a_simulation_that_breaks_ends_with_what_was_seen_before(where: str) -> None:
+    """It is a termination without a reward; 9e9 is a sound number, and one of those here."""
+    values = np.append(HUGE, np.float32(9e9))
+    *_, (after, seen) = itertools.islice(playing(fragile(where), values, 1), 3)
+    np.testing.assert_array_equal(seen.terminated, [True] * 4 + [False])
+    assert not seen.truncated.any()
+    np.testing.assert_array_equal(seen.next_observation[:4, 0], [2.0] * 4)
+    np.testing.assert_array_equal(seen.reward[:4], [0.0] * 4)
+    np.testing.assert_array_equal(seen.episode_return[:4], [3.0] * 4)
+    np.testing.assert_array_equal(after.observation[:4, 0], [0.0] * 4)
+    last = {"observation": seen.next_observation[4, 0], "reward": seen.reward[4]}
+    assert last == {"observation": 3.0, "reward": 3.0} | (
+        {where: np.float32(9e9)} if where in last else {}
+    )
+
+
+@pytest.mark.parametrize(("where", "repeat"), [("observation", 3), ("reward", 3), ("reward", 5)])
+def test_an_interaction_of_several_frames_that_breaks_is_left_out(where: str, repeat: int) -> None:
+    """At its last frame, or amid them: what was seen before stands, here the first observation."""
+    _, seen = next(playing(fragile(where), HUGE, repeat))
+    assert seen.terminated.all()
+    assert not seen.truncated.any()
+    for field in (seen.next_observation[:, 0], seen.reward, seen.episode_return):
+        np.testing.assert_array_equal(field, [0.0] * 4)
+
+
+def test_where_nothing_sound_can_be_drawn_the_last_pictures_stand() -> None:
+    *_, (_, seen) = itertools.islice(playing(fragile("physics", draws=True), HUGE, 1), 3)
+    assert seen.terminated.all()
+    np.testing.assert_array_equal(seen.next_observation, [[1, 2]] * 4)
+
+
+def test_the_cartpole_of_pixels_may_break() -> None:
+    env = envs.make("pixels", "cartpole_swingup", size=16)
+    state = vector.reset(env, KEY, 1)
+    far = state._replace(env=state.env._replace(x=jnp.float32([np.inf])))
+    _, seen = jax.jit(lambda state: vector.step(env, KEY, state, jnp.zeros((1, 1)), 1))(far)
+    assert seen.terminated[0]
+    assert seen.reward[0] == 0.0
+    np.testing.assert_array_equal(seen.next_observation, state.observation)
+
+
+@pytest.mark.parametrize(("repeat", "frames"), [(3, [3, 3, 3, 1]), (7, [7, 3]), (15, [10]), (5, [5, 5])])
+def test_an_episode_stops_at_its_limit_whatever_the_action_repeat(
+    repeat: int, frames: list[int]
+) -> None:
+    """Ten frames that reward 1, 2, …, 10: 55 in all, and what is seen at the end is the tenth."""
+    steps = itertools.islice(playing(fragile(), HUGE[:2], repeat), len(frames))
+    for i, (_, seen) in enumerate(steps):
+        so_far = [sum(frames[: i + 1])] * 2
+        np.testing.assert_array_equal(seen.elapsed, so_far)
+        np.testing.assert_array_equal(seen.next_observation[:, 0], so_far)
+        np.testing.assert_array_equal(seen.truncated, [i == len(frames) - 1] * 2)
+        assert not seen.terminated.any()
+    np.testing.assert_array_equal(seen.episode_return, [55.0] * 2)

@@ -95,3 +95,40 @@ def test_published_defaults() -> None:
 
 def test_schema_keys_are_dotted() -> None:
     assert {"width", "agent.learning_rate", "pruning.pattern"} <= set(schema_keys())
+
+
+SHARES = [0.1 * i for i in range(1, 10)]
+
+
+def test_what_arithmetic_leaves_behind_is_no_other_run() -> None:
+    """3 · 0.1 is 0.30000000000000004; 1 − 0.9 is 0.09999999999999998; 0.3 − 3 · 0.1 is −5.6e-17."""
+    assert SHARES[2] != 0.3
+    for given, meant in ((SHARES[2], 0.3), (1 - 0.9, 0.1), (0.3 - 0.1 * 3, 0.0), (-0.0, 0.0)):
+        assert run_config(composed(sparsity=given)).run_id == run_config(composed(sparsity=meant)).run_id
+    assert [run_config(composed(sparsity=share)).sparsity for share in SHARES] == [
+        0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9,
+    ]  # fmt: skip
+    one = run_config(composed(agent={"learning_rate": 3 * 1e-4}, pruning={"actor_sparsity": 0.1 * 3}))
+    two = run_config(composed(agent={"learning_rate": 3e-4}, pruning={"actor_sparsity": 0.3}))
+    assert one.run_id == two.run_id
+    assert run_config(composed(sparsity=0.3 + 1e-9)).run_id != run_config(composed(sparsity=0.3)).run_id
+
+
+def test_whole_numbers_are_numbers_where_none_may_be_given_too() -> None:
+    one, two = (run_config(composed(pruning={"actor_sparsity": zero})) for zero in (0, 0.0))
+    assert one.run_id == two.run_id
+    assert run_config(composed(pruning={"actor_sparsity": None})).pruning.actor_sparsity is None
+
+
+def test_a_share_that_rounds_to_one_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"sparsity=0.9999999999999999 is out of range"):
+        run_config(composed(sparsity=1 - 1e-16))
+    with pytest.raises(ConfigError, match=r"agent.learning_rate=1e-17 is out of range; allowed: > 0"):
+        run_config(composed(agent={"learning_rate": 1e-17}))
+
+
+def test_run_ids_are_those_that_they_were() -> None:
+    """Of ordinary values: results on disk keep their names."""
+    paac = composed(agent={"name": "paac"}, width=16, env_steps=1600, log_every=800)
+    assert run_config(composed(seed=1, sparsity=0.9)).run_id == "w512_s0.9_seed1_75c0e14484"
+    assert run_config(paac).run_id == "w16_s0_seed0_c63552267b"

@@ -55,6 +55,17 @@ def test_the_table_names_what_went_wrong(tmp_path: Path, capsys: pytest.CaptureF
     assert "of 5 runs" in shown
 
 
+def test_one_point_is_one_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of studies whose settings were not rounded yet."""
+    folder = study(tmp_path)
+    grid = results.read_grid(folder)
+    grid["run0"] |= {"sparsity": 0.1 * 3}
+    grid["run1"] |= {"sparsity": 0.3}
+    results.write_grid(folder, grid)
+    status.main([str(folder), "--once"])
+    assert capsys.readouterr().out.count("S = 0.3") == 1
+
+
 def test_a_folder_that_is_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         status.main([str(tmp_path / "none")])

@@ -111,7 +111,8 @@ class Living:
             actors.send(np.asarray(greedily(observation)))
             step = actors.receive()
             returns += np.where(alive, step.reward, 0.0)
-            lengths += np.where(alive, settings.action_repeat, 0)
+            played = np.minimum(lengths + settings.action_repeat, self._env.episode_length)
+            lengths = np.where(alive, played, lengths)
             alive = alive & ~(step.terminated | step.truncated)
             observation = step.observation
         return {

@@ -16,6 +16,7 @@ from jax import Array
 from sparse_rl.agents import AzopgAgent, AzopgState, Metrics, RunInputs, Streams
 from sparse_rl.diagnostics import global_norm, ratio, unconnected
 from sparse_rl.envs import Env, lqr
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.zero_order.arrivals import Arrivals, arrivals
 from sparse_rl.pruning import support_masks
@@ -87,7 +88,7 @@ def mask_of(agent: AzopgAgent, state: AzopgState) -> np.ndarray:
 def draw(config: RunConfig, agent: AzopgAgent, inputs: RunInputs) -> Drawn:
     """What a run's mask and workers are to it."""
     settings = agent_settings(config, AzopgConfig)
-    mask = mask_of(agent, agent.init(jax.random.key(0), inputs))
+    mask = mask_of(agent, agent.init(key_of(0), inputs))
     if not mask.any():
         raise ConfigError(
             f"width={config.width} sparsity={config.sparsity:g} leaves the gain none of its {mask.size} "
@@ -130,7 +131,7 @@ class ZeroOrderLoop(NamedTuple):
 
     def init(self, inputs: RunInputs) -> ZeroOrderState:
         """The state before the first estimate: every worker has K = 0."""
-        key = jax.random.key(inputs.seed)
+        key = key_of(inputs.seed)
         agent = self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs)
         slots = self.settings.slots + 1
         return ZeroOrderState(

@@ -16,6 +16,7 @@ from jax import Array
 from sparse_rl.agents import AzopgAgent, AzopgState, Metrics, RunInputs, of_kernel
 from sparse_rl.envs import Env
 from sparse_rl.kernels.compilation import compile_all
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.zero_order.crew import Crew, Hire, Processes
 from sparse_rl.loops.zero_order.loop import NEVER, ZeroOrderLoop, known, mask_of, plant_of
@@ -104,7 +105,7 @@ class MasterLoop(NamedTuple):
         """The state before the first estimate; pure."""
         zero = jnp.int32(0)
         return MasterState(
-            agent=self.agent.init(jax.random.key(0), inputs),
+            agent=self.agent.init(key_of(0), inputs),
             failures=zero,
             lost=zero,
             reached=jnp.int32(NEVER),
