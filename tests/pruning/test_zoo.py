@@ -48,7 +48,8 @@ def two_groups(mask: np.ndarray) -> np.ndarray:
 class Member(nn.Module):
     @nn.compact
     def __call__(self, x: Any) -> Any:
-        return nn.Dense(1)(nn.tanh(nn.Dense(7)(x)))[..., 0]
+        x = nn.tanh(nn.Dense(7, name="hidden")(x))
+        return nn.Dense(1, name="head")(x)[..., 0]
 
 
 def over_layers(kind: type[nn.Module], axis: int) -> Any:
@@ -198,7 +199,7 @@ def test_flax(name: str) -> None:
 @pytest.mark.parametrize(
     ("network", "why"),
     [
-        (Ensemble(), r"members/Dense_0/kernel.*is no matrix.*masked or compact"),
+        (Ensemble(), r"members/hidden/kernel.*is no matrix.*masked or compact"),
         (Normed(), r"normed is in a WeightNorm.*can be stored masked"),
         (nn.DenseGeneral(7), r"is a DenseGeneral.*can be stored masked"),
         (nn.remat(Member)(), None),
@@ -239,7 +240,7 @@ def test_members_are_pruned_as_networks_of_their_own() -> None:
     each has 10 and 6, and go to heads."""
     params = jax.eval_shape(Ensemble().init, KEY, jnp.zeros((1, 5)))["params"]
     masks = random_masks(KEY, params, SPARSITY)["members"]
-    first, heads = (np.asarray(masks[f"Dense_{i}"]["kernel"]) for i in (0, 1))
+    first, heads = (np.asarray(masks[name]["kernel"]) for name in ("hidden", "head"))
     assert list(first.sum(axis=(1, 2))) == [10] * 10
     assert sorted(heads.sum(axis=(1, 2))) == [6, 6, *[7] * 8]
     assert (first[0] != first[1]).any()
@@ -262,7 +263,8 @@ class Nnx(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.first = nnx.Linear(5, 8, rngs=rngs)
         self.attention = nnx.MultiHeadAttention(2, 8, 12, decode=False, rngs=rngs)
-        self.norm, self.last = nnx.BatchNorm(8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, use_running_average=True, rngs=rngs)
+        self.last = nnx.Linear(8, 3, rngs=rngs)
 
     def __call__(self, x: Any) -> Any:
         return self.last(self.norm(self.attention(self.first(x))))
@@ -329,7 +331,7 @@ def test_equinox_trees() -> None:
     with pytest.raises(AxesError, match=r"weight \(5, 8\): its bias is \(8,\)"):
         random_masks(KEY, ones({"weight": (5, 8), "bias": (8,)}), SPARSITY)
     with pytest.raises(ValueError, match=r"weight.*is no matrix.*masked or compact"):
-        prune(KEY, ones(EQUINOX), 0.6, pattern="block", storage="block")
+        prune(KEY, ones({"weight": (8, 6)}), 0.5, pattern="block", storage="block")
 
 
 def test_equinox_itself() -> None:
