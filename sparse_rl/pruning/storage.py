@@ -121,7 +121,7 @@ def support_masks(supports: Any) -> Any:
 
 
 def connected_units(support: Support | None, units: int) -> Array:
-    """bool ``[units]``: which units of a layer keep at least one input."""
+    """bool ``[units]``: which units of a layer keep at least one input; they are on its last axes."""
     match support:
         case Masked():
             return jnp.any(support.mask.reshape(-1, units), axis=0)

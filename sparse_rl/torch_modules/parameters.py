@@ -60,7 +60,7 @@ def named(module: nn.Module) -> dict[str, nn.Parameter]:
     found = {plain_name(module, name): parameter for name, parameter in module.named_parameters()}
     lazy = [name for name, p in found.items() if nn.parameter.is_lazy(p)]
     if lazy:
-        raise ValueError(f"{', '.join(lazy)} has no shape yet: run the module once, then prune it")
+        raise ValueError(f"{', '.join(lazy)} have no shape yet: run the module once, then prune it")
     return found
 
 
