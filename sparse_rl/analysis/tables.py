@@ -28,6 +28,7 @@ BESIDE_RETURN = (TRAINING_RETURN, EPISODES_DISTINCT)
 HEALTH = (
     "dormant_ratio/critic", "srank/critic", "grad_norm/critic", "feature_norm/critic",
     "unread_inputs/actor", "unread_inputs/critic",
+    "disconnected_ratio/actor", "disconnected_ratio/critic",
 )  # fmt: skip
 
 
