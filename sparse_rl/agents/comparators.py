@@ -225,9 +225,15 @@ def compare(config: RunConfig, agent: OffPolicyAgent, updates: int) -> OffPolicy
     comparator = Comparator(agent, config.pruning, updates)
     if changing:
         check_changes(config.pruning, updates)
-        occasional = Occasional(config.pruning.change_every, updates, comparator.change_masks)
+        every = config.pruning.change_every
+        said = f"masks change every {every:,} updates"
+        occasional = Occasional(every, updates, comparator.change_masks, said)
     else:
-        occasional = Occasional(settings.reset_every or updates, updates, comparator.reset)
+        every = settings.reset_every or updates
+        times = max(updates - 1, 0) // every
+        last = updates - times * every
+        said = f"networks start anew {times:,} times, the last ones learn for {last:,} updates"
+        occasional = Occasional(every, updates, comparator.reset, said)
     return agent._replace(
         init=comparator.init,
         act=lambda state, *seen: agent.act(state.learner, *seen),

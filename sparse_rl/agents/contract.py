@@ -52,6 +52,8 @@ class Occasional(NamedTuple):
     it."""
     change: Callable[[Any, Any, Array], Any]
     """``(state, batch, updates so far) → state``; never under a batched condition."""
+    said: str
+    """What happens when, for the plan."""
 
 
 class OffPolicyAgent(NamedTuple):

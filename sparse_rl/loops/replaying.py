@@ -224,10 +224,11 @@ class Replaying(NamedTuple):
         return Workload(updates, size, size, replay=state.replay, rollout=())
 
     def describe(self) -> str:
-        """How many interactions are random."""
+        """How many interactions are random, and what happens now and then."""
         random, preset = self.schedule.random_interactions, self.settings.random_interactions
         shortened = f" (preset {preset:,}; at most a tenth of a run)" if random < preset else ""
-        return f"the first {random:,} interactions random{shortened}"
+        occasional = f"; {self.agent.occasional.said}" if self.agent.occasional else ""
+        return f"the first {random:,} interactions random{shortened}{occasional}"
 
 
 def to_disk(buffer: Buffer, state: RunState) -> Arrays:

@@ -251,6 +251,9 @@ def test_a_reset_starts_anew_with_the_same_masks(
     # the first chunk has 20 random interactions and 80 updates, the second 100; none after the last
     config = make_config(sparsity=sparsity, agent={"reset_every": every})
     loop, inputs = off_policy(config)
+    times = {80: 2, 20: 8}[every]
+    said = f"networks start anew {times} times, the last ones learn for 20 updates"
+    assert loop.describe().endswith(f"interactions random; {said}")
     start = jax.jit(loop.init)(inputs)
     state, _ = jax.jit(loop.chunk)(0, start)
     learner = state.agent.learner

@@ -175,7 +175,7 @@ def test_drq_that_is_interrupted_and_killed_ends_with_the_bytes_of_an_undisturbe
 @drawn
 def test_the_plan_counts_each_picture_once_in_bytes(make_config: MakeConfig) -> None:
     (run,) = prepare_pack([drq_config(make_config)]).runs
-    assert run.costs.replay_bytes == 240 * (24 * 24 + 4 + 4 + 2) + 8
+    assert run.costs.replay_bytes == (240 + 4) * (24 * 24 + 4 + 4 + 2) + 8  # four episodes end
     assert run.costs.parameters_nonzero < 0.5 * run.costs.parameters_total
 
 
@@ -185,7 +185,7 @@ def test_the_replay_holds_what_environments_of_the_host_showed(
     """Episodes of two interactions: the first picture is bright on the side of the sign, two are dark,
     the reward is −(a − sign/2)² for the second action. Each picture has one row."""
     monkeypatch.setitem(registry.SOURCES, "probe", on_host(probe.make))
-    budget = {"env_steps": 60, "log_every": 30, "eval_every": 30}  # 30 interactions, room for 60 rows
+    budget = {"env_steps": 60, "log_every": 30, "eval_every": 30}  # 30 interactions, room for 60
     loop, (run,) = prepare_pack([make_config(agent={"name": "drq"}, **budget)])
     assert isinstance(loop, HostOffPolicyLoop)
     seen: list[np.ndarray] = []
