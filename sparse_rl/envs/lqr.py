@@ -3,6 +3,8 @@
 The plants and the oracle on the host are in :mod:`sparse_rl.simulators.plants`.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -18,12 +20,49 @@ DOUBLINGS = (12, 40)
 what is left is rounding. The longer a chain, the later it comes to rest."""
 
 
+@jax.custom_vjp
+def _summed(closed: Array, costs: Array) -> tuple[Array, Array]:
+    """Σ (Fᵀ)ᵏ C Fᵏ, and |Fᵏ|² of the k at which the sum ended: it converged if that is rounding.
+
+    Args:
+        closed, costs: F and C, ``[n, n]``.
+    """
+    rest, (least, most) = jnp.finfo(closed.dtype).eps, DOUBLINGS
+
+    def goes_on(carry: tuple[Array, Array, Array]) -> Array:
+        turn, power, _ = carry
+        left = jnp.sum(power * power)
+        return (turn < least) | ((turn < most) & (left > rest) & jnp.isfinite(left))
+
+    def double(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        turn, power, total = carry
+        return turn + 1, power @ power, total + power.T @ total @ power
+
+    _, power, total = jax.lax.while_loop(goes_on, double, (jnp.int32(0), closed, costs))
+    return total, jnp.sum(power * power)
+
+
+def _forward(closed: Array, costs: Array) -> Any:
+    total, left = _summed(closed, costs)
+    return (total, left), (closed, total)
+
+
+def _backward(kept: tuple[Array, Array], wanted: tuple[Array, Array]) -> tuple[Array, Array]:
+    """From dP = Fᵀ dP F + dFᵀ P F + Fᵀ P dF + dC: the adjoint of the sum is one with Fᵀ."""
+    (closed, total), (slope, _) = kept, wanted
+    spread, _ = _summed(closed.T, slope)
+    return total @ closed @ spread.T + total.T @ closed @ spread, spread
+
+
+_summed.defvjp(_forward, _backward)
+
+
 def cost_matrix(plant: plants.Plant, gain: Array) -> tuple[Array, Array]:
     """What a gain costs from every initial state, by matrix products and one small inverse.
 
     Continuous time is first mapped to discrete time by the Cayley transform F = (I + A)(I − A)⁻¹,
     A = A − BK, which leaves P as it is; P = Σ (Fᵀ)ᵏ C Fᵏ is then summed by doubling, until it has
-    converged. Forward-mode derivatives exist, reverse-mode ones do not.
+    converged. It has reverse-mode derivatives and no forward-mode ones.
 
     Args:
         plant: with n states and m forces.
@@ -40,19 +79,8 @@ def cost_matrix(plant: plants.Plant, gain: Array) -> tuple[Array, Array]:
         inverse = jnp.linalg.inv(one - closed)
         closed, costs = 2.0 * inverse - one, 2.0 * inverse.T @ costs @ inverse
 
-    rest, (least, most) = jnp.finfo(gain.dtype).eps, DOUBLINGS
-
-    def goes_on(carry: tuple[Array, Array, Array]) -> Array:
-        turn, power, _ = carry
-        left = jnp.sum(power * power)
-        return (turn < least) | ((turn < most) & (left > rest) & jnp.isfinite(left))
-
-    def double(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        turn, power, total = carry
-        return turn + 1, power @ power, total + power.T @ total @ power
-
-    _, power, total = jax.lax.while_loop(goes_on, double, (jnp.int32(0), closed, costs))
-    return total, jnp.sum(power * power) <= rest
+    total, left = _summed(closed, costs)
+    return total, left <= jnp.finfo(gain.dtype).eps
 
 
 def cost(plant: plants.Plant, gain: Array) -> Array:
