@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from sparse_rl.analysis.probes import summary
+from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import results
 from sparse_rl.records.console import console
 from sparse_rl.runs import probe_study
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--batches", type=int, default=32, help="whose gradients are compared (default: 32)"
     )
     options = parser.parse_args(arguments)
+    use_cache()
     out = console()
     try:
         rows = list(probe_study(options.study, options.updates, options.batches, out.print))

@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records.checkpoints import CheckpointError
 from sparse_rl.runs import film
 from sparse_rl.settings.schema import ConfigError
@@ -17,6 +18,7 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="of the episode's first state")
     options = parser.parse_args()
+    use_cache()
     try:
         path, score = film(options.run_dir, options.seed)
     except (CheckpointError, ConfigError, FileNotFoundError) as error:

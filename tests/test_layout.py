@@ -145,6 +145,7 @@ def test_light_faces_do_not_load_jax(room: str) -> None:
         "settings.envs",
         "records.results",
         "kernels.compilation",
+        "kernels.machine",
         "simulators.worker",
         "simulators.plant_worker",
     ],

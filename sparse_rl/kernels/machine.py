@@ -5,7 +5,6 @@ Linux, macOS and Python's versions answer differently; whoever needs to know ask
 
 import os
 import platform
-import resource
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,6 +54,8 @@ def memory_bytes() -> int:
 
 def peak_bytes() -> int:
     """The most memory that this process has held."""
+    import resource  # Windows has none, and reads results
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

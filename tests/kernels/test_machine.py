@@ -2,6 +2,7 @@
 
 import functools
 import os
+import resource
 from pathlib import Path
 
 import jax
@@ -58,7 +59,7 @@ def test_memory_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -
 def test_peak_memory_is_in_bytes(monkeypatch: pytest.MonkeyPatch, system: str, unit: int) -> None:
     """``ru_maxrss`` is in bytes on macOS and in KiB on Linux."""
     monkeypatch.setattr(machine.sys, "platform", system)
-    before = machine.resource.getrusage(machine.resource.RUSAGE_SELF).ru_maxrss
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert before * unit <= machine.peak_bytes() <= before * unit * 1.5
 
 

@@ -30,6 +30,9 @@ GRID = (
 )  # fmt: skip
 
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="workers are found in /proc")
+
+
 def sweep(cwd: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "sparse_rl.sweep", *arguments],
@@ -57,6 +60,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     return outcomes(folder / "results" / "demo")
 
 
+@needs_proc
 def test_killed_workers_cost_nothing_that_was_saved(tmp_path: Path, calm: Outcomes) -> None:
     """Two workers are killed once their runs have checkpoints; the sweep goes on by itself."""
     process = sweep(tmp_path, *GRID, "hydra/launcher=processes", "hydra.launcher.workers=2")
@@ -77,6 +81,7 @@ def test_killed_workers_cost_nothing_that_was_saved(tmp_path: Path, calm: Outcom
     assert outcomes(study) == calm
 
 
+@needs_proc
 def test_an_interrupted_sweep_stops_its_workers_and_goes_on_later(
     tmp_path: Path, calm: Outcomes
 ) -> None:
