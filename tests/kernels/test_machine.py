@@ -58,16 +58,16 @@ def test_memory_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(("system", "unit"), [("darwin", 1), ("linux", 1024)])
 def test_peak_memory_is_in_bytes(monkeypatch: pytest.MonkeyPatch, system: str, unit: int) -> None:
     """``ru_maxrss`` is in bytes on macOS and in KiB on Linux."""
-    monkeypatch.setattr(machine.sys, "platform", system)
+    monkeypatch.setattr("sys.platform", system)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert before * unit <= machine.peak_bytes() <= before * unit * 1.5
 
 
 def test_machines_without_proc_have_libraries_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "exists", lambda self: False)
-    monkeypatch.setattr(machine.platform, "node", lambda: "one")
+    monkeypatch.setattr("platform.node", lambda: "one")
     one = machine.processor()
-    monkeypatch.setattr(machine.platform, "node", lambda: "other")
+    monkeypatch.setattr("platform.node", lambda: "other")
     assert machine.processor() != one
 
 
@@ -84,16 +84,16 @@ def test_processors_of_arm_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_jax_that_is_imported_already_hears_of_the_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    before = jax.config.jax_compilation_cache_dir
+    before = jax.config.values["jax_compilation_cache_dir"]
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     try:
         use_cache()
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "sparse_rl" / "xla")
-        assert os.environ["JAX_COMPILATION_CACHE_DIR"] == jax.config.jax_compilation_cache_dir
+        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "sparse_rl" / "xla")
+        assert os.environ["JAX_COMPILATION_CACHE_DIR"] == jax.config.values["jax_compilation_cache_dir"]
         monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
         use_cache()  # what was said before stands
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "sparse_rl" / "xla")
+        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "sparse_rl" / "xla")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
 
