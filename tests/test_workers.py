@@ -1,5 +1,7 @@
 """What a worker of the suite holds, and how many there are."""
 
+from typing import Any
+
 import conftest
 import jax
 import pytest
@@ -9,7 +11,7 @@ from sparse_rl.kernels import machine
 
 def test_programs_are_let_go_after_each_file(request: pytest.FixtureRequest) -> None:
     assert "programs_go_with_their_file" in request.fixturenames
-    program = jax.jit(lambda x: x + 1)
+    program: Any = jax.jit(lambda x: x + 1)
     program(1.0)
     assert program._cache_size() == 1
     conftest.forget_programs()

@@ -58,16 +58,16 @@ def test_memory_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(("system", "unit"), [("darwin", 1), ("linux", 1024)])
 def test_peak_memory_is_in_bytes(monkeypatch: pytest.MonkeyPatch, system: str, unit: int) -> None:
     """``ru_maxrss`` is in bytes on macOS and in KiB on Linux."""
-    monkeypatch.setattr(machine.sys, "platform", system)
+    monkeypatch.setattr("sys.platform", system)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert before * unit <= machine.peak_bytes() <= before * unit * 1.5
 
 
 def test_machines_without_proc_have_libraries_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "exists", lambda self: False)
-    monkeypatch.setattr(machine.platform, "node", lambda: "one")
+    monkeypatch.setattr("platform.node", lambda: "one")
     one = machine.processor()
-    monkeypatch.setattr(machine.platform, "node", lambda: "other")
+    monkeypatch.setattr("platform.node", lambda: "other")
     assert machine.processor() != one
 
 
