@@ -109,13 +109,13 @@ def test_a_run_that_kills_its_worker_ends_failed_and_the_others_done(
     poison = tmp_path / "poison.py"
     poison.write_text(
         "import os, sys\n"
-        "from sparse_rl import training\n"
-        "train = training.Lockstep.train\n"
+        "from sparse_rl.runs import lockstep\n"
+        "train = lockstep.Lockstep.train\n"
         "def deadly(self):\n"
         "    if self.runs[0].config.seed == 1:\n"
         "        os._exit(9)\n"
         "    return train(self)\n"
-        "training.Lockstep.train = deadly\n"
+        "lockstep.Lockstep.train = deadly\n"
         "from sparse_rl.sweeps.worker import main\n"
         "main()\n"
     )
