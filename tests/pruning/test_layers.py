@@ -148,13 +148,14 @@ def test_running_statistics_go_on_from_call_to_call(storage: str) -> None:
 class Small(nn.Module):
     @nn.compact
     def __call__(self, x: Any) -> Any:
-        return nn.Dense(1)(nn.tanh(nn.Dense(20)(x)))[:, 0]
+        x = nn.tanh(nn.Dense(20, name="hidden")(x))
+        return nn.Dense(1, name="head")(x)[:, 0]
 
 
 def small(storage: str) -> tuple[Any, Any]:
     dense = {
-        "Dense_0": {"kernel": jnp.float32(RNG.standard_normal((12, 20))), "bias": jnp.ones(20)},
-        "Dense_1": {"kernel": jnp.float32(RNG.standard_normal((20, 1))), "bias": jnp.ones(1)},
+        "hidden": {"kernel": jnp.float32(RNG.standard_normal((12, 20))), "bias": jnp.ones(20)},
+        "head": {"kernel": jnp.float32(RNG.standard_normal((20, 1))), "bias": jnp.ones(1)},
     }
     return prune(KEY, dense, 0.5, pattern="block", storage=storage)
 
@@ -189,8 +190,8 @@ def test_hessian_vector_products_are_the_dense_ones(
         is_leaf=lambda node: node is None,
     )
     expected = jax.jit(lambda p, a: product(dense, p, a))(whole, along)
-    kernel = jnp.where(masks["Dense_0"]["kernel"], expected["Dense_0"]["kernel"], 0.0)
-    np.testing.assert_allclose(found["Dense_0"]["kernel"], kernel, rtol=1e-3, atol=1e-5)
+    kernel = jnp.where(masks["hidden"]["kernel"], expected["hidden"]["kernel"], 0.0)
+    np.testing.assert_allclose(found["hidden"]["kernel"], kernel, rtol=1e-3, atol=1e-5)
 
 
 def test_forward_mode_through_blocks_says_what_to_do() -> None:
@@ -207,16 +208,14 @@ def test_forward_mode_through_blocks_says_what_to_do() -> None:
 def test_decay_reaches_kernels_and_supports_survive_a_file(storage: str) -> None:
     params, supports = small(storage)
     mask = decay_mask(supports, params)
-    assert mask["Dense_0"] == {"kernel": True, "bias": False}
+    assert mask["hidden"] == {"kernel": True, "bias": False}
     updates, _ = optax.add_decayed_weights(0.1, mask=mask).update(
         jax.tree.map(jnp.zeros_like, params),
         optax.add_decayed_weights(0.1, mask=mask).init(params),
         params,
     )
-    np.testing.assert_allclose(
-        updates["Dense_0"]["kernel"], 0.1 * params["Dense_0"]["kernel"], rtol=1e-6
-    )
-    assert not updates["Dense_0"]["bias"].any()
+    np.testing.assert_allclose(updates["hidden"]["kernel"], 0.1 * params["hidden"]["kernel"], rtol=1e-6)
+    assert not updates["hidden"]["bias"].any()
 
     written = serialization.to_bytes((params, supports))
     others = prune(jax.random.key(8), restore(supports, params), 0.5, pattern="block", storage=storage)
