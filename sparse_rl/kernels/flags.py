@@ -64,7 +64,7 @@ def put_aside() -> Iterator[None]:
 
 def check_counting(key: jax.Array) -> None:
     """Raise ``ValueError`` if what is drawn from this key would depend on how threefry counts."""
-    if isinstance(key, jax.core.Tracer) and not jax.config.jax_threefry_partitionable:
+    if isinstance(key, jax.core.Tracer) and not jax.config.values["jax_threefry_partitionable"]:
         raise ValueError(
             "jax_threefry_partitionable=False (JAX_THREEFRY_PARTITIONABLE) changes what is drawn inside "
             "jit; unset it, or draw masks outside"

@@ -43,7 +43,7 @@ def threefry(key: Any) -> Array:
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
     if typed and key.shape == () and str(jax.random.key_impl(key)) == IMPLEMENTATION:
-        return key  # type: ignore[no-any-return]
+        return key
     words = jax.random.key_data(key) if typed else key
     if getattr(words, "shape", None) not in ((2,), (4,)) or words.dtype != np.uint32:
         what = f"{dtype}{list(key.shape)}" if dtype is not None else repr(key)

@@ -155,7 +155,7 @@ def test_unknown_names_list_the_valid_ones(source: str, task: str, listed: str) 
         envs.make(source, task)
 
 
-HUGE = np.float32([np.nan, np.inf, -np.inf, 1e25])
+HUGE = np.array([np.nan, np.inf, -np.inf, 1e25], np.float32)
 
 
 class Fragile(NamedTuple):
