@@ -28,6 +28,7 @@ from sparse_rl.analysis import (
 )
 from sparse_rl.analysis.report import write_report
 from sparse_rl.analysis.scores import RETURN, final_values
+from sparse_rl.analysis.selection import choose_rows
 from sparse_rl.records import results
 
 TRAINED = Path(__file__).parents[1] / "studies" / "demo"
@@ -448,3 +449,15 @@ def test_the_trained_study_is_whole() -> None:
     grid = json.loads((TRAINED / results.GRID).read_text())
     assert len(grid) == 36
     assert set(load_runs(TRAINED)["status"]) == {"done"}
+
+
+def test_points_of_studies_from_before_settings_were_rounded_are_one(tmp_path: Path) -> None:
+    """3 · 0.1 and 0.3 are one cell, which either finds."""
+    write(tmp_path, 8, 0.1 * 3, 0, run_id="old")
+    write(tmp_path, 8, 0.3, 1, run_id="new")
+    rows = load(tmp_path)
+    assert set(rows["sparsity"]) == {0.3}
+    for asked in (0.3, 0.1 * 3):
+        assert set(choose_rows(rows, (), asked, False)["run_id"]) == {"old", "new"}
+    raw = rows.assign(sparsity=0.1 * 3)  # of somebody who made rows without us
+    assert len(choose_rows(raw, (), 0.3, False)) == len(rows)

@@ -11,13 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparse_rl import pruning
-from sparse_rl.diagnostics import dormancy
 
 SIZES = {"first": (7, 12), "second": (12, 10)}
 CASES = {
     "unstructured": "compact",
     "constant_fan_in": "masked",
-    "banded": "masked",
     "block": "block",
 }
 
@@ -63,8 +61,6 @@ def numbers(key: Any) -> dict[str, Any]:
         value, grads = jax.value_and_grad(loss)(stored)
         held = stored, supports, pruning.support_masks(supports), pruning.restore(supports, stored)
         told[pattern] = [digest(held), float(value), sum(float(g.sum()) for g in jax.tree.leaves(grads))]
-    dormant = dormancy({"one": nn.relu(x)}, {"one": jnp.ones(7, bool)}, 0.5)
-    told["dormancy"] = digest(dormant)
     return told
 
 

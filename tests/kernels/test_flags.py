@@ -5,8 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +43,9 @@ def words(key: Any) -> list[int]:
 def same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Digests to the bit, sums to the order of their terms."""
     assert ours.keys() == theirs.keys()
-    for name, told in ours.items():
-        if isinstance(told, str):
-            assert theirs[name] == told, name
-        else:
-            assert theirs[name][0] == told[0], name
-            np.testing.assert_allclose(theirs[name][1:], told[1:], rtol=1e-4)
+    for name, (bits, *sums) in ours.items():
+        assert theirs[name][0] == bits, name
+        np.testing.assert_allclose(theirs[name][1:], sums, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +67,8 @@ def test_the_library_is_the_same_in_a_process_with_everything_set(expected: dict
         assert told["torch"] == library_numbers.torch_masks()
 
 
-@pytest.mark.parametrize(
-    "aside",
-    [
-        lambda: jax.disable_jit(True),
-        lambda: jax.enable_x64(True),
-        lambda: jax.numpy_rank_promotion("raise"),
-        lambda: jax.debug_key_reuse(True),
-    ],
-    ids=["disable_jit", "x64", "rank_promotion", "key_reuse"],
-)
-def test_the_library_is_the_same_under_each_flag(
-    expected: dict[str, Any], aside: Callable[[], AbstractContextManager[None]]
-) -> None:
-    with aside():
+def test_the_library_is_the_same_without_jit(expected: dict[str, Any]) -> None:
+    with jax.disable_jit(True):
         same(expected, library_numbers.numbers(jax.random.key(3)))
 
 

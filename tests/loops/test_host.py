@@ -13,7 +13,7 @@ from conftest import MakeConfig
 from host_env import on_host
 
 from sparse_rl.agents.contract import Streams
-from sparse_rl.envs import gymnax, probe, registry
+from sparse_rl.envs import HostEnv, HostStep, gymnax, probe, registry
 from sparse_rl.loops.hosted import hosting
 from sparse_rl.loops.hosted import on_policy as host
 from sparse_rl.loops.hosted import sessions as hosted
@@ -184,3 +184,39 @@ def test_no_two_draws_of_a_rollout_share_a_key(make_config: MakeConfig) -> None:
         for t in range(loop.learning.settings.num_steps):
             found += [host.key_of(key, t, group) for group in range(host.GROUPS)]
     assert len({tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in found}) == len(found)
+
+
+class Repeating:
+    """Three frames an interaction, the fourth one whatever is left of ten."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._seen, self._times = np.zeros((num_envs, 1), np.float32), 0
+
+    def seed(self, seeds: np.ndarray, where: np.ndarray) -> np.ndarray:
+        return self._seen
+
+    def send(self, action: np.ndarray) -> None:
+        self._times += 1
+
+    def receive(self) -> HostStep:
+        over = np.full(len(self._seen), self._times % 4 == 0)
+        return HostStep(self._seen, over.astype(np.float32), ~over & over, over, self._seen)
+
+
+def test_episodes_are_as_long_as_their_limit_where_the_action_repeat_does_not_divide_it(
+    make_config: MakeConfig,
+) -> None:
+    """Ten frames in interactions of three are not twelve."""
+    env = HostEnv(
+        name="probe/ten",
+        observation_size=1,
+        action_size=1,
+        episode_length=10,
+        open=lambda settings, num_envs, threads: Repeating(num_envs),
+        seed_every=1,
+    )
+    settings = {"source": "probe", "task": "truncation", "action_repeat": 3}
+    config = make_config(env=settings, env_steps=300, log_every=150, eval_every=150)
+    living = hosting.Living(config, env, 0, hosted.begin(env, config.env, 1), 1)
+    found = living.evaluate(0, lambda seen: np.zeros((len(seen), 1), np.float32))
+    assert (found["episode_length_mean"], found["return_mean"]) == (10.0, 1.0)
