@@ -55,8 +55,12 @@ def dormancy(
 
 
 def ratio(count: Any, of: Any) -> Array:
-    """The share of whole numbers, float32: exact at 0 and 1, NaN of nothing."""
-    return jnp.where(of > 0, count / jnp.maximum(of, 1), jnp.nan).astype(jnp.float32)
+    """The share of whole numbers, float32: exact at 0 and 1, NaN of nothing.
+
+    XLA multiplies with 1/n where n is known when it compiles, and n · (1/n) is not 1 for every n.
+    """
+    share = jnp.where(count == of, 1.0, count / jnp.maximum(of, 1))
+    return jnp.where(of > 0, share, jnp.nan).astype(jnp.float32)
 
 
 class Unconnected(NamedTuple):

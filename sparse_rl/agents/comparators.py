@@ -15,6 +15,7 @@ from jax import Array
 
 from sparse_rl.agents import gradients
 from sparse_rl.agents.contract import Metrics, Occasional, OffPolicyAgent, RunInputs, Streams
+from sparse_rl.diagnostics import ratio
 from sparse_rl.experience import Transition
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.pruning import Change, Masked, dynamic, path_name
@@ -201,7 +202,7 @@ class Comparator(NamedTuple):
             masks = jax.tree.leaves(supports)
             if masks:
                 alive = sum(jnp.sum(mask, dtype=jnp.int32) for mask in masks)
-                metrics[f"density/{name}"] = alive / sum(mask.size for mask in masks)
+                metrics[f"density/{name}"] = ratio(alive, sum(mask.size for mask in masks))
         return metrics
 
 

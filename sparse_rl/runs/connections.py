@@ -60,17 +60,16 @@ def connections(
 
 
 def connections_of(loop: Loop, run: Run, networks: Mapping[str, Any]) -> dict[str, Connections]:
-    """network → what its masks leave without use when training begins.
+    """network → what its masks leave without use when training begins; gradual pruning begins dense.
 
     Args:
         loop: of the pack.
         run: one of it.
         networks: network → dense parameters, or their shapes.
     """
+    how = run.config.pruning
+    budgets = {} if how.method == "gradual" else run.inputs.budgets
     return {
-        name: connections(
-            loop.agent.wiring[name], prunable_shapes(network), run.inputs.budgets[name],
-            run.config.pruning,
-        )
+        name: connections(loop.agent.wiring[name], prunable_shapes(network), budgets.get(name, {}), how)
         for name, network in networks.items()
-    }  # fmt: skip
+    }

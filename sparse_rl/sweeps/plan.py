@@ -97,7 +97,8 @@ def _unconnected(pack: PreparedPack) -> Iterator[str]:
             ]
             sparsity = run.config.sparsities[name]
             where = f"width {run.config.width}, {name} at sparsity {sparsity:g}"
-            yield f"warning: {where}: {', '.join(filter(None, words))} (mean over masks)"
+            begin = "" if run.config.pruning.method == "static" else ", when training begins"
+            yield f"warning: {where}: {', '.join(filter(None, words))} (mean over masks{begin})"
 
 
 def _raised(pack: PreparedPack) -> Iterator[str]:
