@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sparse_rl.diagnostics import Dormancy, dormancy
@@ -103,6 +104,41 @@ def _unit_axis(name: str, output: Tensor, known: Units | None, told: int | None,
     return -1
 
 
+def _watch(
+    modules: Mapping[str, nn.Module],
+    chosen: set[str],
+    axis_of: Callable[[str, Tensor, Units | None], int],
+    recorded: dict[str, Tensor],
+) -> list[RemovableHandle]:
+    """Hooks that follow units through all modules and record what the chosen ones put out."""
+    fed_by = WeakTensorKeyDictionary()  # tensor → its Units
+
+    def hook_of(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(part: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            before = fed_by.get(inputs[0]) if _same_units(part, inputs, output) else None
+            units = _own_units(part, name) or before
+            if name not in chosen:
+                if units is not None:
+                    fed_by[output] = units
+                return
+            if not isinstance(output, Tensor):
+                raise ValueError(
+                    f"{name} puts out a {type(output).__name__}; choose modules with a tensor"
+                )
+            label = units.layer if units is not None and units.layer is not None else name
+            new = _samples(output, axis_of(name, output, units))
+            old = recorded.get(label, new[:0])
+            if old.shape[1] != new.shape[1]:
+                raise ValueError(
+                    f"{label} has {old.shape[1]} units and {new.shape[1]}; give each a module"
+                )
+            recorded[label] = torch.cat([old, new])
+
+        return hook
+
+    return [part.register_forward_hook(hook_of(name)) for name, part in modules.items()]
+
+
 @contextmanager
 def record_activations(
     module: nn.Module,
@@ -138,33 +174,12 @@ def record_activations(
     pictures = any(isinstance(part, CHANNELS_FIRST) for part in modules.values())
     pictures |= any(parameter.ndim > 2 for parameter in module.parameters())
     recorded: dict[str, Tensor] = {}
-    fed_by = WeakTensorKeyDictionary()  # tensor → its Units
 
-    def hook_of(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def hook(part: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            before = fed_by.get(inputs[0]) if _same_units(part, inputs, output) else None
-            units = _own_units(part, name) or before
-            if name not in chosen:
-                if units is not None:
-                    fed_by[output] = units
-                return
-            if not isinstance(output, Tensor):
-                raise ValueError(
-                    f"{name} puts out a {type(output).__name__}; choose modules with a tensor"
-                )
-            label = units.layer if units is not None and units.layer is not None else name
-            new = _samples(output, _unit_axis(name, output, units, told.get(name), pictures))
-            old = recorded.get(label, new[:0])
-            if old.shape[1] != new.shape[1]:
-                raise ValueError(
-                    f"{label} has {old.shape[1]} units and {new.shape[1]}; give each a module"
-                )
-            recorded[label] = torch.cat([old, new])
-
-        return hook
+    def axis_of(name: str, output: Tensor, units: Units | None) -> int:
+        return _unit_axis(name, output, units, told.get(name), pictures)
 
     compiled = any("_orig_mod" in part._modules for part in module.modules())
-    handles = [part.register_forward_hook(hook_of(name)) for name, part in modules.items()]
+    handles = _watch(modules, chosen, axis_of, recorded)
     try:
         with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
             yield recorded
