@@ -4,7 +4,6 @@ learns, from which keys, and what it tells.
 Nothing here steps an environment.
 """
 
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
@@ -77,7 +76,7 @@ class Schedule(NamedTuple):
 def schedule_of(config: RunConfig) -> Schedule:
     """When a run of this configuration learns."""
     settings = agent_settings(config, ReplayConfig)
-    ratio = Fraction(settings.updates_per_interaction).limit_denominator(1000)
+    ratio = settings.updates_ratio
     return Schedule(settings.random_of(config.interactions), ratio.numerator, ratio.denominator)
 
 
