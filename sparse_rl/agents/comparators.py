@@ -20,7 +20,8 @@ from sparse_rl.experience import Transition
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.pruning import Change, Masked, dynamic, path_name
 from sparse_rl.settings.agents import OffPolicyConfig
-from sparse_rl.settings.run import PruningConfig, RunConfig
+from sparse_rl.settings.pruning import PruningConfig
+from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
 GRADUAL_SPAN = (0.2, 0.8)

@@ -245,6 +245,14 @@ def draw_supports(
         return jax.tree_util.tree_map_with_path(draw, params)
 
 
+def _counted(shapes: Shapes, counted_as: Shapes) -> Shapes:
+    """Shapes, some of them as they are counted."""
+    for path, shape in counted_as.items():
+        if math.prod(shape) != math.prod(shapes.get(path, ())):
+            raise ValueError(f"counted_as: {path} has shape {shapes.get(path)}, which is not {shape}")
+    return {**shapes, **counted_as}
+
+
 def random_supports(
     key: Array,
     params: Any,
@@ -292,29 +300,13 @@ def random_supports(
     """
     found = layouts(params, select(params, sparsity, prunable), axes)
     shapes = {name: layout.member for path, layout in found.items() for name in names(path, layout)}
-    for path, shape in counted_as.items():
-        if math.prod(shape) != math.prod(shapes.get(path, ())):
-            raise ValueError(f"counted_as: {path} has shape {shapes.get(path)}, which is not {shape}")
     width = max((shape[-1] for shape in shapes.values()), default=0)
     held = choose_storage(storage, pattern, width).storage
-    budget = plan_budget(
-        shapes | dict(counted_as),
-        sparsity,
-        distribution=distribution,
-        pattern=pattern,
-        storage=held,
-        block_fan_in=block_fan_in,
-    )
-    return draw_supports(
-        key,
-        params,
-        budget,
-        pattern=pattern,
-        storage=held,
-        min_fan_in=min_fan_in,
-        seen_as=found,
-        min_fan_out=min_fan_out,
-    )
+    how: dict[str, Any] = {"pattern": pattern, "storage": held}
+    counted, laid = _counted(shapes, counted_as), {"block_fan_in": block_fan_in, **how}
+    budget = plan_budget(counted, sparsity, distribution=distribution, **laid)
+    fans: dict[str, Any] = {"min_fan_in": min_fan_in, "min_fan_out": min_fan_out}
+    return draw_supports(key, params, budget, seen_as=found, **how, **fans)
 
 
 def prune(key: Array, params: Any, sparsity: float, **options: Any) -> tuple[Any, Any]:

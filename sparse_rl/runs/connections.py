@@ -10,7 +10,7 @@ from sparse_rl.loops import Loop
 from sparse_rl.networks import Wiring, follow
 from sparse_rl.pruning import expected, prunable_shapes, survivors
 from sparse_rl.runs.lockstep import Run
-from sparse_rl.settings.run import PruningConfig
+from sparse_rl.settings.pruning import PruningConfig
 
 
 class Connections(NamedTuple):

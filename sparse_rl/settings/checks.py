@@ -1,23 +1,22 @@
 """Settings that are allowed one by one, and together make a run that is not what its label says."""
 
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
+from sparse_rl.pruning import Storage
 from sparse_rl.settings.agents import LEAST_NORMED, AgentConfig, OffPolicyConfig, ReplayConfig
+from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.schema import ConfigError
 
-if TYPE_CHECKING:
-    from sparse_rl.settings.run import RunConfig
 
-
-def check_method(config: "RunConfig") -> None:
+def check_method(pruning: PruningConfig, agent: AgentConfig, storage: Storage) -> None:
     """Masks that change need an agent and a storage that can change them."""
-    method, agent = config.pruning.method, config.agent
+    method = pruning.method
     if method == "static":
         return
     if not isinstance(agent, OffPolicyConfig):
         raise ConfigError(f"pruning.method={method} is for agent=sac and ddpg, not for {agent.name}")
-    if config.storage.storage != "masked" or config.pruning.pattern == "block":
+    if storage != "masked" or pruning.pattern == "block":
         raise ConfigError(
             f"pruning.method={method} changes single weights: it needs pruning.storage=masked (or auto) "
             "and a pattern other than block"
@@ -26,20 +25,26 @@ def check_method(config: "RunConfig") -> None:
         raise ConfigError(f"give one of pruning.method={method} and agent.reset_every, not both")
 
 
-def check_sparsities(config: "RunConfig") -> None:
-    """A sparsity must be that of a network which the agent has."""
-    pruning, networks = config.pruning, config.agent.NETWORKS
+def check_sparsities(
+    pruning: PruningConfig, agent: AgentConfig, sparsity: float, sparsities: Mapping[str, float]
+) -> None:
+    """A sparsity must be that of a network which the agent has.
+
+    Args:
+        pruning, agent, sparsity: of the run.
+        sparsities: network → what comes of them.
+    """
+    networks = agent.NETWORKS
     for name in ("actor", "critic", "encoder"):
         if getattr(pruning, f"{name}_sparsity") and name not in networks:
             raise ConfigError(
                 f"pruning.{name}_sparsity={getattr(pruning, f'{name}_sparsity'):g} prunes nothing: "
-                f"agent={config.agent.name} has no {name}, only {' and '.join(networks)}"
+                f"agent={agent.name} has no {name}, only {' and '.join(networks)}"
             )
-    if config.sparsity and not any(config.sparsities.values()):
-        told = ", ".join(f"{name} {value:g}" for name, value in config.sparsities.items())
+    if sparsity and not any(sparsities.values()):
+        told = ", ".join(f"{name} {value:g}" for name, value in sparsities.items())
         raise ConfigError(
-            f"sparsity={config.sparsity:g} prunes nothing: pruning.*_sparsity set {told}; "
-            "give sparsity=0"
+            f"sparsity={sparsity:g} prunes nothing: pruning.*_sparsity set {told}; give sparsity=0"
         )
     if pruning.min_fan_out > max(pruning.fan_out, type(pruning)().min_fan_out):
         why = "reads every input" if pruning.pattern == "block" else "says where each weight is"
@@ -49,19 +54,18 @@ def check_sparsities(config: "RunConfig") -> None:
         )
 
 
-def check_width(config: "RunConfig") -> None:
+def check_width(agent: AgentConfig, width: int) -> None:
     """LayerNorm leaves nothing of one number, and of two their order."""
-    if config.agent.network == "simba" and config.width < LEAST_NORMED:
+    if agent.network == "simba" and width < LEAST_NORMED:
         raise ConfigError(
-            f"width={config.width} is out of range for agent.network=simba: its LayerNorms make "
-            f"{'a constant of one unit' if config.width == 1 else 'a sign of two units'}; "
+            f"width={width} is out of range for agent.network=simba: its LayerNorms make "
+            f"{'a constant of one unit' if width == 1 else 'a sign of two units'}; "
             f"allowed: >= {LEAST_NORMED}"
         )
 
 
-def check_updates(config: "RunConfig") -> None:
+def check_updates(agent: AgentConfig, interactions: int, env_steps: int) -> None:
     """A run must learn, and as often as it says."""
-    agent = config.agent
     if not isinstance(agent, ReplayConfig):
         return
     wanted, ratio = agent.updates_per_interaction, agent.updates_ratio
@@ -71,10 +75,10 @@ def check_updates(config: "RunConfig") -> None:
             f"{agent.MOST_INTERACTIONS}; the nearest is {max(ratio, Fraction(1, 1000))}, allowed: "
             f">= 1/{agent.MOST_INTERACTIONS}"
         )
-    random = agent.random_of(config.interactions)
-    if (config.interactions - random) * ratio < 1:
+    random = agent.random_of(interactions)
+    if (interactions - random) * ratio < 1:
         raise ConfigError(
-            f"env_steps={config.env_steps} makes no update: of {config.interactions:,} interactions "
+            f"env_steps={env_steps} makes no update: of {interactions:,} interactions "
             f"{random:,} are random, and agent.updates_per_interaction={wanted:g}; raise either"
         )
 

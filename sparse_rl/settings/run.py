@@ -13,11 +13,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from sparse_rl.kernels.products import Products
 from sparse_rl.networks import ROUNDING
-from sparse_rl.pruning import Distribution, Method, Pattern, Storage, StorageChoice, choose_storage
+from sparse_rl.pruning import StorageChoice, choose_storage
 from sparse_rl.settings.agents import AgentConfig, build_agent
 from sparse_rl.settings.checks import check_method, check_sparsities, check_updates, check_width
 from sparse_rl.settings.envs import (
@@ -30,6 +30,7 @@ from sparse_rl.settings.envs import (
     build_env,
     of_width,
 )
+from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.schema import (
     ConfigError,
     at_least,
@@ -37,49 +38,9 @@ from sparse_rl.settings.schema import (
     decisive,
     fields_of,
     fits,
-    later,
     limited,
     share,
 )
-
-READ: dict[Method, tuple[str, ...]] = {
-    "static": (),
-    "gradual": ("change_every",),
-    "set": ("change_every", "change_until", "drop_share"),
-    "rigl": ("change_every", "change_until", "drop_share"),
-}
-"""Method → which settings of changing masks it reads."""
-
-
-@dataclass(frozen=True)
-class PruningConfig:
-    """Which weights are removed; how many is ``sparsity``."""
-
-    pattern: Pattern = "unstructured"
-    distribution: Distribution = "erdos_renyi"
-    storage: Literal["auto"] | Storage = "auto"
-    min_fan_in: int = at_least(0, default=1)
-    min_fan_out: int = later(at_least(0, default=0))
-    block_fan_in: int = at_least(1, default=1)
-    method: Method = "static"
-    change_every: int = at_least(1, default=1000)
-    change_until: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.8)
-    drop_share: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.5)
-    actor_sparsity: float | None = share(default=None)
-    critic_sparsity: float | None = share(default=None)
-    encoder_sparsity: float = share(default=0.0)
-
-    def as_read(self) -> "PruningConfig":
-        """The same, with what the method does not read at the values that stood there first."""
-        first: dict[str, Any] = {"change_every": 100, "change_until": 0.75, "drop_share": 0.3}
-        unread = {name: value for name, value in first.items() if name not in READ[self.method]}
-        return dataclasses.replace(self, **unread)
-
-    @property
-    def fan_out(self) -> int:
-        """Units that read each input at least, beside what a pattern does by itself: with blocks every
-        input is read, and a band says where each weight is."""
-        return self.min_fan_out if self.pattern in ("unstructured", "constant_fan_in") else 0
 
 
 @dataclass(frozen=True)
@@ -286,9 +247,9 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
         config.storage  # noqa: B018
     except ValueError as error:
         raise ConfigError(f"pruning.{error}") from None
-    check_method(config)
-    check_sparsities(config)
-    check_width(config)
-    check_updates(config)
+    check_method(config.pruning, config.agent, config.storage.storage)
+    check_sparsities(config.pruning, config.agent, config.sparsity, config.sparsities)
+    check_width(config.agent, config.width)
+    check_updates(config.agent, config.interactions, config.env_steps)
     _check_products(config)
     return config

@@ -19,7 +19,8 @@ from sparse_rl.runs.connections import connections, connections_of
 from sparse_rl.runs.costs import dense_networks
 from sparse_rl.runs.labels import constant_heads
 from sparse_rl.runs.pack import prepare_pack
-from sparse_rl.settings.run import PruningConfig, run_config
+from sparse_rl.settings.pruning import PruningConfig
+from sparse_rl.settings.run import run_config
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps.plan import print_plan
 
