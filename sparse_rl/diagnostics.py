@@ -47,7 +47,8 @@ def dormancy(
         inside = connected[layer]
         size = jnp.sum(inside, dtype=jnp.int32)
         magnitude = jnp.mean(jnp.abs(activation), axis=0)
-        mean = jnp.sum(jnp.where(inside, magnitude, 0.0)) / jnp.maximum(size, 1)
+        among = jnp.maximum(size, 1).astype(jnp.float32)
+        mean = jnp.sum(jnp.where(inside, magnitude, 0.0)) / among
         asleep = jnp.sum(inside & (magnitude <= threshold * mean), dtype=jnp.int32)
         layers[layer] = ratio(asleep, size)
         dormant, alive, units = dormant + asleep, alive + size, units + inside.size

@@ -276,7 +276,7 @@ def test_a_step_that_is_too_large_ends_as_diverged(tmp_path: Path) -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"agent.workers=0 is out of range"):
         config({"workers": 0})
-    with pytest.raises(ConfigError, match=r"width=4 sparsity=0.99 leaves the gain none of its 32"):
+    with pytest.raises(ConfigError, match=r"width=4: the actor, sparsity=0.99, would see nothing"):
         prepare_pack([config(width=4, sparsity=0.99)])
 
 

@@ -23,7 +23,6 @@ from sparse_rl.pruning import support_masks
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.agents import AzopgConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
-from sparse_rl.settings.schema import ConfigError
 from sparse_rl.simulators import plants
 
 NEVER = np.iinfo(np.int32).max
@@ -89,11 +88,6 @@ def draw(config: RunConfig, agent: AzopgAgent, inputs: RunInputs) -> Drawn:
     """What a run's mask and workers are to it."""
     settings = agent_settings(config, AzopgConfig)
     mask = mask_of(agent, agent.init(key_of(0), inputs))
-    if not mask.any():
-        raise ConfigError(
-            f"width={config.width} sparsity={config.sparsity:g} leaves the gain none of its {mask.size} "
-            "entries, so there is nothing to learn; give a smaller sparsity"
-        )
     found = of_mask(config.env.task, config.width, mask.tobytes(), settings.target)
     simulated = settings.clock == "simulated"
     events = arrivals(settings, config.seed, config.interactions) if simulated else ()
