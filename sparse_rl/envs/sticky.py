@@ -6,6 +6,7 @@ with 0.25 (Machado et al. 2018, arXiv 1709.06009, §5.1).
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -39,7 +40,7 @@ def sticky(env: Env, probability: float) -> Env:
     if not probability:
         return env
     nothing = jnp.int32(0) if env.discrete else jnp.zeros(env.action_size)
-    draw, legal_actions = env.draw, env.legal_actions
+    legal_actions = env.legal_actions
 
     def reset(key: Array) -> tuple[Sticky, Array]:
         state, observation = env.reset(key)
@@ -53,10 +54,15 @@ def sticky(env: Env, probability: float) -> Env:
         after, seen = env.step(key, state.env, done)
         return Sticky(after, done), seen
 
+    def inside(function: Callable[[Any], Array] | None) -> Callable[[Any], Array] | None:
+        """The same of what is inside."""
+        return None if function is None else lambda state: function(state.env)
+
     return dataclasses.replace(
         env,
         reset=reset,
         step=step,
-        draw=None if draw is None else lambda state: draw(state.env),
-        legal_actions=None if legal_actions is None else lambda state: legal_actions(state.env),
+        draw=inside(env.draw),
+        physics=inside(env.physics),
+        legal_actions=inside(legal_actions),
     )

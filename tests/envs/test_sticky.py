@@ -1,5 +1,6 @@
 """Sticky actions: what is repeated, how often, from where, and what stays as it was."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -83,6 +84,16 @@ def test_what_is_not_allowed_any_more_is_not_repeated() -> None:
     assert only_new.legal_actions is not None
     state, _ = only_new.reset(KEY)
     assert int(only_new.legal_actions(state).sum()) == 4999
+
+
+def test_physics_that_break_are_still_seen() -> None:
+    """What is asked of the state is asked of the one inside; it breaks in the third frame."""
+    env = dataclasses.replace(echo(), physics=lambda state: jnp.where(state == 3, jnp.inf, 1.0)[None])
+    state, ended = vector.reset(sticky(env, 0.5), KEY, 2), []
+    for _ in range(4):
+        state, seen = vector.step(sticky(env, 0.5), KEY, state, jnp.ones(2, jnp.int32), 1)
+        ended.append(seen.terminated.tolist())
+    assert ended == [[False, False], [False, False], [True, True], [False, False]]
 
 
 def test_without_it_an_environment_is_what_it_was() -> None:
