@@ -6,7 +6,7 @@ import itertools
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from sparse_rl.settings.run import DiagnosticsConfig
 pytest.importorskip("torch")
 import torch
 from torch import Tensor, nn
+from torch_threads import one_thread  # noqa: F401
 
 from sparse_rl.torch_modules import (
     apply_masks_,
@@ -47,15 +48,6 @@ from sparse_rl.torch_modules import (
 
 KEY = jax.random.key(11)
 WIDTH, BLOCKS, OBSERVATION, ACTION = 16, 2, 5, 2
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 class TorchTrunk(nn.Module):

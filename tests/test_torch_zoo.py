@@ -1,6 +1,6 @@
 """Torch modules of every kind: pruned as the matrices they hold, whatever wraps them, or refused."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch_threads import one_thread  # noqa: F401
 
 from sparse_rl.pruning import AxesError, PassedOverWarning
 from sparse_rl.torch_modules import (
@@ -22,15 +23,6 @@ from sparse_rl.torch_modules import (
 )
 
 SPARSITY = 0.6
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def units_first(mask: Tensor) -> Tensor:

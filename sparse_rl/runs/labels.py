@@ -75,11 +75,12 @@ def constant_heads(wiring: Wiring, kept: Mapping[str, int]) -> list[str]:
         kept: kernel's path → weights that survive.
     """
 
-    def reached(without: Mapping[str, int]) -> dict[str, set[str]]:
+    def reached(left: Mapping[str, int]) -> dict[str, set[str]]:
+        """layer → inputs of the network that reach it, with so many weights left in each kernel."""
         found: dict[str, set[str]] = {}
         for wire in wiring.layers:
             sources = (found.get(name, {name}) for group in wire.reads for name in group)
-            found[wire.layer] = set().union(*sources) if without[wire.kernel] else set()
+            found[wire.layer] = set().union(*sources) if left[wire.kernel] else set()
         return found
 
     all_of_it, now = reached(dict.fromkeys(kept, 1)), reached(kept)
