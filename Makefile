@@ -8,7 +8,7 @@ NONE = no Python 3.11 to 3.14 with venv and ensurepip among: $(PYTHON). Install 
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
+.PHONY: demo test check mutants learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -19,6 +19,9 @@ test: $(VENV)/.dev  ## the whole test suite, with lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+mutants: $(VENV)/.dev  ## faults put into a copy of the code: do the tests notice? (hours; resumes)
+	PYTHONPATH=tests $(BIN)/python -m mutation $(OPTIONS)
 
 learning: $(VENV)/.dev  ## two DM Control tasks, dense and 90 % sparse (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=learning
