@@ -38,7 +38,7 @@ UPDATES = 3
 
 
 def puppet() -> tuple[OnPolicyAgent, Told]:
-    """The agent, and what it is told. Its state counts updates; it acts as ``greedy`` says, with noise."""
+    """The agent, and what it is told. Its state counts updates; it acts as ``greedy``, with noise."""
     told = Told([], [])
 
     def act(state: Any) -> Any:
