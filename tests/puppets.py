@@ -16,6 +16,8 @@ class Told(NamedTuple):
     """And the progress of the run, and a draw from the key."""
     probes: list[Any]
     """Observations on which health was measured."""
+    looks: list[Any]
+    """Observations on which it acted greedily."""
 
 
 def value_of(observation: Any, updates: Any = 0.0) -> Any:
@@ -39,7 +41,7 @@ UPDATES = 3
 
 def puppet() -> tuple[OnPolicyAgent, Told]:
     """The agent, and what it is told. Its state counts updates; it acts as ``greedy``, with noise."""
-    told = Told([], [])
+    told = Told([], [], [])
 
     def act(state: Any) -> Any:
         def acts(view: View, key: Any) -> Any:
@@ -60,10 +62,17 @@ def puppet() -> tuple[OnPolicyAgent, Told]:
         jax.debug.callback(told.probes.append, view.observation, ordered=True)
         return {"health": jnp.mean(view.observation[:, 0])}
 
+    def act_greedily(state: Any) -> Any:
+        def acts(view: View) -> Any:
+            jax.debug.callback(told.looks.append, view.observation, ordered=True)
+            return greedy(view.observation)
+
+        return acts
+
     agent = OnPolicyAgent(
         init=lambda key, inputs: jnp.float32(0),
         act=act,
-        act_greedily=lambda state: lambda view: greedy(view.observation),
+        act_greedily=act_greedily,
         value=lambda state: lambda view: value_of(view.observation, state),
         update=update,
         updates_per_rollout=UPDATES,

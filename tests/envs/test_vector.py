@@ -78,7 +78,7 @@ def noisy() -> Env:
         return state, Step(state, jnp.sum(state), jnp.bool_(False))
 
     def reset(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        first = jax.random.normal(key, (3,))
+        first = jax.vmap(jax.random.normal)(jax.random.split(key, 3))  # as frames draw theirs
         return first, first
 
     return Env(name="noisy", observation_size=3, action_size=1, episode_length=6, reset=reset, step=step)

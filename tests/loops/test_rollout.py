@@ -226,6 +226,21 @@ def test_an_agent_never_draws_the_same_twice(ran: Ran) -> None:
     assert len({drawn for *_, drawn in ran.told.experiences}) == 6
 
 
+def episodes(looks: list[np.ndarray], actions: list[np.ndarray]) -> tuple[list[float], list[int]]:
+    """Returns and lengths of whole episodes, from what they showed first and what they were given."""
+    assert len(looks) == 3  # of two frames each: five at most
+    twins, returns, lengths = [tides.Twin.seen(x) for x in looks[0]], [], []
+    assert len({twin.lasts for twin in twins}) > 2
+    for n, twin in enumerate(twins):
+        for action in actions:
+            brought = twin.interact(np.clip(action[n], -1.0, 1.0), REPEAT)
+            if brought.terminated or brought.truncated:
+                break
+        returns.append(brought.total)
+        lengths.append(brought.elapsed)
+    return returns, lengths
+
+
 def test_an_evaluation_is_its_episodes_and_no_more() -> None:
     """Seven episodes of different lengths: what comes after an episode's end does not count."""
     config, env, looks = config_of(), tides.tides(), []
@@ -236,26 +251,25 @@ def test_an_evaluation_is_its_episodes_and_no_more() -> None:
 
     row = jax.jit(lambda key: evaluate(config, env, act, key))(KEY)
     jax.effects_barrier()
-    assert len(looks) == 3  # of two frames each: five at most
-    twins, returns, lengths = [tides.Twin.seen(x) for x in looks[0]], [], []
-    assert len({twin.lasts for twin in twins}) > 2
-    for n, twin in enumerate(twins):
-        for look in looks:
-            brought = twin.interact(np.clip(np.asarray(greedy(look))[n], -1.0, 1.0), REPEAT)
-            if brought.terminated or brought.truncated:
-                break
-        returns.append(brought.total)
-        lengths.append(brought.elapsed)
+    returns, lengths = episodes(looks, [np.asarray(greedy(look)) for look in looks])
     assert float(row["return_mean"]) == pytest.approx(np.mean(returns), rel=1e-5)
     assert float(row["return_std"]) == pytest.approx(np.std(returns), rel=1e-4)
     assert float(row["episode_length_mean"]) == pytest.approx(np.mean(lengths), rel=1e-6)
     assert float(row[results.EPISODES_DISTINCT]) == 7
 
 
-def test_each_evaluation_plays_episodes_of_its_own(ran: Ran) -> None:
-    """Others after other interactions, the same after the same, and none that training plays."""
-    program = jax.jit(ran.loop.evaluate)
+def test_an_agent_is_evaluated_as_it_sees_and_within_the_range_of_actions(ran: Ran) -> None:
+    """Other episodes after other interactions, the same after the same; seen through the statistics."""
+    program, told = jax.jit(ran.loop.evaluate), ran.told
+    told.looks.clear()
     first, again, later = (float(program(jnp.int32(i), ran.state)["return_mean"]) for i in (12, 12, 24))
+    jax.effects_barrier()
+    past = np.concatenate(shown_to(told))
+    looks = [np.asarray(look) * past.std(0) + past.mean(0) for look in told.looks[:3]]
+    looks[0][:, 1:] = np.round(looks[0][:, 1:] / [0.7, -0.25]) * [0.7, -0.25]
+    actions = [np.asarray(greedy(look)) for look in told.looks[:3]]
+    assert (np.stack(actions) > 1.0).any()
+    assert first == pytest.approx(np.mean(episodes(looks, actions)[0]), rel=1e-4)
     assert first == again
     assert first != later
 
