@@ -89,8 +89,8 @@ def test_the_reward_is_of_the_state_that_the_action_leads_to() -> None:
 
 
 def test_a_box_covers_its_pixels_by_their_share() -> None:
-    """Four pixels of 0.5 m: a box from x = −0.5 to 0.6 and y = 0 to 0.5 fills two of them, and a fifth of
-    the next."""
+    """Four pixels of 0.5 m: a box from x = −0.5 to 0.6 and y = 0 to 0.5 fills two of them, and a fifth
+    of the next."""
     canvas = Canvas(4, 1.0, (0.58,))
     np.testing.assert_array_equal(canvas.picture(), np.full((4, 4, 1), 148))  # 147.9
     x, y = jnp.float32(0.05), jnp.float32(0.25)
@@ -103,7 +103,7 @@ def test_a_box_covers_its_pixels_by_their_share() -> None:
 
 
 def test_a_rod_is_as_long_as_it_is_and_up_is_up() -> None:
-    """An upright pole reaches 1 m above the cart, and a leaning one leans to the right."""
+    """An upright pole reaches 1 m above the cart, and a leaning one leans right."""
     size = 84
     picture = np.asarray(draw_cartpole(CartPole(*map(jnp.float32, (0.0, 0.0, 0.0, 0.0))), size, "grey"))
     pixel = 2 * HALF_VIEW / size
