@@ -129,7 +129,7 @@ def played(observations: Any, actions: Any, repeat: int) -> list[list[Brought]]:
         repeat: frames of an interaction.
     """
     twins = [Twin.seen(first) for first in observations[0]]
-    found = []
+    found: list[list[Brought]] = []
     for t, (seen, given) in enumerate(zip(observations, actions, strict=True)):
         if t:
             ended = [brought.terminated or brought.truncated for brought in found[-1]]

@@ -236,7 +236,7 @@ def acted(rollout: of_all.Rollout, weights: Weights, seen: of_all.Seen) -> of_al
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """The observations of each minibatch that PPO evaluates, as it comes."""
     seen: list[np.ndarray] = []
-    evaluate = ours.evaluate_actions
+    evaluate = actor_critic.evaluate_actions
 
     def watched(parts: Any, networks: Any, supports: Any, batch: Any) -> Any:
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.view.observation, ordered=True)
@@ -254,7 +254,7 @@ def orders(seen: list[np.ndarray], samples: of_all.Samples) -> list[np.ndarray]:
     return [gap.argmin(1) for gap in gaps]
 
 
-PPO_CASES = {
+PPO_CASES: dict[str, tuple[bool, str, dict[str, Any], float]] = {
     "choices, masked, normalised advantages": (True, "masked", {"normalise": True}, 40.0),
     "gaussian, compact, raw advantages, values clipped": (
         False,

@@ -1,6 +1,8 @@
 """Batches of environments beside the same in plain Python: three observations, two actions, several
 environments, action repeat 2, and episodes that end at different times."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,7 @@ def history() -> list[tuple[np.ndarray, np.ndarray, vector.VectorState, vector.V
     return found
 
 
-def test_a_batch_steps_as_its_environments_would_alone(history: list) -> None:
+def test_a_batch_steps_as_its_environments_would_alone(history: list[Any]) -> None:
     """Rewards of several frames, ends of both kinds amid an interaction, and what follows them."""
     observations, actions, states, steps = zip(*history, strict=True)
     found = tides.played(observations, actions, REPEAT)
@@ -48,7 +50,7 @@ def test_a_batch_steps_as_its_environments_would_alone(history: list) -> None:
     assert len(kinds) == 6  # either end after five frames, terminations before, and going on
 
 
-def test_no_two_episodes_begin_alike(history: list) -> None:
+def test_no_two_episodes_begin_alike(history: list[Any]) -> None:
     """Neither of one batch, nor after ends, of one moment or of several."""
     observations = np.stack([seen for seen, *_ in history])
     levels = observations[observations[..., 1] == 0.0][:, 0]

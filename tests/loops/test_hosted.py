@@ -229,9 +229,12 @@ def test_an_evaluation_on_the_host_is_its_episodes_and_no_more(make_config: Make
         lengths.append(brought.elapsed)
     assert len(set(lengths)) > 1
     assert rows[0] == rows[1]
-    expected = [np.mean(returns), np.std(returns), np.mean(lengths), 6]
-    names = ("return_mean", "return_std", "episode_length_mean", results.EPISODES_DISTINCT)
-    np.testing.assert_allclose([rows[0][name] for name in names], expected, rtol=1e-5)
+    assert rows[0] == pytest.approx({
+        "return_mean": float(np.mean(returns)),
+        "return_std": float(np.std(returns)),
+        "episode_length_mean": float(np.mean(lengths)),
+        results.EPISODES_DISTINCT: 6,
+    }, rel=1e-5)  # fmt: skip
     assert rows[2]["return_mean"] != rows[0]["return_mean"]
 
 
@@ -248,14 +251,17 @@ def test_what_is_learned_from_is_in_the_order_of_time_and_then_of_actors(
     action, log_prob = seen[..., :2] + 5.0, seen[..., 2] - 9.0
     parts = (slice(0, 2), slice(2, 5))
     answers = [
-        [Answer(seen[t, part], action[t, part], log_prob[t, part]) for t in range(T)] for part in parts
+        [Answer(*(jnp.asarray(x[t, part]) for x in (seen, action, log_prob))) for t in range(T)]
+        for part in parts
     ]
     reward = np.arange(T * N, dtype=np.float32).reshape(T, N) + 3.0
     none = np.zeros((T, N), bool)
     last = np.random.default_rng(1).normal(size=(N, 3)).astype(np.float32)
     on_device = OnDevice(loop.learning, loop.env)
     given = Told(*map(jnp.asarray, (reward, none, none, reward, 0.0 * reward)))
-    _, _, shown = on_device.learn(learner, answers, given, [last[part] for part in parts], jnp.int32(0))
+    _, _, shown = on_device.learn(
+        learner, answers, given, [jnp.asarray(last[part]) for part in parts], jnp.int32(0)
+    )
     jax.effects_barrier()
     np.testing.assert_array_equal(shown, seen.reshape(-1, 3))
     ((experience, *_),) = told.experiences
