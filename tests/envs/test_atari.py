@@ -126,7 +126,7 @@ def test_settings_change_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
         actors = envs.make("atari", game).open(dataclasses.replace(settings, **options), 2, 1)
         first, after = actors.seed(np.array([3, 4]), np.ones(2, bool)), 0
         while True:
-            actors.send(np.full(2, 2 + after % 2, np.int32))
+            actors.send(np.full(2, 1 + after % 2, np.int32))
             step, after = actors.receive(), after + 1
             if step.truncated.any():
                 return first, step.final_observation, after
