@@ -1,5 +1,6 @@
 """Real Atari through ale-py: what its environments do, and that runs on them can be disturbed."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -113,6 +114,31 @@ def test_a_stack_begins_with_the_first_picture_over_and_over(monkeypatch: pytest
     np.testing.assert_array_equal(following[0], following[3])
     one = stack(actors.seed(np.arange(2) + 5, np.array([True, False])))
     np.testing.assert_array_equal(one[0], one[3])
+
+
+def test_settings_change_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sticky actions and random starts make two seeds differ, and nothing else does; five frames an
+    action reach a limit of forty after eight."""
+    monkeypatch.setattr(atari, "EPISODE_LENGTH", 40)
+
+    def seen(game: str = "pong", **options: Any) -> tuple[np.ndarray, np.ndarray, int]:
+        settings = AtariConfig("atari", game, sticky_actions=0.0, noop_starts=0, action_repeat=5)
+        actors = envs.make("atari", game).open(dataclasses.replace(settings, **options), 2, 1)
+        first, after = actors.seed(np.array([3, 4]), np.ones(2, bool)), 0
+        while True:
+            actors.send(np.full(2, 1 + after % 2, np.int32))
+            step, after = actors.receive(), after + 1
+            if step.truncated.any():
+                return first, step.final_observation, after
+
+    def differ(both: np.ndarray) -> bool:
+        return bool((both[0] != both[1]).any())
+
+    first, last, after = seen()
+    assert (differ(first), differ(last), after) == (False, False, 8)
+    first, last, _ = seen(sticky_actions=0.5)
+    assert (differ(first), differ(last)) == (False, True)
+    assert [differ(seen("freeway", noop_starts=n)[0]) for n in (0, 30)] == [False, True]
 
 
 def test_all_eighteen_actions_can_be_asked_for() -> None:

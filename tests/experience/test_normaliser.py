@@ -83,3 +83,21 @@ def test_nothing_overflows_and_the_old_fades() -> None:
 def test_what_is_normalised_for_on_policy_agents_has_a_bound() -> None:
     far = jnp.array([-1e4, -10.5, 0.3, 53.0])
     np.testing.assert_array_equal(norm.bounded(far), jnp.array([-10.0, -10.0, 0.3, 10.0]))
+
+
+def test_what_hardly_varies_is_divided_by_a_little_more_than_its_deviation() -> None:
+    """Deviation 1e-4 around 3: √(1e-8 + 1e-8), so that 3.0005 becomes 5/√2."""
+    seen = jnp.array([[3.0 - 2.0**-13], [3.0 + 2.0**-13]])  # exact in float32: 1.22e-4
+    state = norm.update(norm.init(1), seen)
+    expected = 5e-4 / np.sqrt(2.0**-26 + 1e-8)
+    found = norm.normalise(state, jnp.array([[3.0005]]))
+    np.testing.assert_allclose(found, [[expected]], rtol=2e-3)
+    np.testing.assert_allclose(norm.deviation(state), [np.sqrt(2.0**-26 + 1e-8)], rtol=1e-4)
+
+
+def test_what_is_known_of_a_batch_weighs_by_its_size() -> None:
+    """Two around 1 and then six around 5: mean 4, and variance 3 of the means beside 0.25 within."""
+    state = norm.update(norm.init(1), jnp.array([[0.5], [1.5]]))
+    state = norm.update(state, jnp.array([[4.5], [5.5]] * 3))
+    assert float(state.mean.high[0]) == pytest.approx(4.0)
+    assert float(norm.deviation(state)[0]) == pytest.approx(np.sqrt(3.25), rel=1e-6)
