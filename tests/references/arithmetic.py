@@ -1,4 +1,4 @@
-"""What the references share: networks, gradients, Adam, clipping, moving averages. float64 throughout."""
+"""What the references share: networks, gradients, Adam, clipping, moving averages; all in float64."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ def gradients(
         path: torch.zeros_like(w) if grad is None else grad
         for (path, w), grad in zip(weights.items(), found, strict=True)
     }
-    return grads, float(value)
+    return grads, float(value.detach())
 
 
 class Moments(NamedTuple):
