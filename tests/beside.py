@@ -13,7 +13,7 @@ from conftest import off_policy
 from uneven import drawn, uneven
 
 from sparse_rl.envs import registry
-from sparse_rl.networks import convolutions
+from sparse_rl.kernels import native
 from sparse_rl.pruning import Masked, dense_shape, restore
 from sparse_rl.pruning.blocks import Blocks, draw_blocks
 from sparse_rl.pruning.compact import Compact
@@ -25,7 +25,7 @@ from sparse_rl.settings.run import RunConfig
 def double() -> Iterator[None]:
     """Compute in float64, without kernels that know float32 alone."""
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolutions.native, "load", lambda: (0, "XLA"))
+        patch.setattr(native, "load", lambda: (0, "XLA"))
         yield
 
 
@@ -58,10 +58,13 @@ def _some(rng: np.random.Generator, support: Any) -> Any:
     """A support of this form, drawn at random."""
     match support:
         case Masked():
-            return Masked(rng.random(support.mask.shape) < 0.5)
+            mask: Any = rng.random(support.mask.shape) < 0.5
+            return Masked(mask)
         case Compact():
             places = np.sort(rng.permutation(math.prod(support.shape))[: len(support.place)])
-            return Compact(places.astype(np.int32), np.array([0, len(places)], np.int32), support.shape)
+            begin: Any = np.array([0, len(places)], np.int32)
+            held: Any = places.astype(np.int32)
+            return Compact(held, begin, support.shape)
         case Blocks():
             key = jax.random.key(rng.integers(1 << 30))
             blocks = jax.jit(draw_blocks, static_argnums=1)(key, support.grid)

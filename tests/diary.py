@@ -75,7 +75,7 @@ def diarist(batch_size: int, every: int, total: int) -> OffPolicyAgent:
         act=_act,
         act_greedily=act_greedily,
         update=_update,
-        diagnose=lambda state, batch: {"probe": batch},  # type: ignore[dict-item]
+        diagnose=lambda state, batch: {"probe": batch},
         parameters=lambda state: {},
         supports=lambda state: {},
         passes={},

@@ -91,7 +91,7 @@ class UnevenActors:
         return np.stack(shows(self._time, self._life), axis=1).astype(np.float32)
 
     def seed(self, seeds: np.ndarray, where: np.ndarray) -> np.ndarray:
-        for i in np.flatnonzero(where):
+        for i in np.flatnonzero(where).tolist():
             self._rngs[i] = np.random.default_rng(int(seeds[i]))
             self._begin(i)
         return self._seen()
@@ -102,12 +102,13 @@ class UnevenActors:
     def receive(self) -> HostStep:
         reward = np.zeros(len(self._time), np.float32)
         for i, action in enumerate(self._given):
-            for _ in range(min(self._repeat, LIMIT - self._time[i], self._life[i] - self._time[i])):
-                reward[i] += pays(self._time[i], action)
-                self._time[i] += 1
+            time, life = int(self._time[i]), int(self._life[i])
+            frames = min(self._repeat, LIMIT - time, life - time)
+            reward[i] = sum(pays(time + k, action) for k in range(frames))
+            self._time[i] += frames
         final, terminated = self._seen(), self._time >= self._life
         truncated = (self._time >= LIMIT) & ~terminated
-        for i in np.flatnonzero(terminated | truncated):
+        for i in np.flatnonzero(terminated | truncated).tolist():
             self._begin(i)
         return HostStep(self._seen(), reward, terminated, truncated, final)
 

@@ -1,5 +1,6 @@
 """What a function draws at random, returned beside what it returns."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -29,7 +30,9 @@ def watched(function: Callable[..., Any]) -> Callable[..., Any]:
 
             return drawn
 
-        with mock.patch.multiple(jax.random, **{kind: watch(kind) for kind in DRAWS}):
+        with contextlib.ExitStack() as stack:
+            for kind in DRAWS:
+                stack.enter_context(mock.patch.object(jax.random, kind, watch(kind)))
             return function(*arguments), seen
 
     return run

@@ -12,7 +12,7 @@ from scipy import stats
 
 from sparse_rl.agents import actor_critic
 from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState
-from sparse_rl.agents.contract import RunInputs, Streams, View
+from sparse_rl.agents.contract import Experience, RunInputs, Streams, View
 from sparse_rl.agents.pruned import grad_norms, scheduled
 from sparse_rl.envs import Spec
 from sparse_rl.settings.agents import PpoConfig
@@ -92,7 +92,7 @@ def test_choices_are_drawn_among_those_allowed_as_the_actor_says(make_config: Ma
     many = jax.tree.map(lambda x: jnp.repeat(x, 3000, axis=0), two)
     action, log_prob = actor_critic._act(parts, state)(many, KEY)
     logits = through(state.networks["actor"], two.observation, 1, "logits")
-    chances = np.where(two.legal, np.exp(logits), 0.0)
+    chances = np.where(np.asarray(two.legal), np.exp(logits), 0.0)
     chances /= chances.sum(1, keepdims=True)
     for i, mine in enumerate(np.split(np.asarray(action), 2)):
         counts = np.bincount(mine, minlength=3)
@@ -131,14 +131,14 @@ def test_what_a_rollout_is_told_to_have_been_is_what_it_was(make_config: MakeCon
     view = views(8)
     action, log_prob = actor_critic._act(parts, state)(view, KEY)
     zeros = jnp.zeros(8)
-    experience = actor_critic.Experience(view, action, log_prob, zeros, zeros, zeros)
+    experience = Experience(view, action, log_prob, zeros, zeros, zeros)
     found = actor_critic.evaluate_actions(
         parts, state.networks, {"actor": None, "critic": None}, experience
     )
     np.testing.assert_allclose(found.log_prob, log_prob, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.value, actor_critic._value(parts, state)(view), rtol=1e-5)
     logits = through(state.networks["actor"], view.observation, 1, "logits")
-    chances = np.where(view.legal, np.exp(logits), 0.0)
+    chances = np.where(np.asarray(view.legal), np.exp(logits), 0.0)
     chances /= chances.sum(1, keepdims=True)
     entropy = -np.sum(chances * np.log(np.where(chances > 0, chances, 1.0)), axis=1)
     np.testing.assert_allclose(found.entropy, entropy, rtol=1e-4, atol=1e-5)

@@ -18,6 +18,8 @@ from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.schema import ConfigError
 
 UPDATES = 100
+NO_BATCH: Any = None
+"""The agent's gradients are the same whatever it learns from."""
 BUDGETS = {"actor": {"kernel": FINAL}, "critic": {"0/kernel": FINAL, "1/kernel": FINAL + 2}}
 
 
@@ -51,7 +53,7 @@ def pruned_tensors(learner: Learner) -> list[tuple[Any, Any, list[Any]]]:
 
 def after(method: Any, made: int, **changes: Any) -> Learner:
     state = Compared(start(), inputs(**changes))
-    found = comparator(method).change_masks(state, None, jnp.int32(made))
+    found = comparator(method).change_masks(state, NO_BATCH, jnp.int32(made))
     assert found.inputs == state.inputs
     learner: Learner = found.learner
     return learner
@@ -98,7 +100,7 @@ def test_set_grows_as_often_at_every_place_that_is_free() -> None:
 
     def masks(seed: Any, mask_seed: Any, made: Any) -> list[Array]:
         told = state._replace(inputs=inputs()._replace(seed=seed, mask_seed=mask_seed))
-        learner = how.change_masks(told, None, made).learner
+        learner = how.change_masks(told, NO_BATCH, made).learner
         return [support.mask for support in jax.tree.leaves(learner.supports, is_leaf=is_masked)]
 
     many = jnp.arange(600, dtype=jnp.uint32)
@@ -134,7 +136,9 @@ def test_growth_of_two_equal_tensors_differs() -> None:
     equal = learner._replace(critic=critics, supports=supports)
     differ = 0
     for made in range(30, 36):
-        now = comparator("set").change_masks(Compared(equal, inputs()), None, jnp.int32(made)).learner
+        now = (
+            comparator("set").change_masks(Compared(equal, inputs()), NO_BATCH, jnp.int32(made)).learner
+        )
         one, two = (now.supports["critic"][i]["kernel"].mask for i in ("0", "1"))
         differ += bool(np.any(one != two))
     assert differ >= 5
@@ -148,7 +152,7 @@ def test_gradual_pruning_keeps_the_strongest_of_fewer_and_fewer(made: int, left:
     how = comparator("gradual")
     state = how.init(jax.random.key(0), inputs())
     before: Learner = state.learner
-    now = how.change_masks(state, None, jnp.int32(made)).learner
+    now = how.change_masks(state, NO_BATCH, jnp.int32(made)).learner
     finals = FINAL, FINAL, FINAL + 2
     for (old, weights, was), (new, _, held), final in zip(
         pruned_tensors(before), pruned_tensors(now), finals, strict=True
@@ -166,7 +170,7 @@ def test_a_reset_is_another_start_each_time_and_in_each_run() -> None:
     state = how.init(jax.random.key(0), inputs())
 
     def first_weight(seed: int, made: int) -> float:
-        again = how.reset(state._replace(inputs=inputs(seed)), None, jnp.int32(made))
+        again = how.reset(state._replace(inputs=inputs(seed)), NO_BATCH, jnp.int32(made))
         assert int(again.inputs.mask_seed) == 2
         jax.tree.map(np.testing.assert_array_equal, again.learner.supports, state.learner.supports)
         return float(again.learner.actor["bias"][0])
@@ -208,6 +212,6 @@ def test_density_is_the_share_of_masked_weights_that_are_there() -> None:
         "critic": learner.supports["critic"]
         | {"1": {"kernel": Masked(jnp.arange(20).reshape(SHAPE) < 4)}}
     }
-    found = comparator("set").diagnose(Compared(learner._replace(supports=supports), inputs()), None)
+    found = comparator("set").diagnose(Compared(learner._replace(supports=supports), inputs()), NO_BATCH)
     assert float(found["density/actor"]) == pytest.approx(11 / 20)
     assert float(found["density/critic"]) == pytest.approx(15 / 40)

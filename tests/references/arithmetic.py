@@ -57,7 +57,8 @@ class Moments(NamedTuple):
 
 def no_moments(weights: Weights) -> Moments:
     """Before the first step."""
-    return Moments(*({p: torch.zeros_like(w) for p, w in weights.items()} for _ in range(2)), 0)
+    nothing = {path: torch.zeros_like(w) for path, w in weights.items()}
+    return Moments(nothing, nothing, 0)
 
 
 def adam(

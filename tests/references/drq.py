@@ -61,7 +61,8 @@ class State(NamedTuple):
 def start(weights: dict[str, Weights], masks: dict[str, Weights]) -> State:
     """Before the first update."""
     moments = {name: no_moments(weights[name]) for name in NETWORKS}
-    return State(*(weights[name] for name in NETWORKS), weights["critic"], moments, masks)
+    actor, critic, encoder = (weights[name] for name in NETWORKS)
+    return State(actor, critic, encoder, critic, moments, masks)
 
 
 def shifted(pictures: Tensor, offsets: Tensor, pad: int) -> Tensor:
@@ -149,5 +150,10 @@ def update(
     grads["actor"], metrics["loss/actor"] = gradients(actor_loss, state.actor, state.masks["actor"])
     made["actor"], moments["actor"] = adam(state.actor, grads["actor"], moments["actor"], settings.rate)
     metrics |= {f"grad_norm/{name}": norm(grads[name]) for name in NETWORKS}
-    target_now = averaged(state.target, made["critic"], settings.target_rate)
-    return state._replace(**made, target=target_now, moments=moments), metrics
+    state = State(
+        **made,
+        target=averaged(state.target, made["critic"], settings.target_rate),
+        moments=moments,
+        masks=state.masks,
+    )
+    return state, metrics
