@@ -10,7 +10,7 @@ from sparse_rl.agents import OffPolicyAgent
 from sparse_rl.agents.contract import Occasional
 from sparse_rl.experience import Transition
 
-ROOM = 100
+ROOM = 200
 """Updates that are written down."""
 TREMBLE = 0.01
 """Actions carry noise, uniform in [0, this)."""

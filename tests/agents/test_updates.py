@@ -13,7 +13,8 @@ from beside import QUICK, agree, as_float64, begin, dense, double  # noqa: E402
 from conftest import MakeConfig  # noqa: E402
 from jax.extend.core import jaxprs_in_params  # noqa: E402
 from references import ddpg, drq, sac  # noqa: E402
-from references.arithmetic import cut, flat  # noqa: E402
+from references.arithmetic import cut, flat, norm, trunk  # noqa: E402
+from references.arithmetic import dense as layer_of  # noqa: E402
 from torch_threads import one_thread  # noqa: E402, F401
 from uneven import PICTURE  # noqa: E402
 from watching import watched  # noqa: E402
@@ -132,6 +133,12 @@ def test_updates_are_those_of_the_reference(make_config: MakeConfig, name: str) 
     batches = [transitions(seed) for seed in range(UPDATES)]
     found = ours(agent, state, batches, networks)
     assert any(found.masks.values()) == (case.sparsity > 0)
+    if (
+        case.agent["network"] == "simba"
+    ):  # one block in the actor, and as many as were asked for in critics
+        blocks = {name: sum("expand/kernel" in path for path in found.before[name]) for name in networks}
+        critics = case.agent.get("critic_blocks", 2) * len(state.critic)
+        assert blocks == {"actor": 1, "critic": critics, "target": critics}
     theirs = sac.start(found.before["actor"], found.before["critic"], found.masks, np.log(0.3))
     theirs = theirs._replace(target=found.before["target"])
     settings = sac.Settings(59 / 60, 3e-3, 0.07, 0.13, -1.4)
@@ -193,6 +200,40 @@ def test_updates_of_drq_are_those_of_the_reference(make_config: MakeConfig, stor
         best = drq.act(used["actor"], drq.encode(settings, used["encoder"], given[0]))
         tried = drq.noisy(best, (scale - 0.015) * torch.tensor(done[1]), np.inf)
         agree({"best": done[2], "tried": done[0]}, {"best": best, "tried": tried}, "action")
+
+
+def test_health_is_that_of_the_networks_on_the_probe(make_config: MakeConfig) -> None:
+    """Norms of the features of the actor, and of both critics on the actions that were taken."""
+    env = {"source": "probe", "task": "uneven", "action_repeat": 2}
+    agent, state = begin(make_config(agent=SAC | MLP | TWICE, env=env))
+    batch = transitions(0)
+    found = jax.jit(agent.diagnose, compiler_options=QUICK)(state, batch)
+    seen = torch.tensor(batch.observation)
+    both = torch.cat([seen, torch.tensor(batch.action)], -1)
+    expected = {
+        "actor": [trunk(flat(state.actor), seen)],
+        "critic": [trunk(flat(state.critic[i]), both) for i in ("0", "1")],
+    }
+    for network, features in expected.items():
+        norms = [float(x.norm(dim=-1).mean()) for x in features]
+        assert float(found[f"feature_norm/{network}"]) == pytest.approx(np.mean(norms), rel=1e-5)
+        size = norm(flat(getattr(state, network)))
+        assert float(found[f"param_norm/{network}"]) == pytest.approx(size, rel=1e-5)
+
+
+def test_health_of_drq_is_that_on_pictures_as_they_are(make_config: MakeConfig) -> None:
+    env = {"source": "probe", "task": "uneven", "action_repeat": 2}
+    budget = {"env_steps": 1200, "log_every": 400, "eval_every": 400}
+    agent, state = begin(make_config(agent=DRQ, env=env, **budget), pictures=True)
+    batch = pictures(0)
+    found = jax.jit(agent.diagnose, compiler_options=QUICK)(state, batch)
+    settings = drq.Settings(3e-3, 0.13, 0.25, 3, (2, 2, 1))
+    shown = torch.tensor(batch.observation, dtype=torch.float64).reshape(-1, *PICTURE)
+    x = drq.few(flat(state.actor), drq.encode(settings, flat(state.encoder), shown))
+    for layer in ("dense_0", "dense_1"):
+        x = torch.relu(layer_of(flat(state.actor), f"trunk/{layer}", x))
+    norms = float(x.norm(dim=-1).mean())
+    assert float(found["feature_norm/actor"]) == pytest.approx(norms, rel=1e-4)
 
 
 def products(jaxpr: Any, shape: tuple[int, int]) -> int:
