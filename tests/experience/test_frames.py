@@ -134,10 +134,10 @@ def test_every_interaction_that_can_begin_a_sample_is_as_likely_as_any_other() -
 
 
 def test_samples_are_uniform_over_all_environments_and_what_is_forgotten_begins_none() -> None:
-    """Two rings of sixteen that wrap around, with ends at other places: what can begin a sample is not
+    """Two rings of seventeen that wrap around, with ends at other places: what can begin a sample is not
     last, has three rows after it, and the two pictures under it are held."""
     kept, envs = buffer(2), [Stacks(), Stacks()]
-    held = kept.init(32)
+    held = kept.init(34)
     rows: tuple[list[float], list[float]] = ([], [])
     for t in range(23):
         ends = ["truncated" if t % 4 == 3 else "", "terminated" if t in (12, 20) else ""]
@@ -146,12 +146,12 @@ def test_samples_are_uniform_over_all_environments_and_what_is_forgotten_begins_
         for ring, (seen, _), end in zip(rows, done, ends, strict=True):
             ring.append(float(seen.action[0]))
             ring += [np.nan] if end else []  # the last picture's row
-    fit = [[x for x in ring[-16:][STACK - 1 : 16 - N_STEPS] if x == x] for ring in rows]
-    assert [len(ring) for ring in fit] == [8, 10]
-    env, place = jax.device_get(kept._draw(held, KEY, 9000))
+    fit = [[x for x in ring[-17:][STACK - 1 : 17 - N_STEPS] if x == x] for ring in rows]
+    assert [len(ring) for ring in fit] == [9, 11]
+    env, place = jax.device_get(kept._draw(held, KEY, 10000))
     actions = np.asarray(held.rows.action)[env, place, 0]
     counts = [np.sum((env == i) & (actions == np.float32(x))) for i in (0, 1) for x in fit[i]]
-    assert sum(counts) == 9000
+    assert sum(counts) == 10000
     assert stats.chisquare(counts).pvalue > 0.01
 
 
