@@ -1,27 +1,16 @@
-"""DDPG: the paper's equations by hand, and what it does not share with SAC."""
-
-from typing import Any
+"""DDPG: what it does not share with SAC. Its updates are beside their reference in test_updates.py."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig, batch_of, off_policy, places, static_parts
 
-from sparse_rl.agents.ddpg import td_target, with_noise
-from sparse_rl.diagnostics import global_norm
-from sparse_rl.pruning import support_masks
+from sparse_rl.agents.ddpg import with_noise
 from sparse_rl.settings.agents import DdpgConfig
-from sparse_rl.settings.run import RunConfig, agent_settings, run_config
+from sparse_rl.settings.run import agent_settings, run_config
 
 KEY = jax.random.key(0)
 DDPG = {"name": "ddpg"}
-
-
-def start(config: RunConfig) -> tuple[Any, Any]:
-    """The agent's functions and its state before the first update."""
-    loop, inputs = off_policy(config)
-    return loop.agent, jax.jit(loop.agent.init)(KEY, inputs)
 
 
 def test_published_settings() -> None:
@@ -41,61 +30,3 @@ def test_noise_has_its_deviation_and_actions_stay_in_range() -> None:
     edge = np.asarray(with_noise(jnp.full((1000, 1), 0.95), 0.1, KEY))
     assert edge.max() == 1.0
     np.testing.assert_array_equal(with_noise(jnp.full((3, 1), 0.5), 0.0, KEY), 0.5)
-
-
-@pytest.mark.parametrize(("twice", "expected"), [(False, 3.0), (True, -1.0)])
-def test_td_target_stops_at_terminations_and_takes_the_smaller_of_two(
-    make_config: MakeConfig, twice: bool, expected: float
-) -> None:
-    agent, state = start(make_config(agent=DDPG | {"clipped_double_q": twice}))
-    target = jax.tree.map(jnp.zeros_like, state.target)
-    for i, value in zip(target, (3.0, -1.0), strict=False):
-        target[i]["value"]["bias"] = jnp.array([value])
-    batch = batch_of(8)
-    y = td_target(static_parts(agent), state._replace(target=target), batch, KEY)
-    np.testing.assert_allclose(
-        y, batch.reward + 0.975 * expected * (1 - batch.terminated), rtol=1e-5, atol=1e-6
-    )
-
-
-def test_only_exploration_is_noisy(make_config: MakeConfig) -> None:
-    agent, state = start(make_config(agent=DDPG))
-    seen = batch_of(5).observation
-    best = agent.act_greedily(state, seen)
-    assert (np.abs(best) <= 1).all()
-    np.testing.assert_allclose(agent.act(state, seen, KEY), with_noise(best, 0.1, KEY))
-
-
-def test_first_update_by_hand(make_config: MakeConfig) -> None:
-    """Adam's first step moves each weight by lr·sign(gradient); AdamW also shrinks it by lr·0.01."""
-    agent, before = start(make_config(agent=DDPG))
-    after, metrics = agent.update(before, batch_of(32), KEY)
-    lr = 1e-3
-    for network, layer in (("actor", "mean"), ("critic", "value")):
-        old, new = (getattr(state, network) for state in (before, after))
-        old, new = (tree.get("0", tree)[layer]["kernel"] for tree in (old, new))
-        np.testing.assert_allclose(np.abs(new - old * (1 - lr * 0.01)), lr, rtol=2e-2)
-    expected = jax.tree.map(lambda c, t: 0.995 * t + 0.005 * c, after.critic, before.target)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.target, expected)
-    assert {"loss/actor", "loss/critic", "value_mean", "grad_norm/actor", "grad_norm/critic"} == set(
-        metrics
-    )
-
-
-@pytest.mark.parametrize("network", ["simba", "mlp"])
-def test_a_pruned_weight_does_not_exist(make_config: MakeConfig, network: str) -> None:
-    config = make_config(sparsity=0.8, agent=DDPG | {"network": network, "weight_decay": 0.1})
-    agent, state = start(config)
-    masks, update = support_masks(state.supports), jax.jit(agent.update)
-    for i in range(5):
-        state, metrics = update(state, batch_of(32, seed=i), jax.random.key(i))
-        for name in ("actor", "critic"):
-            adam = state.optimisers[name][0]
-            for tree in (getattr(state, name), adam.mu, adam.nu):
-                gone = places(masks[name], tree)
-                assert gone.size > 0
-                assert not gone.any()
-            if i == 0:  # the first moment is 0.1 of the gradient that the optimiser saw
-                norm = float(metrics[f"grad_norm/{name}"])
-                assert norm == pytest.approx(float(global_norm(adam.mu)) / 0.1, rel=1e-4)
-        assert not places(masks["critic"], state.target).any()

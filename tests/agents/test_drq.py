@@ -16,6 +16,7 @@ import pytest
 from conftest import MakeConfig, off_policy, places
 from jax import Array
 from PIL import Image
+from scipy import stats
 
 from sparse_rl.agents import drq
 from sparse_rl.experience.augmentation import random_shift, shifted
@@ -111,13 +112,14 @@ def test_shifts_are_windows_of_the_padded_picture() -> None:
     np.testing.assert_array_equal(found[1], pictures[1])  # four of four pixels: nothing moves
 
 
-def test_shifts_are_drawn_apart_and_cover_their_range() -> None:
-    ramp = jnp.arange(20, dtype=jnp.float32)
-    picture = jnp.broadcast_to(ramp[:, None, None], (20, 20, 1))
-    many = random_shift(jnp.broadcast_to(picture, (2000, 20, 20, 1)), KEY, 2)
-    moved, counts = np.unique(np.asarray(many[:, 10, 10, 0]) - 10, return_counts=True)
-    assert moved.tolist() == [-2, -1, 0, 1, 2]
-    assert counts.min() > 320
+def test_shifts_are_drawn_apart_in_both_directions_and_cover_their_range() -> None:
+    """Of 5000 pictures each of 25 shifts by up to two pixels has as many."""
+    rows, columns = np.mgrid[:9, :11].astype(np.float32)
+    picture = jnp.asarray(100 * rows + columns)[..., None]
+    many = random_shift(jnp.broadcast_to(picture, (5000, 9, 11, 1)), KEY, 2)
+    moved, counts = np.unique(np.asarray(many[:, 4, 5, 0]) - 405, return_counts=True)
+    assert moved.tolist() == [100 * i + j for i in range(-2, 3) for j in range(-2, 3)]
+    assert stats.chisquare(counts).pvalue > 0.01
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from sparse_rl.envs import Spec
 from sparse_rl.experience.frames import FrameBuffer, Frames, frame_buffer
@@ -130,6 +131,28 @@ def test_every_interaction_that_can_begin_a_sample_is_as_likely_as_any_other() -
     begun = np.flatnonzero(counts)
     assert begun.tolist() == [0, 1, 2, 4, 5]  # 3 and 6 are last pictures; 7, 8 and 9 lack successors
     np.testing.assert_allclose(counts[begun], 1200, rtol=0.1)
+
+
+def test_samples_are_uniform_over_all_environments_and_what_is_forgotten_begins_none() -> None:
+    """Two rings of seventeen that wrap around, with ends at other places: what can begin a sample is not
+    last, has three rows after it, and the two pictures under it are held."""
+    kept, envs = buffer(2), [Stacks(), Stacks()]
+    held = kept.init(34)
+    rows: tuple[list[float], list[float]] = ([], [])
+    for t in range(23):
+        ends = ["truncated" if t % 4 == 3 else "", "terminated" if t in (12, 20) else ""]
+        done = [env.interact(0.0, end) for env, end in zip(envs, ends, strict=True)]
+        held = keep(kept, held, done)
+        for ring, (seen, _), end in zip(rows, done, ends, strict=True):
+            ring.append(float(seen.action[0]))
+            ring += [np.nan] if end else []  # the last picture's row
+    fit = [[x for x in ring[-17:][STACK - 1 : 17 - N_STEPS] if x == x] for ring in rows]
+    assert [len(ring) for ring in fit] == [9, 11]
+    env, place = jax.device_get(kept._draw(held, KEY, 10000))
+    actions = np.asarray(held.rows.action)[env, place, 0]
+    counts = [np.sum((env == i) & (actions == np.float32(x))) for i in (0, 1) for x in fit[i]]
+    assert sum(counts) == 10000
+    assert stats.chisquare(counts).pvalue > 0.01
 
 
 def test_each_picture_is_kept_once_in_bytes() -> None:
