@@ -116,7 +116,9 @@ def test_runs_killed_at_any_moment_end_with_the_bytes_of_undisturbed_ones(
     """SIGKILL at random moments, writes included; at last the pack is left alone."""
     pack = [make_config(seed=seed, sparsity=0.5, env_steps=2000, width=8) for seed in (0, 1)]
     train(pack, tmp_path / "calm")
-    rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed of the kills: {seed}")  # shown where the test fails
+    rng = np.random.default_rng(seed)
     killed = 0
     for _ in range(4):
         arguments = [str(tmp_path / "killed"), str(rng.integers(1, 15) * 100), str(rng.random() * 0.05)]
