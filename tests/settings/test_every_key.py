@@ -13,10 +13,9 @@ import jax
 import numpy as np
 import pytest
 from conftest import SMALL
-from effects import FIRST, difference, programs_of, reached
+from effects import difference, reached
 
 from sparse_rl.envs import HostEnv, HostStep, workers
-from sparse_rl.loops.hosted import sessions
 from sparse_rl.loops.hosted.hosting import Living
 from sparse_rl.loops.zero_order import master
 from sparse_rl.runs.pack import prepare_pack
@@ -208,3 +207,145 @@ def test_every_key_of_pruning_and_of_a_run_changes_it() -> None:
         health = key.setting.startswith("diagnostics.")
         silent += without_effect(key, functools.partial(difference, health=health))
     assert not silent
+
+
+class _Ending:
+    """Environments of the host whose every interaction is an episode."""
+
+    def __init__(self, env: HostEnv, num_envs: int) -> None:
+        self._seen = np.zeros((num_envs, env.observation_size), env.observation_dtype)
+
+    def seed(self, seeds: np.ndarray, where: np.ndarray) -> np.ndarray:
+        return self._seen
+
+    def send(self, action: np.ndarray) -> None:
+        pass
+
+    def receive(self) -> HostStep:
+        ended = np.ones(len(self._seen), bool)
+        return HostStep(self._seen, ended.astype(np.float32), ended, ~ended, self._seen)
+
+
+class _Told(Exception):  # noqa: N818
+    """What a worker process would be started with."""
+
+
+def _play(env: HostEnv, settings: EnvConfig) -> list[Any]:
+    """What environments do with settings of theirs, or what their processes are told."""
+    try:
+        actors = env.open(settings, 2, 1)
+    except _Told as told:
+        return list(told.args)
+    seen = [actors.seed(np.arange(2), np.ones(2, bool))]
+    for t in range(60):
+        actors.send(np.full(2, t % env.action_size, np.int32))
+        seen += actors.receive()[:2]
+    return [x.tobytes() for x in seen]
+
+
+def on_the_host(config: RunConfig) -> Any:
+    """What a run does with an environment of the host: what that is, how it is opened and evaluated."""
+    loop: Any = prepare_pack([config]).loop
+    env, opened = loop.env, []
+
+    def ending(settings: EnvConfig, num_envs: int, threads: int) -> _Ending:
+        opened.append(num_envs)
+        return _Ending(env, num_envs)
+
+    fields = {"_config": config, "_env": dataclasses.replace(env, open=ending), "_seed": 0}
+    living = object.__new__(Living)
+    living.__dict__.update(fields, _threads=1, _evaluating=None, _restarts=0, groups=[])
+    evaluated = living.evaluate(0, lambda seen: np.zeros(len(seen), np.int32))
+    shown = {f.name: getattr(env, f.name) for f in dataclasses.fields(env) if f.name != "open"}
+    return str(shown), opened, str(evaluated), _play(env, config.env)
+
+
+SOURCES: dict[str, tuple[str, str]] = {
+    "atari": ("pong", "ppo"),
+    "dm_control_pixels": ("cartpole_swingup", "drq"),
+    "gymnasium": ("Pendulum-v1", "ppo"),
+    "lqr": ("chain", "ddpg"),
+    "pixels": ("cartpole_swingup", "drq"),
+    "probe": ("truncation", "ppo"),
+}
+"""A source for every kind of settings that environments have → a task, and who learns on it."""
+
+
+def env_keys(source: str) -> list[Key]:
+    task, agent = SOURCES[source]
+    run = {k: v for k, v in base(agent, source, task).items() if k not in BUDGET}
+    run |= {"env.env_steps": 800, "env.log_every": 400, "env.eval_every": 400}
+    if source in ("atari", "pixels", "dm_control_pixels"):
+        run |= {"agent.network": "nature" if agent == "ppo" else "drq", "width": 32}
+    schema = ENV_CONFIGS.get(source, EnvConfig)
+    return list(keys_of(source, "env.", schema, run, but=("source", "task")))
+
+
+def budget(config: RunConfig) -> tuple[int, ...]:
+    return tuple(getattr(config, name) for name in BUDGET)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_key_of_an_environment_changes_runs_in_it(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(command: list[str], fd: int, variables: Mapping[str, str]) -> None:
+        raise _Told(command[3:-1])
+
+    monkeypatch.setattr(workers, "_start", start)
+    told = functools.cache(on_the_host)
+
+    def differ(one: RunConfig, two: RunConfig) -> bool:
+        if budget(one) != budget(two):
+            return True
+        if source in ("atari", "dm_control_pixels", "gymnasium"):
+            return bool(told(one) != told(two))
+        return difference(one, two) is not None
+
+    silent = []
+    try:
+        for key in env_keys(source):
+            silent += without_effect(key, differ)
+    except ModuleNotFoundError as missing:
+        pytest.skip(str(missing))
+    assert not silent
+
+
+def test_every_kind_of_settings_is_among_these() -> None:
+    kinds = {ENV_CONFIGS.get(source, EnvConfig) for source in SOURCES}
+    assert kinds == {EnvConfig, *ENV_CONFIGS.values()}
+    assert set(TASKS) == set(AGENT_CONFIGS)
+
+
+@pytest.mark.parametrize("agent", AGENT_CONFIGS)
+def test_what_tells_runs_of_a_pack_apart_reaches_their_rows(agent: str) -> None:
+    """Seeds, learning rate, numbers of survivors: each is read by the program that all of them share."""
+    loop: Any
+    loop, (run,) = prepare_pack([run_config(nested(base(agent)))])
+    program = jax.make_jaxpr(lambda inputs: loop.chunk(0, loop.init(inputs))[1])(run.inputs)
+    leaves = jax.tree_util.tree_leaves_with_path(run.inputs)
+    silent = []
+    for i, (path, _) in enumerate(leaves):
+        given = [j == i for j in range(len(leaves))]
+        if not any(reached(program.jaxpr, given)):
+            silent.append(jax.tree_util.keystr(path))
+    assert not silent
+    assert len(leaves) > 3
+
+
+def test_a_program_without_a_number_is_told_from_one_with_it() -> None:
+    """The measure itself: loops, branches and calls pass on what they are given, and nothing else."""
+
+    def program(a: Any, b: Any, c: Any) -> Any:
+        def step(carry: Any, x: Any) -> Any:
+            return (carry[0] + x * b, carry[1]), carry[1]
+
+        (total, same), kept = jax.lax.scan(step, (0.0, c), jax.numpy.ones(3))
+        chosen = jax.lax.cond(a > 0, lambda: total, lambda: 0.0)
+        counted = jax.lax.while_loop(lambda x: x[0] < 3, lambda x: (x[0] + 1, x[1] + c), (0, 0.0))
+        return chosen, same, kept, counted[0], counted[1], jax.jit(lambda x: x * 2)(b)
+
+    made = jax.make_jaxpr(program)(1.0, 2.0, 3.0).jaxpr
+    assert reached(made, [True, False, False]) == [True, False, False, False, False, False]
+    assert reached(made, [False, True, False]) == [True, False, False, False, False, True]
+    assert reached(made, [False, False, True]) == [False, True, True, False, True, False]
