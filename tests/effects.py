@@ -22,7 +22,8 @@ def same(one: Any, two: Any) -> bool:
     """Whether two pytrees hold the same numbers."""
     leaves, others = (jax.tree.leaves_with_path(tree) for tree in (one, two))
     return len(leaves) == len(others) and all(
-        path == where and np.array_equal(x, y) for (path, x), (where, y) in zip(leaves, others, strict=True)
+        path == where and np.array_equal(x, y)
+        for (path, x), (where, y) in zip(leaves, others, strict=True)
     )
 
 
@@ -133,7 +134,11 @@ def _while(eqn: Any, given: list[bool]) -> list[bool]:
 
 def _scan(eqn: Any, given: list[bool]) -> list[bool]:
     constants, size = eqn.params["num_consts"], eqn.params["num_carry"]
-    fixed, carry, rows = given[:constants], given[constants : constants + size], given[constants + size :]
+    fixed, carry, rows = (
+        given[:constants],
+        given[constants : constants + size],
+        given[constants + size :],
+    )
     body = eqn.params["jaxpr"].jaxpr
     carry = _again_and_again(lambda now: reached(body, fixed + now + rows)[:size], carry)
     return carry + reached(body, fixed + carry + rows)[size:]

@@ -47,8 +47,10 @@ def rows(
 
 
 def grid(
-    value: Mapping[tuple[int, float], float], seeds: tuple[float, ...] = (-1.0, 0.0, 1.0), env: str = "probe/x"
-) -> pd.DataFrame:  # fmt: skip
+    value: Mapping[tuple[int, float], float],
+    seeds: tuple[float, ...] = (-1.0, 0.0, 1.0),
+    env: str = "probe/x",
+) -> pd.DataFrame:
     """(width, sparsity) → return at every evaluation, to which each seed adds its own."""
     return pd.concat(
         [

@@ -26,7 +26,9 @@ def frames(*ends: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     for i, end in enumerate(ends):
         mine = AXES | FOUND | {"clock_time": 50.0, "updates": 400.0, "seed": i} | end
         mine["variant"] = f"agent.workers={mine['workers']} agent.learning_rate={mine['learning_rate']}"
-        last = {name: mine.pop(name) for name in (*FOUND, "clock_time", "updates", lqr.TIME, lqr.UPDATES)}
+        last = {
+            name: mine.pop(name) for name in (*FOUND, "clock_time", "updates", lqr.TIME, lqr.UPDATES)
+        }
         runs.append({"run_id": f"run{i}", **mine})
         before = {**last, lqr.TIME: math.inf, lqr.UPDATES: math.inf, "clock_time": 1.0, "updates": 1.0}
         rows += [{"run_id": f"run{i}", **each} for each in (before, last)]
@@ -100,8 +102,9 @@ def test_speed_ups_are_ratios_of_medians_beside_one_worker() -> None:
     # seeds are resampled together: 60/20, 100/25, 200/40, and nothing but these
     assert fixed[["low", "high"]].loc[4].tolist() == [3.0, 5.0]
     said = lqr_words.words(workers_study())
-    assert "asynchronous, exponential durations, fixed step: 4 times as fast [3, 5] with 4 workers " in (
-        said[0]
+    assert (
+        "asynchronous, exponential durations, fixed step: 4 times as fast [3, 5] with 4 workers "
+        in (said[0])
     )
     assert "theory: 4 in estimates per time), in 1 times the updates of one." in said[0]
     assert "tuned step: 2 times as fast" in said[1]
@@ -156,7 +159,7 @@ def test_exponents_of_updates_away_from_one() -> None:
 
 
 def test_real_workers_are_counted_in_estimates_per_second() -> None:
-    """400 updates in 50 s with two workers, in 20 s with six: 2.5 times as fast, of 3 that were added."""
+    """400 updates in 50 s with two workers, in 20 s with six: 2.5 times as fast, of 3 possible."""
     ends = [
         end(1.0, 1.0, clock="real", workers=workers, clock_time=seconds, seed=seed, delay_mean=delay)
         for workers, seconds, delay in ((2, 50.0, 1.0), (6, 20.0, 5.0))

@@ -48,7 +48,7 @@ def ramps() -> pd.DataFrame:
 
 
 def test_lines_of_equal_compute_join_survivors_at_that_budget() -> None:
-    """Four log points of the sparse network of width 16: of the dense ones as many as it has fewer weights;
+    """Four log points of the sparse network of width 16: of the dense ones in proportion to its weights;
     the smallest network never spends so much."""
     budget = 4.0 * UPDATES * flops(16, 0.5)
     dense, sparse = figures.iso_flops(ramps(), [budget]).axes
@@ -132,6 +132,12 @@ def test_figures_of_the_bench_draw_its_tables() -> None:
 def test_numbers_of_a_page_have_four_digits_and_text_is_escaped() -> None:
     frame = pd.DataFrame({"a": [123.456, 0.000123456], "b": ["<x>", None], "rows": ["w == 1", "w > 2"]})
     text = page.table(frame, "n & m", "q")
-    for part in ("<td>123.5</td>", "<td>0.0001235</td>", "&lt;x&gt;", "<code>w &gt; 2</code>", "n &amp; m"):
+    for part in (
+        "<td>123.5</td>",
+        "<td>0.0001235</td>",
+        "&lt;x&gt;",
+        "<code>w &gt; 2</code>",
+        "n &amp; m",
+    ):
         assert part in text
     assert page.slug("gymnax/Pendulum-v1, block") == "gymnax_Pendulum-v1__block"

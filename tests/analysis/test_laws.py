@@ -263,7 +263,9 @@ def test_the_held_out_error_by_hand() -> None:
     """A constant of 100, asked for sizes that scored 104 and 97: √((16 + 9)/2). A threshold that was not
     reached counts where the law falls short of what is known, and not where it lies above."""
     score = np.array([100.0, 100.0, 100.0, 104.0, 97.0])
-    points = exact(saturating, WIDTHS[:5])._replace(score=score, samples=score[:, None] + np.zeros((5, 5)))
+    points = exact(saturating, WIDTHS[:5])._replace(
+        score=score, samples=score[:, None] + np.zeros((5, 5))
+    )
     trial = fits.hold_out(laws.CONSTANT, points, largest=2)
     assert trial.predicted == pytest.approx([100.0, 100.0])
     assert trial.error == pytest.approx(np.sqrt(12.5))

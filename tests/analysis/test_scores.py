@@ -168,7 +168,9 @@ def test_the_last_fifth_is_that_of_evaluations_and_later_than_four_fifths() -> N
 
 
 def test_the_curve_of_a_cell_is_its_interquartile_mean_where_all_have_a_value() -> None:
-    runs = [rows(f"a{i}", [v, math.nan, 2 * v], seed=i) for i, v in enumerate((0.0, 1.0, 2.0, 3.0, 30.0))]
+    runs = [
+        rows(f"a{i}", [v, math.nan, 2 * v], seed=i) for i, v in enumerate((0.0, 1.0, 2.0, 3.0, 30.0))
+    ]
     table = scores.sample_efficiency(pd.concat(runs, ignore_index=True))
     assert table["env_steps"].tolist() == [100, 300]
     assert table["return_mean"].tolist() == [2.0, 4.0]  # of 0, 1, 2, 3, 30 without the ends
@@ -189,8 +191,8 @@ def test_cells_are_resampled_independently_of_each_other() -> None:
 
 
 def test_an_interval_of_a_difference_has_the_spread_of_both() -> None:
-    """Dense scores 0, 2, 4; sparse 13 always, then 11, 13, 15. One resample in 27 is all of one run: more
-    than what an interval leaves out at an end. Of two means all 27² pairs are counted."""
+    """Dense scores 0, 2, 4; sparse 13 always, then 11, 13, 15. One resample in 27 is all of one run:
+    more than what an interval leaves out at an end. Of two means all 27² pairs are counted."""
     frames = []
     for i, dense in enumerate((0.0, 2.0, 4.0)):
         frames += [
@@ -227,9 +229,7 @@ def test_the_best_of_cells_whose_order_cannot_be_doubted() -> None:
 def test_data_to_a_threshold_is_resampled_over_runs() -> None:
     """Runs that cross 5 at 100, 200 and 400 env steps; their mean 0, 10/3, 20/3, … by hand."""
     values = np.array([[10.0, 0, 0], [10, 10, 0], [10, 10, 0], [10, 10, 10]])
-    crossing = thresholds.data_to_threshold(
-        Curves(np.array([100.0, 200, 300, 400]), values), 5.0, 3000
-    )
+    crossing = thresholds.data_to_threshold(Curves(np.array([100.0, 200, 300, 400]), values), 5.0, 3000)
     assert crossing.env_steps == pytest.approx(150)  # from 10/3 to 20/3
     assert not crossing.censored.any()
     assert (crossing.samples == 100).mean() == pytest.approx(7 / 27, abs=0.03)  # two or three fast ones

@@ -144,9 +144,8 @@ def test_what_a_median_over_tasks_is_not() -> None:
 
 
 def test_the_interquartile_mean_of_unequal_tasks_by_hand() -> None:
-    """Eight runs, so two of eight parts of the weight go at either end. Task a has six runs of 1/12, b two
-    of 1/4: in order a 0, 1, 2 | b 3 | a 5, 6, 7 | b 8, with weights 1/12 ·3, 1/4, 1/12 · 3, 1/4. What is
-    left are b's 3 and a's 5, 6, 7."""
+    """Eight runs, so two of eight parts of the weight go at either end. Task a has six runs of 1/12, b
+    two of 1/4: in order a 0, 1, 2 | b 3 | a 5, 6, 7 | b 8. What is left are b's 3 and a's 5, 6, 7."""
     pooled = statistics.scores({"a": [5.0, 0.0, 6.0, 1.0, 7.0, 2.0], "b": [8.0, 3.0]})
     assert statistics.iqm(pooled) == pytest.approx((3 * 3 + 5 + 6 + 7) / 6)
 
@@ -168,8 +167,8 @@ def test_tasks_are_resampled_apart_and_evenly() -> None:
 def test_groups_that_are_compared_are_resampled_independently() -> None:
     """P(x above y) of eight equal scores each: the variance of a two-sample U-statistic by hand.
 
-    With h = 1 above, ½ at a tie: E[h | k-th] = (k + ½)/n, of variance (n² − 1)/(12 n²); E[h²] = (n − 1)/2n
-    + 1/4n. Equal indices on both sides would give ½ in every resample.
+    With h = 1 above, ½ at a tie: E[h | k-th] = (k + ½)/n, of variance (n² − 1)/(12 n²), and E[h²] is
+    (n − 1)/2n + 1/4n. Equal indices on both sides would give ½ in every resample.
     """
     n = 8
     x = statistics.scores({"a": np.arange(n)})

@@ -32,7 +32,7 @@ def test_laws_of_one_sparsity_are_fitted_to_what_survives() -> None:
         for w in WIDTHS
         for kept in (1.0, 0.25)
     }
-    with pytest.raises(ValueError, match="no run at sparsity 0.5 has ended"):
+    with pytest.raises(ValueError, match=r"no run at sparsity 0\.5 has ended"):
         tables.curve_points(made, 0.5)
 
 
@@ -186,12 +186,13 @@ def test_rank_correlations_are_those_of_the_runs(sign: float) -> None:
 def choice_of(**intervals: tuple[float, float]) -> tuple[Choice, Points]:
     """Laws that predict one held-out size, of which 95 to 105 was measured."""
     samples = np.array([[50.0] * 1001, np.linspace(94.75, 105.25, 1001).tolist()])
-    points = Points(
-        np.array([8.0, 16.0]), np.ones(2), np.array([50.0, 100.0]), samples, np.zeros((2, 1002), np.bool_)
-    )  # fmt: skip
+    never = np.zeros((2, 1002), np.bool_)
+    points = Points(np.array([8.0, 16.0]), np.ones(2), np.array([50.0, 100.0]), samples, never)
     fit = fits.fit(laws.CONSTANT, points)
     trials = {
-        name: Trial(fit, np.array([0.0]), np.array([low]), np.array([high]), abs(low - 100.0), np.zeros(1))
+        name: Trial(
+            fit, np.array([0.0]), np.array([low]), np.array([high]), abs(low - 100.0), np.zeros(1)
+        )
         for name, (low, high) in intervals.items()
     }
     shares = {name: 1.0 / len(trials) for name in trials}
@@ -251,10 +252,13 @@ def test_sentences_say_the_numbers_of_the_right_cells() -> None:
 
 
 def test_data_words_are_of_the_higher_threshold() -> None:
+    def ramp(width: int) -> list[float]:
+        return [min(90.0, 3.0 * n * math.log2(width)) for n in range(11)]
+
     made = only(
         pd.concat(
             [
-                rows(f"{w}-{i}", [min(90.0, 9.0 * n * math.log2(w) / 3) for n in range(11)], width=w, seed=i)
+                rows(f"{w}-{i}", ramp(w), width=w, seed=i)
                 for w in WIDTHS
                 for i in range(2)
             ],
@@ -264,13 +268,22 @@ def test_data_words_are_of_the_higher_threshold() -> None:
     (said,) = findings.data_words(made)
     assert said.startswith("Env steps to a return of 81 at sparsity 0: shown all but the largest size")
     points = tables.data_points(made, 81.0, 0.0)
-    assert points.score == pytest.approx(np.log([100 * (1 + 27 / math.log2(w)) for w in WIDTHS]), abs=1e-9)
+    assert points.score == pytest.approx(
+        np.log([100 * (1 + 27 / math.log2(w)) for w in WIDTHS]), abs=1e-9
+    )
 
 
 def test_probes_are_summarised_over_the_seeds_of_a_cell() -> None:
     cell = {"env": "x", "agent": "sac", "width": 8}
     made = [
-        {**cell, "sparsity": level, "run_id": f"r{i}", "seed": i, "churn": 10 * level + value, "loss": 2.0}
+        {
+            **cell,
+            "sparsity": level,
+            "run_id": f"r{i}",
+            "seed": i,
+            "churn": 10 * level + value,
+            "loss": 2.0,
+        }
         for level in (0.0, 0.5)
         for i, value in enumerate((0.0, 1.0, 2.0, 6.0, 40.0))
     ]

@@ -424,6 +424,7 @@ def test_a_program_is_shared_by_what_it_is_given_and_by_nothing_else(make_config
     for changes in other:
         assert experiment.program_of(make_config(**{"sparsity": 0.5, **changes})) != base
     compact = [
-        experiment.program_of(make_config(sparsity=s, pruning={"storage": "compact"})) for s in (0.5, 0.9)
+        experiment.program_of(make_config(sparsity=s, pruning={"storage": "compact"}))
+        for s in (0.5, 0.9)
     ]
     assert compact[0] != compact[1]

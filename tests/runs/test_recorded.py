@@ -46,7 +46,9 @@ class Network(NamedTuple):
     @property
     def products(self) -> int:
         """Multiplications of a pass over one sample, dense."""
-        return sum(k * u for k, u in zip(self.kernels, self.uses or [1] * len(self.kernels), strict=True))
+        return sum(
+            k * u for k, u in zip(self.kernels, self.uses or [1] * len(self.kernels), strict=True)
+        )
 
     @property
     def masks(self) -> int:
@@ -72,9 +74,9 @@ def critic(inputs: int, out: int = 1) -> list[int]:
 
 
 EXPECTED = {
-    # Pendulum: 3 numbers, 1 action. 400 frames in 100 interactions of 2 environments of 2 frames: 10 random,
-    # then 90 · 1.5 updates. Actor of 8 units with two heads, two critics; targets, Adam's moments; log α
-    # with its moments, 3 counts, the learning rate.
+    # Pendulum: 3 numbers, 1 action. 400 frames in 100 interactions of 2 environments of 2 frames: 10
+    # random, then 90 · 1.5 updates. Actor of 8 units with two heads, two critics; targets, Adam's
+    # moments; log α with its moments, 3 counts, the learning rate.
     "sac": Expected(
         {
             "actor": Network([3 * 8, 8 * 8, 8, 8], 8 + 8 + 1 + 1, 0.5, 4, 8),
@@ -91,8 +93,8 @@ EXPECTED = {
         batch=32, updates=135, stored=3 * 113 + 4 * 369 + 2 + 1,
         replay=200 * (4 * (3 + 1 + 1 + 3) + 1) + 8,
     ),
-    # Two pictures of 16 × 16, read 3 × 3 at a time with a step of two: at 7 × 7 places, 3 × 3 and one. An
-    # episode is one interaction, of two frames: two pictures for every transition.
+    # Two pictures of 16 × 16, read 3 × 3 at a time with a step of two: at 7 × 7 places, 3 × 3 and one.
+    # An episode is one interaction, of two frames: two pictures for every transition.
     "drq": Expected(
         {
             "actor": Network([4 * 8, 8 * 16, 16 * 16, 16], 3 * 8 + 16 + 16 + 1, 0.5, 4, 8),
@@ -137,11 +139,22 @@ def config_of(name: str, **changes: Any) -> RunConfig:
         agent |= {"network": "mlp", "actor_width_ratio": 0.5, "clipped_double_q": name == "sac"}
     source, task = {"drq": ("probe", "picture"), "azopg": ("lqr", "chain")}.get(name, ("gymnax", ""))
     task = task or ("CartPole-v1" if name in ("paac", "dqn") else "Pendulum-v1")
-    env = {"source": source, "task": task, "eval_episodes": 3, "action_repeat": 1 if source == "lqr" else 2}
+    env = {
+        "source": source,
+        "task": task,
+        "eval_episodes": 3,
+        "action_repeat": 1 if source == "lqr" else 2,
+    }
     pruning = {"distribution": "uniform", "actor_sparsity": 0.5}
     sparse = {"sparsity": 0.25} if name == "azopg" else {"sparsity": 0.75}
     pruning |= {} if name != "dqn" else {"actor_sparsity": None}
-    data = {"agent": agent, "env": env, "pruning": pruning, "width": 3 if name == "azopg" else 16, **sparse}
+    data = {
+        "agent": agent,
+        "env": env,
+        "pruning": pruning,
+        "width": 3 if name == "azopg" else 16,
+        **sparse,
+    }
     return run_config(data | {"env_steps": 400, "log_every": 200, "eval_every": 400} | changes)
 
 
@@ -180,8 +193,8 @@ def test_every_number_of_a_record_is_what_it_is_by_hand(name: str) -> None:
 
 
 def test_memory_by_hand() -> None:
-    """State and replay, a quarter of the state for gradients, and three arrays of 256 probe samples and a
-    batch of 32, as wide as four times the critic's units."""
+    """State and replay, a quarter of the state for gradients, and three arrays of 256 probe samples and
+    a batch of 32, as wide as four times the critic's units."""
     _, (run,) = prepare_pack([config_of("sac")])
     state = 4 * EXPECTED["sac"].stored + 104 + 672
     samples = EXPECTED["sac"].replay + 3 * 4 * (256 + 32) * 4 * 16
@@ -213,7 +226,9 @@ def test_traffic_in_blocks_is_of_what_is_stored() -> None:
             name: stored[name] if storage == "block" else counts.total
             for name, counts in costs.parameters.items()
         }
-        expected = 4 * (4 * read["actor"] + 8 * stored["actor"] + 6 * read["critic"] + 11 * stored["critic"])
+        expected = 4 * (
+            4 * read["actor"] + 8 * stored["actor"] + 6 * read["critic"] + 11 * stored["critic"]
+        )
         assert costs.bytes_per_update == expected
     assert found["block"][0].bytes_per_update < 0.6 * found["masked"][0].bytes_per_update
 
@@ -279,7 +294,7 @@ def test_log_points_and_evaluations_are_where_the_budget_says(tmp_path: Path) ->
 
 
 def test_times_and_rates_are_of_this_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that goes 3 seconds on in every chunk; the second attempt goes on from env step 80 of 200."""
+    """A clock that goes 3 seconds on in a chunk; the second attempt goes on from env step 80 of 200."""
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     config = config_of("sac", env_steps=200, log_every=40, eval_every=80)
@@ -314,7 +329,9 @@ def test_times_and_rates_are_of_this_attempt(tmp_path: Path, monkeypatch: pytest
     assert record["progress"]["return_mean"] == 50.0  # states count on from the checkpoint's
 
 
-def test_checkpoints_are_written_as_often_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_are_written_as_often_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved: list[int] = []
     original = checkpoints.save
 
@@ -385,7 +402,9 @@ def test_large_updates_train_one_at_a_time(
     assert workers(runs, "map") == 3
     assert workers(runs[:2], "map") == 2
     assert workers(runs, "vmap") == 1
-    large = [run._replace(costs=run.costs._replace(flops_per_update_dense=2_000_000_001)) for run in runs]
+    large = [
+        run._replace(costs=run.costs._replace(flops_per_update_dense=2_000_000_001)) for run in runs
+    ]
     assert workers(large, "map") == 1
     edge = [run._replace(costs=run.costs._replace(flops_per_update_dense=2_000_000_000)) for run in runs]
     assert workers(edge, "map") == 3

@@ -49,6 +49,7 @@ NEEDS: dict[str, Settings] = {
     },
     **{f"{agent}.replay_size": {"agent.replay_size": 100} for agent in ("sac", "ddpg", "drq")},
     "paac.learning_rate_per_env": {"agent.learning_rate": None},
+    "atari.noop_starts": {"env.noop_starts": 20},
     "azopg.master": {"agent.workers": 4},
     "azopg.durations": {"agent.workers": 4},
     "azopg.work": {"agent.clock": "real"},

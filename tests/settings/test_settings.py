@@ -148,7 +148,9 @@ def test_how_often_a_run_learns_and_on_what_by_hand() -> None:
 
 def test_frames_of_an_interaction_and_of_a_round() -> None:
     env = {"source": "gymnax", "task": "CartPole-v1", "action_repeat": 3, "env_steps": 6000}
-    config = run_config({"agent": {"name": "ppo", "num_envs": 4, "num_steps": 5, "minibatches": 2}, "env": env})
+    config = run_config(
+        {"agent": {"name": "ppo", "num_envs": 4, "num_steps": 5, "minibatches": 2}, "env": env}
+    )
     assert (config.frames_per_interaction, config.frames_per_round) == (12, 60)
     assert config.interactions == 500
 
