@@ -206,10 +206,11 @@ def test_an_interval_of_a_difference_has_the_spread_of_both() -> None:
     assert table["return_mean"].tolist() == pytest.approx([13.0, 13.0])
     assert table["difference"].tolist() == pytest.approx([11.0, 11.0])
     assert table["better"].tolist() == [1.0, 1.0]
-    assert table.loc[0.5, ["low", "high"]].tolist() == pytest.approx([13 - 4, 13 - 0])
+    assert table["low"].tolist()[0] == pytest.approx(13 - 4)
+    assert table["high"].tolist()[0] == pytest.approx(13 - 0)
     means = [sum(drawn) / 3 for drawn in itertools.product((0, 2, 4), repeat=3)]
     exact = np.quantile([11 + one - two for one in means for two in means], [0.025, 0.975])
-    assert table.loc[0.75, ["low", "high"]].tolist() == pytest.approx(exact)
+    assert [table["low"].tolist()[1], table["high"].tolist()[1]] == pytest.approx(exact)
 
 
 def test_better_counts_resamples_above_the_reference() -> None:

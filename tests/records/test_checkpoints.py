@@ -214,3 +214,22 @@ def test_replay_stores_each_successor_once() -> None:
     assert sorted(written["other_successors"].ravel()) == [15.0, 25.0, 99.0]
     again = replay.from_disk(written, jax.eval_shape(lambda: replay.init(1, 1, 8)), num_envs=2)
     jax.tree.map(np.testing.assert_array_equal, again, buffer)
+
+
+def test_a_number_that_changed_on_disk_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    write_arrays(path, {"weights": np.full(64, 3.5, np.float32)})
+    content = path.read_bytes()
+    place = content.index(np.float32(3.5).tobytes() * 64)
+    path.write_bytes(content[:place] + np.float32(3.75).tobytes() + content[place + 4 :])
+    with pytest.raises(CheckpointError, match="weights has changed since it was written"):
+        read_arrays(path)
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    for env_steps in (100, 200, 900, 1000):
+        checkpoints.save(tmp_path, env_steps, {"a": np.array([env_steps])})
+    assert checkpoints.steps(tmp_path) == [1000, 900]
+    assert int(read_arrays(checkpoints.path_of(tmp_path, 900))["a"][0]) == 900
+    checkpoints.remove(tmp_path, [900])
+    assert checkpoints.steps(tmp_path) == [1000]

@@ -189,6 +189,8 @@ def test_every_number_of_a_record_is_what_it_is_by_hand(name: str) -> None:
     }  # fmt: skip
     assert found == expected
     assert run.costs.updates == by_hand.updates
+    assert (int(run.inputs.seed), int(run.inputs.mask_seed)) == (3, 4)
+    assert float(run.inputs.learning_rate) == pytest.approx(config.agent.learning_rate, rel=1e-6)
     assert expected["flops_per_update"] < expected["flops_per_update_dense"]
 
 
