@@ -215,7 +215,7 @@ class _Ending:
     """Environments of the host whose every interaction is an episode."""
 
     def __init__(self, env: HostEnv, num_envs: int) -> None:
-        self._seen = np.zeros((num_envs, env.observation_size), env.observation_dtype)
+        self._seen: np.ndarray = np.zeros((num_envs, env.observation_size), env.observation_dtype)
 
     def seed(self, seeds: np.ndarray, where: np.ndarray) -> np.ndarray:
         return self._seen
