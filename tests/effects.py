@@ -68,7 +68,12 @@ def _traced_once(loop: Any) -> Any:
     if not hasattr(loop.agent, "diagnose"):
         return loop
     update = jax.jit(loop.agent.update)
-    return loop._replace(agent=loop.agent._replace(update=update, diagnose=lambda *_: {}))
+    plain = loop._replace(agent=loop.agent._replace(update=update, diagnose=lambda *_: {}))
+    if not hasattr(plain, "iterate"):
+        return plain
+    once: Any = type("Once", (type(plain),), {})(*plain)
+    once.iterate = jax.jit(plain.iterate)
+    return once
 
 
 @functools.cache
