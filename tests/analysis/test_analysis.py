@@ -464,3 +464,17 @@ def test_points_of_studies_from_before_settings_were_rounded_are_one(tmp_path: P
         assert set(choose_rows(rows, (), asked, False)["run_id"]) == {"old", "new"}
     raw = rows.assign(sparsity=0.1 * 3)  # of somebody who made rows without us
     assert len(choose_rows(raw, (), 0.3, False)) == len(rows)
+
+
+def test_seeds_that_not_all_widths_have_are_left_out() -> None:
+    """Task by task: seed 3 counts where both widths have it."""
+    run, walk = "dog-run", "dog-walk"
+    runs = [(run, 8, 1), (run, 16, 1), (run, 8, 3), (walk, 8, 3), (walk, 16, 3)]
+    rows = pd.DataFrame(runs, columns=["env", "width", "seed"]).assign(sparsity=0.5)
+    chosen = choose_rows(rows, ("dog-*",), 0.5, shared_seeds=True)
+    assert list(chosen[["env", "width", "seed"]].itertuples(index=False, name=None)) == [
+        runs[0], runs[1], runs[3], runs[4],
+    ]  # fmt: skip
+    assert len(choose_rows(rows, ("dog-run",), 0.5, shared_seeds=False)) == 3
+    with pytest.raises(ValueError, match="no task has a seed that all widths share"):
+        choose_rows(rows.iloc[2:4].assign(width=[8, 16]), (), 0.5, shared_seeds=True)
