@@ -64,7 +64,8 @@ def normalised(frame: pd.DataFrame, metric: str = RETURN, ranges: Ranges = SCORE
     Raises:
         ValueError: a task has no known range.
     """
-    bounds = {env: score_range(str(env), {**ranges, **SCORE_RANGES}) for env in frame["env"].unique()}
+    known = {**ranges, **SCORE_RANGES, **ranges}  # those that are given come first, and hold
+    bounds = {env: score_range(str(env), known) for env in frame["env"].unique()}
     low, high = (frame["env"].map({env: b[i] for env, b in bounds.items()}) for i in (0, 1))
     return frame.assign(**{metric: (frame[metric] - low) / (high - low)})
 

@@ -8,7 +8,8 @@ import pytest
 from sparse_rl.analysis import importers, scores
 from sparse_rl.analysis.importers import read_published, read_wandb
 
-PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "data"
+PUBLISHED = Path(__file__).resolve().parents[1] / "data"
+"""Part of the published files."""
 
 
 def published(path: Path, name: str = "net_cwidth64", env: str = "dog_run", twice: bool = False) -> Path:
@@ -100,8 +101,7 @@ def test_runs_of_one_name_are_refused_and_not_mixed(tmp_path: Path) -> None:
         exported(tmp_path, "Step,twin - return_mean\n100,1\n", without_ids)
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published results are not beside this checkout")
-def test_the_published_width_study_is_read_whole() -> None:
+def test_published_files_are_read_whole() -> None:
     rows = read_published(sorted(PUBLISHED.glob("simba_cwidth*.csv")))
     hard = rows[rows["env"].str.match("dog-|humanoid-") & (rows["env_steps"] == 1_000_000)]
     shared = hard[hard["seed"].isin(range(0, 5000, 1000))]
@@ -110,3 +110,21 @@ def test_the_published_width_study_is_read_whole() -> None:
     means = hard[hard["width"] == 512].groupby("env")["return_mean"].mean().round()
     assert means[["humanoid-stand", "humanoid-walk", "humanoid-run"]].tolist() == [846, 668, 182]
     assert means[["dog-stand", "dog-walk", "dog-trot", "dog-run"]].tolist() == [960, 917, 825, 545]
+    assert set(rows["sparsity"]) == {0.0}
+    curve = rows[(rows["width"] == 512) & (rows["env"] == "humanoid-run") & (rows["seed"] == 0)]
+    assert curve["env_steps"].tolist() == [50_000.0 * i for i in range(21)]
+    final = scores.final_values(curve, "return_mean")["return_mean"].iloc[0]
+    assert final == pytest.approx(curve["return_mean"].iloc[-4:].mean())  # 850,000 to 1,000,000
+
+
+def test_states_and_names_of_others_are_ours(tmp_path: Path) -> None:
+    header = "Name,State,env,width,seed\n"
+    states = ("finished", "running", "failed", "crashed", "killed", "who knows")
+    lines = "".join(f"run{i},{state},dog-run,{8 * i},{i}\n" for i, state in enumerate(states, 1))
+    chart = "Step," + ",".join(f"run{i} - eval/avg_return" for i in range(1, 7)) + "\n100,1,2,3,4,5,6\n"
+    rows = exported(tmp_path, chart, header + lines)
+    assert rows["status"].tolist() == ["done", "running", "failed", "failed", "preempted", "failed"]
+    assert rows["return_mean"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert rows["width"].tolist() == [8, 16, 24, 32, 40, 48]
+    assert rows["seed"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert set(rows["sparsity"]) == {0.0}

@@ -1,49 +1,28 @@
 """Scores, budgets, thresholds and comparisons by hand."""
 
+import itertools
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import flops, grid, nonzero, rows
 
-from sparse_rl.analysis import answers, scores, thresholds
+from sparse_rl.analysis import answers, scores, statistics, thresholds
 from sparse_rl.analysis.scores import Curves
-
-
-def rows(
-    run_id: str, returns: list[float], sparsity: float = 0.0, width: int = 8, status: str = "done",
-    env: str = "probe/x", seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
-    """A run with one row per 100 env steps; as many updates, 10·width FLOPs each."""
-    points = np.arange(1, len(returns) + 1)
-    kept = round((1 - sparsity) * width**2)
-    return pd.DataFrame(
-        {
-            "env_steps": 100 * points, "updates": 100 * points, "wall_time": 2.0 * points,
-            "return_mean": returns, "dormant_ratio/critic": 0.5, "run_id": run_id, "study": "s",
-            "status": status, "env": env, "agent": "sac", "network": "simba", "pattern": "unstructured",
-            "distribution": "uniform", "variant": "", "width": width, "sparsity": sparsity, "seed": seed,
-            "mask_seed": seed, "parameters_total": width**2, "parameters_nonzero": kept,
-            "flops_per_update": 10 * kept, "train_seconds": 2.0 * len(returns),
-        }
-    )  # fmt: skip
 
 
 def study(value: dict[tuple[int, float], float]) -> pd.DataFrame:
     """(width, sparsity) → return of three seeds that differ by 1; final values."""
-    runs = [
-        rows(f"{width}-{sparsity}-{seed}", [at + seed - 1] * 10, sparsity, width, seed=seed)
-        for (width, sparsity), at in value.items()
-        for seed in range(3)
-    ]
-    return scores.final_values(pd.concat(runs, ignore_index=True), "return_mean")
+    return scores.final_values(grid(value), "return_mean")
 
 
 def test_final_values_and_what_they_cost() -> None:
     final = scores.final_values(rows("a", [0.0] * 8 + [3.0, 5.0]), "return_mean").iloc[0]
     assert final["return_mean"] == 4.0
-    assert (final["env_steps"], final["updates"]) == (1000, 1000)
-    assert final["flops"] == 10 * 64 * 1000
+    assert (final["env_steps"], final["updates"]) == (1000, 300)
+    assert final["flops"] == 6 * (10 * 64 + 7) * 300
+    assert (final["parameters_total"], final["train_seconds"]) == (647, 20.0)
 
 
 def test_a_diverged_run_counts_as_untrained() -> None:
@@ -64,7 +43,7 @@ def test_scores_are_shares_of_their_tasks_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "budget"), [("env_steps", 250.0), ("flops", 250.0 * 640), ("wall_time", 5.0)]
+    ("unit", "budget"), [("env_steps", 250.0), ("flops", 75.0 * flops(8, 0.0)), ("wall_time", 5.0)]
 )
 def test_the_value_at_a_budget_lies_between_log_points(unit: str, budget: float) -> None:
     at = scores.at_budget(rows("a", [0.0, 2.0, 6.0]), unit, budget)
@@ -159,3 +138,102 @@ def test_a_summary_counts_runs() -> None:
     assert table["return_mean"].tolist() == [2.0, 3.0]
     assert table["low"].tolist() == [1.0, 2.0]
     assert table["runs"].tolist() == [3, 3]
+
+
+def test_a_range_that_is_given_stands_above_a_known_one() -> None:
+    frame = pd.DataFrame({"env": ["gymnax/Pendulum-v1", "dog-run"], "return_mean": [-300.0, 250.0]})
+    ranges = {"gymnax/Pendulum-v1": (-400.0, 600.0)}
+    assert scores.normalised(frame, ranges=ranges)["return_mean"].tolist() == [0.1, 0.25]
+
+
+def test_what_a_run_had_spent_is_in_the_budgets_unit() -> None:
+    run = rows("a", [0.0, 2.0, 6.0], sparsity=0.75, width=16)
+    assert nonzero(16, 0.75) == 647
+    assert scores.spent(run, "flops").tolist() == [6 * 647 * 30 * i for i in (1, 2, 3)]
+    assert scores.spent(run, "env_steps").tolist() == [100, 200, 300]
+    assert scores.spent(run, "wall_time").tolist() == [2.0, 4.0, 6.0]
+    edge = scores.at_budget(run, "env_steps", 100.0)  # the first log point counts, and so does the last
+    assert edge["return_mean"].tolist() == [0.0]
+    assert scores.at_budget(run, "env_steps", 300.0)["return_mean"].tolist() == [6.0]
+    assert scores.at_budget(run, "env_steps", 99.0).empty
+
+
+def test_the_last_fifth_is_that_of_evaluations_and_later_than_four_fifths() -> None:
+    """Evaluated at 200, 400 … 1000: of these only the last lies beyond 800."""
+    values = [math.nan if i % 2 == 0 else 10.0 * i for i in range(10)]
+    final = scores.final_values(rows("a", values), "return_mean").iloc[0]
+    assert final["return_mean"] == 90.0
+    longer = scores.final_values(rows("a", [float(i) for i in range(20)]), "return_mean").iloc[0]
+    assert longer["return_mean"] == 17.5  # 1700 … 2000
+
+
+def test_the_curve_of_a_cell_is_its_interquartile_mean_where_all_have_a_value() -> None:
+    runs = [
+        rows(f"a{i}", [v, math.nan, 2 * v], seed=i) for i, v in enumerate((0.0, 1.0, 2.0, 3.0, 30.0))
+    ]
+    table = scores.sample_efficiency(pd.concat(runs, ignore_index=True))
+    assert table["env_steps"].tolist() == [100, 300]
+    assert table["return_mean"].tolist() == [2.0, 4.0]  # of 0, 1, 2, 3, 30 without the ends
+    assert (table["low"] >= 0).all()
+    assert (table["high"] > table["return_mean"]).all()
+    failed = rows("f", [9.0, 9.0, 9.0], env="probe/y", status="failed")
+    two = scores.sample_efficiency(pd.concat([*runs, failed], ignore_index=True))
+    assert two["return_mean"].tolist() == [2.0, 4.0]
+
+
+def test_cells_are_resampled_independently_of_each_other() -> None:
+    """Two cells of equal scores: what one draws says nothing of what the other does."""
+    final = study({(8, 0): 5.0, (16, 0): 5.0})
+    one, two = scores.cell_estimates(final, "return_mean", ["width"], statistics.mean, 4000).values()
+    assert abs(np.corrcoef(one.samples, two.samples)[0, 1]) < 4 / math.sqrt(4000)
+    again, _ = scores.cell_estimates(final, "return_mean", ["width"], statistics.mean, 4000).values()
+    assert (one.samples == again.samples).all()
+
+
+def test_an_interval_of_a_difference_has_the_spread_of_both() -> None:
+    """Dense scores 0, 2, 4; sparse 13 always, then 11, 13, 15. One resample in 27 is all of one run:
+    more than what an interval leaves out at an end. Of two means all 27² pairs are counted."""
+    frames = []
+    for i, dense in enumerate((0.0, 2.0, 4.0)):
+        frames += [
+            rows(f"d{i}", [dense] * 3, 0.0, 8, seed=i),
+            rows(f"s{i}", [13.0] * 3, 0.5, 8, seed=i),
+            rows(f"t{i}", [11.0 + dense] * 3, 0.75, 8, seed=i),
+        ]
+    final = scores.final_values(pd.concat(frames, ignore_index=True), "return_mean")
+    table = answers.compare(final, "width").set_index("sparsity")
+    assert table["reference"].tolist() == pytest.approx([2.0, 2.0])
+    assert table["return_mean"].tolist() == pytest.approx([13.0, 13.0])
+    assert table["difference"].tolist() == pytest.approx([11.0, 11.0])
+    assert table["better"].tolist() == [1.0, 1.0]
+    assert table["low"].tolist()[0] == pytest.approx(13 - 4)
+    assert table["high"].tolist()[0] == pytest.approx(13 - 0)
+    means = [sum(drawn) / 3 for drawn in itertools.product((0, 2, 4), repeat=3)]
+    exact = np.quantile([11 + one - two for one in means for two in means], [0.025, 0.975])
+    assert [table["low"].tolist()[1], table["high"].tolist()[1]] == pytest.approx(exact)
+
+
+def test_better_counts_resamples_above_the_reference() -> None:
+    table = answers.compare(study({(8, 0): 0.0, (8, 0.5): -50.0, (8, 0.9): 0.0}), "width")
+    worse, equal = table.set_index("sparsity")["better"]
+    assert worse == 0.0
+    assert equal == pytest.approx((1 - 141 / 729) / 2, abs=0.04)  # ties are not better
+
+
+def test_the_best_of_cells_whose_order_cannot_be_doubted() -> None:
+    final = study({(8, 0): 20.0, (8, 0.5): 90.0, (8, 0.9): 50.0})
+    cells = scores.cell_estimates(final, "return_mean", ["sparsity"])
+    best = answers.best_measured(list(cells.values()), [s for (s,) in cells])
+    assert best == (0.5, 0.5, 0.5, 1.0)
+
+
+def test_data_to_a_threshold_is_resampled_over_runs() -> None:
+    """Runs that cross 5 at 100, 200 and 400 env steps; their mean 0, 10/3, 20/3, … by hand."""
+    values = np.array([[10.0, 0, 0], [10, 10, 0], [10, 10, 0], [10, 10, 10]])
+    crossing = thresholds.data_to_threshold(Curves(np.array([100.0, 200, 300, 400]), values), 5.0, 3000)
+    assert crossing.env_steps == pytest.approx(150)  # from 10/3 to 20/3
+    assert not crossing.censored.any()
+    assert (crossing.samples == 100).mean() == pytest.approx(7 / 27, abs=0.03)  # two or three fast ones
+    assert crossing.samples.max() == pytest.approx(350)  # the slow one alone: from 0 to 10 at the end
+    assert len(crossing.samples) == 3000
+    assert len(crossing.censored) == 3001

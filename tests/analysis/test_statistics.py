@@ -132,3 +132,67 @@ def test_beside_the_reference_library() -> None:
 def test_scores_know_their_task() -> None:
     assert UNEQUAL.task.tolist() == [0, 1, 1]
     assert isinstance(UNEQUAL, Scores)
+
+
+def test_what_a_median_over_tasks_is_not() -> None:
+    """Means over runs of 1, 2 and 9: their median is 2, their mean 4."""
+    three = statistics.scores({"a": [0.0, 2.0], "b": [1.0, 1.0, 4.0], "c": [9.0]})
+    assert statistics.median(three) == 2.0
+    assert statistics.mean(three) == 4.0
+    assert statistics.optimality_gap(three, 3.0) == pytest.approx(3 - (1 + 5 / 3 + 3) / 3)
+    assert statistics.optimality_gap(statistics.scores({"a": [0.2, 1.4]})) == pytest.approx(0.4)
+
+
+def test_the_interquartile_mean_of_unequal_tasks_by_hand() -> None:
+    """Eight runs, so two of eight parts of the weight go at either end. Task a has six runs of 1/12, b
+    two of 1/4: in order a 0, 1, 2 | b 3 | a 5, 6, 7 | b 8. What is left are b's 3 and a's 5, 6, 7."""
+    pooled = statistics.scores({"a": [5.0, 0.0, 6.0, 1.0, 7.0, 2.0], "b": [8.0, 3.0]})
+    assert statistics.iqm(pooled) == pytest.approx((3 * 3 + 5 + 6 + 7) / 6)
+
+
+def test_tasks_are_resampled_apart_and_evenly() -> None:
+    """Two tasks of five runs: their draws are uniform and know nothing of each other."""
+    task = np.repeat([0, 1], 5)
+    drawn = statistics.resample(task, 6000, seed=1)
+    for first, columns in ((0, drawn[:, :5]), (5, drawn[:, 5:])):
+        counts = np.bincount(columns.ravel() - first, minlength=5)
+        assert len(counts) == 5
+        assert stats.chisquare(counts).pvalue > 1e-4
+    table = np.zeros((5, 5))
+    np.add.at(table, (drawn[:, 0], drawn[:, 5] - 5), 1)
+    assert stats.chi2_contingency(table).pvalue > 1e-4
+    assert len({tuple(row) for row in drawn}) > 5900
+
+
+def test_groups_that_are_compared_are_resampled_independently() -> None:
+    """P(x above y) of eight equal scores each: the variance of a two-sample U-statistic by hand.
+
+    With h = 1 above, ½ at a tie: E[h | k-th] = (k + ½)/n, of variance (n² − 1)/(12 n²), and E[h²] is
+    (n − 1)/2n + 1/4n. Equal indices on both sides would give ½ in every resample.
+    """
+    n = 8
+    x = statistics.scores({"a": np.arange(n)})
+    chance = statistics.probability_of_improvement(x, x, resamples=6000)
+    one, both = (n**2 - 1) / (12 * n**2), (n - 1) / (2 * n) + 1 / (4 * n) - 0.25
+    assert chance.value == 0.5
+    assert chance.samples.var() == pytest.approx((both + 2 * (n - 1) * one) / n**2, rel=0.08)
+    assert chance.low < 0.3
+    assert chance.high > 0.7
+
+
+def test_a_task_with_many_runs_counts_once_in_an_improvement() -> None:
+    """Always above on the task of one run, never on that of four: ½, and not one in five."""
+    x = statistics.scores({"a": [5.0], "b": [0.0, 0.0, 0.0, 0.0]})
+    y = statistics.scores({"a": [1.0, 2.0], "b": [1.0, 2.0, 3.0]})
+    assert statistics.probability_of_improvement(x, y).value == 0.5
+    assert statistics.probability_of_improvement(y, x).value == 0.5
+    above = statistics.scores({"a": [9.0], "b": [9.0]})
+    assert statistics.probability_of_improvement(above, y).value == 1.0
+    assert statistics.probability_of_improvement(y, above).value == 0.0
+
+
+def test_an_interval_leaves_out_a_fortieth_at_either_end() -> None:
+    low, high = statistics.interval(np.arange(1001.0))
+    assert (low, high) == pytest.approx((25.0, 975.0))
+    twice = statistics.interval(np.stack([np.arange(1001.0), np.arange(1001.0) / 2]))
+    assert twice[1] == pytest.approx([975.0, 487.5])

@@ -116,7 +116,9 @@ def test_runs_killed_at_any_moment_end_with_the_bytes_of_undisturbed_ones(
     """SIGKILL at random moments, writes included; at last the pack is left alone."""
     pack = [make_config(seed=seed, sparsity=0.5, env_steps=2000, width=8) for seed in (0, 1)]
     train(pack, tmp_path / "calm")
-    rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed of the kills: {seed}")  # shown where the test fails
+    rng = np.random.default_rng(seed)
     killed = 0
     for _ in range(4):
         arguments = [str(tmp_path / "killed"), str(rng.integers(1, 15) * 100), str(rng.random() * 0.05)]
@@ -212,3 +214,22 @@ def test_replay_stores_each_successor_once() -> None:
     assert sorted(written["other_successors"].ravel()) == [15.0, 25.0, 99.0]
     again = replay.from_disk(written, jax.eval_shape(lambda: replay.init(1, 1, 8)), num_envs=2)
     jax.tree.map(np.testing.assert_array_equal, again, buffer)
+
+
+def test_a_number_that_changed_on_disk_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    write_arrays(path, {"weights": np.full(64, 3.5, np.float32)})
+    content = path.read_bytes()
+    place = content.index(np.float32(3.5).tobytes() * 64)
+    path.write_bytes(content[:place] + np.float32(3.75).tobytes() + content[place + 4 :])
+    with pytest.raises(CheckpointError, match="weights has changed since it was written"):
+        read_arrays(path)
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    for env_steps in (100, 200, 900, 1000):
+        checkpoints.save(tmp_path, env_steps, {"a": np.array([env_steps])})
+    assert checkpoints.steps(tmp_path) == [1000, 900]
+    assert int(read_arrays(checkpoints.path_of(tmp_path, 900))["a"][0]) == 900
+    checkpoints.remove(tmp_path, [900])
+    assert checkpoints.steps(tmp_path) == [1000]

@@ -405,3 +405,26 @@ def test_no_more_runs_side_by_side_than_memory_holds(
     for room, fit in ((0.5, 1), (2.6, 2), (100, 80)):
         monkeypatch.setattr(experiment, "available_bytes", lambda room=room: int(room * need))
         assert experiment.runs_that_fit(runs[0]) == fit
+
+
+def test_a_program_is_shared_by_what_it_is_given_and_by_nothing_else(make_config: MakeConfig) -> None:
+    """Seeds, rates and sparsities are arrays; in storages other than masks survivors are a shape."""
+    base = experiment.program_of(make_config(sparsity=0.5))
+    alike: tuple[dict[str, Any], ...] = (
+        {"seed": 4}, {"mask_seed": 4}, {"sparsity": 0.9}, {"agent": {"learning_rate": 5e-4}},
+        {"pruning": {"distribution": "uniform"}}, {"pruning": {"actor_sparsity": 0.25}},
+    )  # fmt: skip
+    for changes in alike:
+        assert experiment.program_of(make_config(**{"sparsity": 0.5, **changes})) == base
+    other: tuple[dict[str, Any], ...] = (
+        {"sparsity": 0.0}, {"width": 17}, {"pruning": {"critic_sparsity": 0.0}},
+        {"pruning": {"storage": "compact"}}, {"env_steps": 300}, {"agent": {"weight_decay": 0.5}},
+        {"diagnostics": {"srank_threshold": 0.5}}, {"products": "bfloat16"},
+    )  # fmt: skip
+    for changes in other:
+        assert experiment.program_of(make_config(**{"sparsity": 0.5, **changes})) != base
+    compact = [
+        experiment.program_of(make_config(sparsity=s, pruning={"storage": "compact"}))
+        for s in (0.5, 0.9)
+    ]
+    assert compact[0] != compact[1]

@@ -132,3 +132,34 @@ def test_run_ids_are_those_that_they_were() -> None:
     ppo = composed(agent={"name": "ppo"}, width=16, env_steps=2048, log_every=1024)
     assert run_config(composed(seed=1, sparsity=0.9)).run_id == "w512_s0.9_seed1_75c0e14484"
     assert run_config(ppo).run_id == "w16_s0_seed0_02063c1148"
+
+
+def test_how_often_a_run_learns_and_on_what_by_hand() -> None:
+    """A tenth of a short run is random; updates per interaction as a fraction; probe batches."""
+    config = run_config(composed(agent={"updates_per_interaction": 0.3, "num_envs": 2}, env_steps=5000))
+    agent = agent_settings(config, SacConfig)
+    assert config.interactions == 2500
+    assert (agent.updates_ratio.numerator, agent.updates_ratio.denominator) == (3, 10)
+    assert agent.random_of(2500) == 250
+    assert agent.random_of(90_000) == 5000
+    samples = config.diagnostics.samples
+    assert [samples(width) for width in (16, 128, 300, 1024, 4096)] == [256, 256, 600, 2048, 2048]
+
+
+def test_frames_of_an_interaction_and_of_a_round() -> None:
+    env = {"source": "gymnax", "task": "CartPole-v1", "action_repeat": 3, "env_steps": 6000}
+    config = run_config(
+        {"agent": {"name": "ppo", "num_envs": 4, "num_steps": 5, "minibatches": 2}, "env": env}
+    )
+    assert (config.frames_per_interaction, config.frames_per_round) == (12, 60)
+    assert config.interactions == 500
+
+
+def test_what_a_mask_does_not_read_is_no_part_of_a_run() -> None:
+    """Static masks never change: how often they would is nothing that decides numbers."""
+    plain = run_config(composed())
+    assert run_config(composed(pruning={"change_every": 7})).run_id == plain.run_id
+    changing = {"method": "set", "change_every": 7}
+    assert run_config(composed(sparsity=0.5, pruning=changing)).run_id != (
+        run_config(composed(sparsity=0.5, pruning=changing | {"change_every": 8})).run_id
+    )
