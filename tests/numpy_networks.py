@@ -143,6 +143,4 @@ def gradients(function: Callable[[Any], Any], tree: Any) -> Any:
 def drawn_like(shapes: Any, seed: int = 0, scale: float = 0.5) -> Any:
     """float32 parameters of these shapes, biases and norms included, none of them 0 or 1."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: np.float32(scale * rng.standard_normal(leaf.shape) + 0.1), shapes
-    )
+    return jax.tree.map(lambda leaf: np.float32(scale * rng.standard_normal(leaf.shape) + 0.1), shapes)

@@ -104,7 +104,8 @@ def test_a_dead_relu_network_is_all_dormant(kind: Kind) -> None:
     """Taken before the ReLU this would read 0: the inputs of the dead units are large."""
     network = Critic(kind, 16, 2)
     observation, action = jax.random.normal(KEY, (64, 3)), jax.random.normal(KEY, (64, 1))
-    params = network.init(KEY, observation, action)["params"]
+    shapes = jax.eval_shape(network.init, KEY, observation, action)["params"]
+    params = by_numpy.drawn_like(shapes)
     for layer in params["trunk"]:
         if layer.endswith("expand") or layer.startswith("dense"):
             params["trunk"][layer]["bias"] -= 1e3
@@ -121,7 +122,7 @@ def test_a_dead_relu_network_is_all_dormant(kind: Kind) -> None:
 def test_a_fresh_network_is_healthy_and_counts_its_disconnected_units(storage: str) -> None:
     network = Critic("simba", 32, 1)
     observation, action = jax.random.normal(KEY, (256, 3)), jax.random.normal(KEY, (256, 1))
-    params = network.init(KEY, observation, action)["params"]
+    params = jax.jit(network.init)(KEY, observation, action)["params"]
     inputs = (observation, action)
     nowhere = jax.tree.map(lambda leaf: None, params)
     dense = network_health(network, {"": params}, {"": nowhere}, inputs, DiagnosticsConfig())
@@ -176,7 +177,8 @@ def supports_shapes(supports: dict[str, dict[str, dict[str, Masked]]]) -> dict[s
 
 def test_blocks_leave_nothing_unconnected() -> None:
     network = Critic("mlp", 16, 1)
-    params = network.init(KEY, jnp.zeros((1, 4)))["params"]
+    shapes = jax.eval_shape(network.init, KEY, jnp.zeros((1, 4)))["params"]
+    params = jax.tree.map(jnp.asarray, by_numpy.drawn_like(shapes))
     budget = {
         "trunk/dense_0/kernel": BlockGrid(4, 16, 4, 1),
         "trunk/dense_1/kernel": BlockGrid(16, 16, 8, 1),
@@ -273,7 +275,9 @@ def test_every_number_of_an_ensembles_health_is_that_of_numpy(storage: str) -> N
     layers = {f"{label}/{name}": v for label, f in zip("01", found, strict=True)
               for name, v in f["layers"].items()}  # fmt: skip
     expected = {("dormant_ratio", f"/{name}"): asleep / size for name, (asleep, size) in layers.items()}
-    expected["dormant_ratio", ""] = sum(a for a, _ in layers.values()) / sum(n for _, n in layers.values())
+    expected["dormant_ratio", ""] = sum(a for a, _ in layers.values()) / sum(
+        n for _, n in layers.values()
+    )
     expected["unread_inputs", ""] = sum(f["unread"] for f in found) / 10
     expected["disconnected_ratio", ""] = sum(f["cut_off"] for f in found) / (2 * 19)
     expected["feature_norm", ""] = np.mean([f["feature_norm"] for f in found])
@@ -326,7 +330,10 @@ def test_what_a_twin_critic_leaves_unread_is_counted_by_hand() -> None:
         "second_dense_1": ones,
     }
     supports = {"trunk": {name: masked(mask) for name, mask in kernels.items()}}
-    supports |= {"first_value": masked(np.array([[True], [False]])), "second_value": masked(~ones[:, :1])}
+    supports |= {
+        "first_value": masked(np.array([[True], [False]])),
+        "second_value": masked(~ones[:, :1]),
+    }
     held = jax.tree.map(lambda support: support.mask, supports, is_leaf=lambda s: isinstance(s, Masked))
     found = unconnected(wiring_of(TwinCritic(2, 2)), held, supports)
     assert (int(found.unread), found.inputs) == (2, 8)

@@ -248,7 +248,9 @@ def test_layers_start_orthogonal_with_their_gain_and_without_bias(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(nn.initializers, "orthogonal", scaled_unit)
-    params = jax.jit(network.init)(KEY, *inputs_of(Case(network, inputs, lambda params: params)))["params"]
+    params = jax.jit(network.init)(KEY, *inputs_of(Case(network, inputs, lambda params: params)))[
+        "params"
+    ]
     for path, gain in gains.items():
         layer = params
         for name in path.split("/"):
@@ -296,7 +298,10 @@ def test_numbers_of_drq_by_hand() -> None:
     """On 19 × 15 of three channels: 9 × 7, 4 × 3 and 2 × 1 places; on 15 × 18 7 × 8, 5 × 6, 3 × 4, 1 × 2."""
     assert encoded_size("drq_strided", 5, (19, 15, 3)) == 10
     assert encoded_size("drq", 4, (15, 18, 2)) == 8
-    assert [applications("drq", f"trunk/{n}/kernel", (15, 18, 2)) for n in ("conv", "conv_3")] == [56, 12]
+    assert [applications("drq", f"trunk/{n}/kernel", (15, 18, 2)) for n in ("conv", "conv_3")] == [
+        56,
+        12,
+    ]
     assert encoder_parameters("drq_strided", 5, (19, 15, 3)) == 5 * 28 + 2 * 5 * 46
     assert drq_patch_bytes("drq_strided", 5, (19, 15, 3)) == 4 * 9 * 3 * 63
     assert drq_patch_bytes("drq_strided", 50, (19, 15, 3)) == 4 * 9 * 50 * 12
@@ -307,4 +312,6 @@ def test_numbers_of_drq_by_hand() -> None:
 
 def test_folding_is_pixel_by_pixel() -> None:
     pixels = RNG.standard_normal((2, 6, 9, 2))
-    np.testing.assert_array_equal(fold(jnp.float32(pixels), 3), by_numpy.in_blocks(np.float32(pixels), 3))
+    np.testing.assert_array_equal(
+        fold(jnp.float32(pixels), 3), by_numpy.in_blocks(np.float32(pixels), 3)
+    )

@@ -206,7 +206,9 @@ def drawn_in_all_ways(inputs: int, units: int, kept: int, pattern: Pattern, leas
         each, more = (wanted, 0) if each >= wanted else (each, more)
     found: dict[tuple[bool, ...], float] = {}
     for chosen in itertools.combinations(range(units), more):
-        columns = [list(itertools.combinations(range(inputs), each + (u in chosen))) for u in range(units)]
+        columns = [
+            list(itertools.combinations(range(inputs), each + (u in chosen))) for u in range(units)
+        ]
         for fans in itertools.product(*columns):
             first = {(i, u) for u, fan in enumerate(fans) for i in fan}
             others = [place for place in places if place not in first]
