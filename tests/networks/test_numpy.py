@@ -22,8 +22,15 @@ from sparse_rl.networks import (
     drq_patch_bytes,
 )
 from sparse_rl.networks.convolutions import atari_parameters, fold, positions
-from sparse_rl.networks.dense import actor_parameters, applications, conv_channels, he_normal
-from sparse_rl.networks.dense import critic_parameters, policy_parameters, value_parameters
+from sparse_rl.networks.dense import (
+    actor_parameters,
+    applications,
+    conv_channels,
+    critic_parameters,
+    he_normal,
+    policy_parameters,
+    value_parameters,
+)
 from sparse_rl.networks.drq import (
     encoded_size,
     encoder_parameters,

@@ -23,8 +23,8 @@ from sparse_rl.pruning import (
     prunable_shapes,
     random_supports,
     read_inputs,
-    survivors,
     surviving_counts,
+    survivors,
 )
 from sparse_rl.pruning.blocks import block_grid
 from sparse_rl.pruning.compact import tiles_of
