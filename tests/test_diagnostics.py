@@ -49,9 +49,9 @@ def test_disconnected_units_are_reported_apart() -> None:
 
 def test_dormancy_tells_one_mean_from_another() -> None:
     """Layer a: means of |h| are 3, 0.5, 1.3, 50, and the last has no input: those connected have a mean
-    of 1.6. At τ = 0.35 that is 0.56: one of three. In b, of five, means are 5, 4, 0, 0.5 and 1, mean 2.1,
-    0.735: two. Per unit before the mean over samples, ±h would cancel; over all units, or with the absent
-    one, thresholds would be 0.42 and 4.8."""
+    of 1.6, times τ = 0.35 0.56: one of three. In b, of five, means are 5, 4, 0, 0.5 and 1, mean 2.1,
+    0.735: two. Without magnitudes ±h would cancel; over all four units, or with the absent one, the
+    bound would be 0.42 or 4.8."""
     a = jnp.array([[5.0, -0.5, 1.3, 50.0], [-1.0, 0.5, -1.3, -50.0]])
     b = jnp.array([[5.0, 4.0, 0.0, 1.0, 1.0], [5.0, -4.0, 0.0, 0.0, -1.0]])
     connected = {"a": jnp.array([True, True, True, False]), "b": jnp.ones(5, bool)}
@@ -207,8 +207,8 @@ def test_effective_rank_by_hand() -> None:
 
 
 def test_rank_counts_singular_values_and_not_their_squares() -> None:
-    """Values 8, 4, 2, 1 of 15 in all: 12 hold 80 %, so δ = 0.21 takes two and 0.19 three. Of squares, 85 in
-    all, 64 hold 75 % and 80 hold 94 %. Rotated, and with more samples than units, they stay the same."""
+    """Values 8, 4, 2, 1 of 15 in all: 12 hold 80 %, so δ = 0.21 takes two and 0.19 three. Of squares, 85
+    in all, 64 hold 75 % and 80 hold 94 %. Rotated, and with more samples than units, they stay."""
     rng = np.random.default_rng(3)
     left, right = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (9, 4))
     features = jnp.float32(left[:, :4] @ np.diag([8.0, 4.0, 2.0, 1.0]) @ right)
@@ -312,10 +312,10 @@ def test_heads_of_one_network_are_measured_each_and_averaged() -> None:
 def test_what_a_twin_critic_leaves_unread_is_counted_by_hand() -> None:
     """Five numbers seen, three of an action, two few ones, two units per layer.
 
-    Seen: row 4 is zero. The action's entry 0 is read by the second head alone, entry 2 by none. Few: unit 1
-    has inputs and only the first head reads it. First: its unit 0 of dense_0 has no input, and is read;
-    unit 1 of dense_1 leads nowhere. Second: all is well, but its value has no input, so both units that it
-    would read lead nowhere, and so does it."""
+    Seen: row 4 is zero. The action's entry 0 is read by the second head alone, entry 2 by none. Few:
+    unit 1 has inputs and only the first head reads it. First: its unit 0 of dense_0 has no input, and is
+    read; unit 1 of dense_1 leads nowhere. Second: all is well, but its value has no input, so both units
+    that it would read lead nowhere, and so does it."""
     ones = np.ones((2, 2), bool)
     first, second = np.ones((5, 2), bool), np.ones((5, 2), bool)
     first[:, 0] = False

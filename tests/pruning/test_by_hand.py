@@ -79,8 +79,8 @@ def test_a_grid_is_as_close_as_five_percent_of_the_density(
 
 
 def test_weights_of_groups_of_unequal_size_by_hand() -> None:
-    """11 inputs as 3, 3, 3, 2 and 9 units as 3, 2, 2, 2: 9 + 6 + 6 + 4 with their own group, and with the
-    next one, 9 + 6 + 4 + 6."""
+    """11 inputs as 3, 3, 3, 2 and 9 units as 3, 2, 2, 2: 9 + 6 + 6 + 4 with their own group, and with
+    the next one 9 + 6 + 4 + 6."""
     grid = BlockGrid(11, 9, 4, 2)
     assert (grid.count, grid.block, grid.stored_shape) == (50, (3, 3), (4, 3, 6))
     assert grid.columns.tolist() == [[0, 1, 2], [3, 4, 9], [5, 6, 9], [7, 8, 9]]
@@ -198,7 +198,7 @@ Masks = Mapping[tuple[bool, ...], float]
 
 
 def drawn_in_all_ways(inputs: int, units: int, kept: int, pattern: Pattern, least: int) -> Masks:
-    """Every mask and its probability: by the rules in words, place by place, and nothing from the code."""
+    """Every mask and its probability: by the rules in words, place by place, nothing from the code."""
     places = list(itertools.product(range(inputs), range(units)))
     each, more = divmod(kept, units)
     if pattern == "unstructured":

@@ -1,5 +1,5 @@
-"""Every storage beside float64 numpy with the same masks: outputs, and gradients of all that is stored and
-of what is read."""
+"""Every storage beside float64 numpy with the same masks: outputs, and gradients of all that is stored
+and of what is read."""
 
 from typing import Any, NamedTuple
 

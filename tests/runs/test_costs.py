@@ -8,11 +8,11 @@ from sparse_rl.runs.pack import prepare_pack
 
 
 def test_a_sparse_run_of_sac_by_hand(make_config: MakeConfig) -> None:
-    """Pendulum: three numbers seen, one action. Multilayer perceptrons, the actor of 20 units, the critic
-    of 40, one critic; 0.7 and 0.55 of their weights are gone.
+    """Pendulum: three numbers seen, one action. Multilayer perceptrons, the actor of 20 units, the
+    critic of 40, one critic; 0.7 and 0.55 of their weights are gone.
 
-    Actor: 60 + 400 and two heads of 20 are 500 weights, 42 biases: 150 survive. Critic: 160 + 1600 + 40 =
-    1800 weights, 81 biases: 810 survive.
+    Actor: 60 + 400 and two heads of 20 are 500 weights, 42 biases: 150 survive. Critic: 160 + 1600 and
+    40 are 1800 weights, 81 biases: 810 survive.
     """
     pruning = {"actor_sparsity": 0.7, "critic_sparsity": 0.55}
     agent = {"network": "mlp", "actor_width_ratio": 0.5, "batch_size": 48, "clipped_double_q": False}
