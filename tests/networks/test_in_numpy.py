@@ -302,7 +302,7 @@ def test_numbers_of_parameters_by_hand() -> None:
 
 
 def test_numbers_of_drq_by_hand() -> None:
-    """19 × 15 of three channels have 9 × 7, 4 × 3 and 2 × 1 places; 15 × 18 7 × 8, 5 × 6, 3 × 4, 1 × 2."""
+    """19 × 15 of three channels: 9 × 7, 4 × 3 and 2 × 1 places; 15 × 18: 7 × 8, 5 × 6, 3 × 4, 1 × 2."""
     assert encoded_size("drq_strided", 5, (19, 15, 3)) == 10
     assert encoded_size("drq", 4, (15, 18, 2)) == 8
     assert [applications("drq", f"trunk/{n}/kernel", (15, 18, 2)) for n in ("conv", "conv_3")] == [
