@@ -329,7 +329,7 @@ def test_what_a_twin_critic_leaves_unread_is_counted_by_hand() -> None:
         "second_dense_0": second,
         "second_dense_1": ones,
     }
-    supports = {"trunk": {name: masked(mask) for name, mask in kernels.items()}}
+    supports: dict[str, Any] = {"trunk": {name: masked(mask) for name, mask in kernels.items()}}
     supports |= {
         "first_value": masked(np.array([[True], [False]])),
         "second_value": masked(~ones[:, :1]),

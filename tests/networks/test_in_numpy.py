@@ -242,7 +242,7 @@ GAINS: list[tuple[nn.Module, tuple[Any, ...], dict[str, float]]] = [
 
 def scaled_unit(scale: float) -> Callable[..., Any]:
     """One orthogonal matrix for all: those that flax draws take seconds to compile."""
-    return lambda key, shape, dtype=jnp.float32: scale * jnp.eye(*shape, dtype=dtype)
+    return lambda key, shape, dtype=jnp.float32: scale * jnp.eye(shape[0], shape[1], dtype=dtype)
 
 
 @pytest.mark.parametrize(

@@ -242,12 +242,12 @@ def test_probabilities_are_those_of_all_masks_counted(
     weights = np.array(list(ways.values()))
     assert weights.sum() == pytest.approx(1.0)
     layer = expected.Layer(inputs, units, kept, pattern, least, 0)
-    missed = ~masks.any(axis=2)
+    missed = np.logical_not(masks.any(axis=2), out=np.zeros(masks.shape[:2], bool))
     alone = weights @ missed
     np.testing.assert_allclose(expected.unread(layer, np.arange(inputs)[:, None]), alone, atol=1e-12)
     pair = weights @ (missed[:, 0] & missed[:, 2])
     np.testing.assert_allclose(expected.unread(layer, np.array([[0, 2]])), [pair], atol=1e-12)
-    lost = weights @ ~masks.any(axis=1)
+    lost = weights @ np.logical_not(masks.any(axis=1))
     np.testing.assert_allclose(expected.without_input(layer), lost, atol=1e-12)
 
 

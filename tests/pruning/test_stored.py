@@ -13,7 +13,6 @@ from sparse_rl.diagnostics import global_norm
 from sparse_rl.kernels import native
 from sparse_rl.networks import Critic
 from sparse_rl.pruning import Pattern, Storage, apply, prune, restore, support_masks
-from sparse_rl.pruning.compact import compact
 
 KEY = jax.random.key(31)
 OBSERVATION, ACTION = 5, 3
@@ -109,7 +108,7 @@ def test_outputs_and_gradients_are_those_of_numpy(
     if way.tile_bytes:
         monkeypatch.setattr("sparse_rl.pruning.compact.TILE_BYTES", way.tile_bytes)
         monkeypatch.setattr("sparse_rl.pruning.compact.TILED_BELOW_DENSITY", 1.0)
-        compact.clear_cache()
+        jax.clear_caches()
     rng = np.random.default_rng(way.samples)
     inputs = [np.float32(rng.standard_normal((way.samples, n))) for n in (OBSERVATION, ACTION)]
     wanted = rng.standard_normal(way.samples)
@@ -135,4 +134,4 @@ def test_outputs_and_gradients_are_those_of_numpy(
     assert global_norm(found.to_stored) == pytest.approx(float(global_norm(found.to_params)), rel=1e-5)
     if way.tile_bytes:
         assert supports["trunk"]["dense_1"]["kernel"].tiles > 1
-        compact.clear_cache()
+        jax.clear_caches()
