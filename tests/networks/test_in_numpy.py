@@ -320,5 +320,5 @@ def test_numbers_of_drq_by_hand() -> None:
 def test_folding_is_pixel_by_pixel() -> None:
     pixels = RNG.standard_normal((2, 6, 9, 2))
     np.testing.assert_array_equal(
-        fold(jnp.float32(pixels), 3), by_numpy.in_blocks(np.float32(pixels), 3)
+        fold(jnp.float32(pixels), 3), by_numpy.in_blocks(pixels.astype(np.float32), 3)
     )

@@ -242,7 +242,7 @@ def test_probabilities_are_those_of_all_masks_counted(
     weights = np.array(list(ways.values()))
     assert weights.sum() == pytest.approx(1.0)
     layer = expected.Layer(inputs, units, kept, pattern, least, 0)
-    missed = np.logical_not(masks.any(axis=2), out=np.zeros(masks.shape[:2], bool))
+    missed: np.ndarray = np.logical_not(masks.any(axis=2))
     alone = weights @ missed
     np.testing.assert_allclose(expected.unread(layer, np.arange(inputs)[:, None]), alone, atol=1e-12)
     pair = weights @ (missed[:, 0] & missed[:, 2])
