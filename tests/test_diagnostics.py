@@ -264,7 +264,7 @@ def members_of(storage: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, 
 @pytest.mark.parametrize("storage", ["masked", "compact"])
 def test_every_number_of_an_ensembles_health_is_that_of_numpy(storage: str) -> None:
     """Thresholds differ, members differ, and so do numbers of units: what is one for another is seen."""
-    settings = DiagnosticsConfig(dormant_threshold=0.45, srank_threshold=0.14)
+    settings = DiagnosticsConfig(dormant_threshold=0.8, srank_threshold=0.14)
     rng = np.random.default_rng(2)
     observation, action = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
     inputs = jnp.float32(observation), jnp.float32(action)
@@ -285,6 +285,8 @@ def test_every_number_of_an_ensembles_health_is_that_of_numpy(storage: str) -> N
     expected["param_norm", ""] = np.sqrt(sum(f["squares"] for f in found))
     assert {name: float(x) for name, x in health.items()} == pytest.approx(expected, rel=1e-5)
     assert found[0]["srank"] != found[1]["srank"]
+    other = [reference_health(exact[m], masks[m], read, DiagnosticsConfig())["layers"] for m in "01"]
+    assert [f["layers"] for f in found] != other
     assert 0 < expected["unread_inputs", ""] < 1
     assert len({*expected.values()}) > 8  # few coincide
 

@@ -84,14 +84,26 @@ def assert_shares(found: Any, expected: Any) -> None:
     assert np.all(np.abs(found - expected) <= room), (found, expected)
 
 
+def by_numbers(inputs: int, units: int, count: int, least: int, draws: int) -> np.ndarray:
+    """Masks by the rule, from numpy's numbers: each unit's smallest, then the smallest of the others.
+
+    A unit whose smallest number is small has smaller others, too, than numbers drawn anew: what is
+    beyond the least clusters a little more in some units."""
+    numbers = np.random.default_rng(0).random((draws, inputs, units))
+    sure = np.argsort(np.argsort(numbers, axis=1), axis=1) < least
+    flat = np.where(sure, -1.0, numbers).reshape(draws, -1)
+    return (np.argsort(np.argsort(flat, axis=1), axis=1) < count).reshape(numbers.shape)
+
+
 def test_what_no_unit_needs_goes_anywhere() -> None:
-    """4 × 3, five weights: one for each unit, and any two of the nine other places: a unit has both in
-    3 · 3 of 36 draws, and a given one neither in 15 of 36."""
-    masks = masks_of(4, 3, 5)
-    fan_in = masks.sum(axis=1)
-    assert_shares((fan_in == 3).any(axis=1).mean(), 9 / 36)
-    assert_shares((fan_in == 1).mean(axis=0), 15 / 36)
+    """4 × 3, five weights: one for each unit, and the other two wherever numbers are smallest: a unit
+    has both in about a third of the draws; were they drawn anew, it would be a quarter."""
+    masks, like = masks_of(4, 3, 5), by_numbers(4, 3, 5, 1, 200_000)
+    for fan_in in (1, 2, 3):
+        likely = (like.sum(axis=1) == fan_in).mean()
+        assert_shares((masks.sum(axis=1) == fan_in).mean(axis=0), likely)
     assert_shares(masks.mean(axis=0), 5 / 12)
+    assert_shares((masks[:, 0] & masks[:, 1]).mean(axis=0), (like[:, 0] & like[:, 1]).mean())
 
 
 def test_units_with_one_input_more_are_drawn_and_so_are_their_inputs() -> None:
