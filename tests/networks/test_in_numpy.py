@@ -212,6 +212,26 @@ def test_twin_critics_read_the_few_numbers_and_then_the_action() -> None:
     close(second, activations["second_dense_1"])
 
 
+def test_norms_of_small_numbers_show_their_epsilon() -> None:
+    """10⁻⁶ in SimBa (flax's own, as published), 10⁻⁵ in DrQ-v2 (torch's): deviations of some 10⁻³."""
+    observation = jnp.float32(OBSERVATION)
+    network, actor = Critic("simba", 6, 1), PixelActor(8, 4, 3)
+    params = by_numpy.drawn_like(jax.eval_shape(network.init, KEY, observation)["params"])
+    for layer in ("embed", "block_0_project"):
+        params["trunk"][layer] = jax.tree.map(
+            lambda leaf: leaf * np.float32(2e-3), params["trunk"][layer]
+        )
+    exact = by_numpy.as_float64(params)
+    seen, _ = by_numpy.simba(exact["trunk"], OBSERVATION, 1)
+    close(network.apply({"params": params}, observation), by_numpy.dense(seen, exact["value"])[:, 0])
+
+    params = by_numpy.drawn_like(jax.eval_shape(actor.init, KEY, jnp.float32(SEEN))["params"])
+    feature = params["trunk"]["feature"]
+    params["trunk"]["feature"] = jax.tree.map(lambda leaf: leaf * np.float32(2e-3), feature)
+    expected, _, _ = pixel_actor(by_numpy.as_float64(params))
+    close(actor.apply({"params": params}, jnp.float32(SEEN)), expected)
+
+
 ROOT = 2.0**0.5
 GAINS: list[tuple[nn.Module, tuple[Any, ...], dict[str, float]]] = [
     (Critic("simba", 9, 1), (OBSERVATION, ACTION), {"trunk/embed": 1, "value": 1}),
