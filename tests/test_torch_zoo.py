@@ -259,3 +259,36 @@ def test_dormancy_finds_the_mask_of_a_parametrised_layer() -> None:
     with torch.no_grad(), record_activations(module) as activations:
         module(torch.randn(6, 5))
     assert float(module_dormancy(activations, masks).disconnected) == pytest.approx(2 / 8)
+
+
+def test_a_bilinear_layers_units_read_pairs() -> None:
+    """4 units of 3 × 5 pairs, kept to a third: each unit has five of its 15 pairs, give or take none."""
+    module = nn.Bilinear(3, 5, 4)
+    mask = module_masks(module, 1, 2 / 3, pattern="constant_fan_in")["weight"]
+    assert tuple(mask.shape) == (4, 3, 5)
+    assert mask.flatten(1).sum(1).tolist() == [5, 5, 5, 5]
+
+
+def test_what_survives_keeps_its_gradient_and_passes_are_put_together() -> None:
+    """A surviving weight may be 0 for a moment. Two passes of 2 and 3 samples are five, in order; of the
+    first unit all inputs are pruned, so means are 4 and 0.5 of the others, τ · 2.25 between them."""
+    layer = nn.Linear(2, 3)
+    module = nn.Sequential(layer, nn.ReLU())
+    masks = {"0.weight": torch.tensor([[False, False], [True, True], [True, False]])}
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.125, 9.0]]))
+        layer.bias.copy_(torch.tensor([50.0, 0.0, 0.0]))
+    apply_masks_(module, masks)
+    layer.weight.grad = torch.ones(3, 2)
+    apply_masks_(module, masks)
+    assert layer.weight.grad.tolist() == [[0.0, 0.0], [1.0, 1.0], [1.0, 0.0]]
+    assert module_counts(module, masks) == (9, 6)
+    first, second = torch.tensor([[8.0, 7.0], [0.0, 7.0]]), torch.tensor([[4.0, 7.0]] * 3)
+    with torch.no_grad(), record_activations(module) as activations:
+        module(first)
+        module(second)
+    assert activations["0"][:, 1].tolist() == [8.0, 0.0, 4.0, 4.0, 4.0]
+    found = module_dormancy(activations, masks, 0.25)
+    assert float(found.network) == 0.5
+    assert float(found.disconnected) == pytest.approx(1 / 3)
+    assert float(module_dormancy(activations, masks, 0.2).network) == 0.0

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
+from numpy_networks import drawn_like
 
 from sparse_rl.kernels import native
 from sparse_rl.networks.convolutions import (
@@ -148,14 +149,14 @@ def test_atari_networks_are_the_published_convolutions_with_strides(kind: AtariK
     x = jax.random.uniform(KEY, (3, 84, 84, 4))
     network = AtariTrunk(kind, 32, PICTURE)
     folded = fold(x, FOLD).reshape(3, -1)
-    params = network.init(KEY, folded)["params"]
+    params = drawn_like(jax.eval_shape(network.init, KEY, folded)["params"], scale=0.1)
     y = x
     for name, layer in zip(("conv", "conv_2", "conv_3"), layers(kind, 32), strict=False):
         kernel = strided(params[name]["kernel"], layer.size, layer.stride, y.shape[-1])
-        y = nn.relu(convolved(y, kernel, layer.stride))
+        y = nn.relu(convolved(y, kernel, layer.stride) + params[name]["bias"])
         assert positions(kind, PICTURE)[name] == y.shape[1] * y.shape[2]
     # the published code lays the last pictures out as they are
-    expected = nn.relu(y.reshape(3, -1) @ params["dense"]["kernel"])
+    expected = nn.relu(y.reshape(3, -1) @ params["dense"]["kernel"] + params["dense"]["bias"])
     found = network.apply({"params": params}, folded)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
@@ -177,7 +178,7 @@ def test_kernels_are_applied_once_per_position() -> None:
 def test_bytes_are_shares_of_255_only_inside_the_network() -> None:
     network = Critic("nips", 16, 1, picture=PICTURE)
     seen = jax.random.randint(KEY, (2, 28224), 0, 256).astype(jnp.uint8)
-    params = network.init(KEY, seen)["params"]
+    params = drawn_like(jax.eval_shape(network.init, KEY, seen)["params"], scale=0.1)
     assert parameter_counts({}, params).total == atari_parameters("nips", 16, PICTURE) + 17
     found = network.apply({"params": params}, seen)
     expected = network.apply({"params": params}, seen.astype(jnp.float32) / 255)

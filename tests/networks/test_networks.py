@@ -1,8 +1,12 @@
 """Parameter counts in closed form, initialisation, and what the networks expose."""
 
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_networks as by_numpy
 import pytest
 
 from sparse_rl.networks.dense import (
@@ -21,14 +25,19 @@ from sparse_rl.pruning import parameter_counts
 KEY = jax.random.key(0)
 
 
+def shapes_of(network: nn.Module, *inputs: Any) -> Any:
+    """Of its parameters; nothing is drawn."""
+    return jax.eval_shape(network.init, KEY, *inputs)["params"]
+
+
 @pytest.mark.parametrize("kind", ["simba", "mlp"])
 @pytest.mark.parametrize(("width", "blocks", "o", "a"), [(16, 1, 3, 1), (24, 2, 17, 6), (7, 3, 5, 2)])
 def test_closed_forms_count_the_real_parameters(
     kind: Kind, width: int, blocks: int, o: int, a: int
 ) -> None:
     observation, action = jnp.zeros((1, o)), jnp.zeros((1, a))
-    critic = Critic(kind, width, blocks).init(KEY, observation, action)["params"]
-    actor = GaussianActor(kind, width, blocks, a).init(KEY, observation)["params"]
+    critic = shapes_of(Critic(kind, width, blocks), observation, action)
+    actor = shapes_of(GaussianActor(kind, width, blocks, a), observation)
     assert parameter_counts({}, critic).total == critic_parameters(kind, width, blocks, o, a)
     assert parameter_counts({}, actor).total == actor_parameters(kind, width, blocks, o, a)
 
@@ -60,7 +69,8 @@ def test_published_sizes_of_humanoid_and_dog(
 
 
 def test_simba_initialisation_is_the_published_one() -> None:
-    params = Critic("simba", 64, 2).init(KEY, jnp.zeros((1, 5)), jnp.zeros((1, 2)))["params"]["trunk"]
+    init = jax.jit(Critic("simba", 64, 1).init)
+    params = init(KEY, jnp.zeros((1, 5)), jnp.zeros((1, 2)))["params"]["trunk"]
     embed = np.asarray(params["embed"]["kernel"])
     np.testing.assert_allclose(embed @ embed.T, np.eye(7), atol=1e-5)
     expand = np.asarray(params["block_0_expand"]["kernel"])
@@ -72,7 +82,10 @@ def test_simba_initialisation_is_the_published_one() -> None:
 def test_simba_block_is_a_pre_norm_residual_of_width_four() -> None:
     """With its last product zeroed, a block is the identity: the network is LayerNorm of the input."""
     network = Critic("simba", 8, 1)
-    params = network.init(KEY, jnp.zeros((1, 3)), jnp.zeros((1, 1)))["params"]
+    params = by_numpy.drawn_like(shapes_of(network, jnp.zeros((1, 3)), jnp.zeros((1, 1))))
+    for layer in (params["trunk"]["block_0_project"], params["trunk"]["embed"], params["value"]):
+        layer["bias"] *= 0.0
+    params["trunk"]["norm"] = {"bias": jnp.zeros(8), "scale": jnp.ones(8)}
     params["trunk"]["block_0_project"]["kernel"] *= 0.0
     params["value"]["kernel"] = jnp.ones((8, 1)).at[0, 0].set(3.0)
     observation, action = jnp.array([[0.3, -1.0, 2.0]]), jnp.array([[0.5]])
@@ -85,7 +98,7 @@ def test_simba_block_is_a_pre_norm_residual_of_width_four() -> None:
 
 def test_log_std_stays_in_its_range() -> None:
     actor = GaussianActor("mlp", 8, 1, 2)
-    params = actor.init(KEY, jnp.zeros((1, 3)))["params"]
+    params = by_numpy.drawn_like(shapes_of(actor, jnp.zeros((1, 3))))
     params["log_std"]["bias"] = jnp.array([1e3, -1e3])
     _, log_std = actor.apply({"params": params}, jnp.zeros((1, 3)))
     np.testing.assert_allclose(log_std, [[2.0, -10.0]])
@@ -109,13 +122,13 @@ def test_closed_forms_of_policies_and_values(
 ) -> None:
     size = 7 if picture is None else int(np.prod(picture))
     observation = jnp.zeros((1, size))
-    policy = Policy(kind, width, 2, 3, gaussian, picture=picture).init(KEY, observation)["params"]
-    value = Critic(kind, width, 2, picture=picture).init(KEY, observation)["params"]
+    policy = shapes_of(Policy(kind, width, 2, 3, gaussian, picture=picture), observation)
+    value = shapes_of(Critic(kind, width, 2, picture=picture), observation)
     assert parameter_counts({}, policy).total == policy_parameters(
         kind, width, 2, size, 3, gaussian, picture
     )
     assert parameter_counts({}, value).total == value_parameters(kind, width, 2, size, picture)
-    values = Critic(kind, width, 2, picture=picture, actions=3).init(KEY, observation)["params"]
+    values = shapes_of(Critic(kind, width, 2, picture=picture, actions=3), observation)
     assert parameter_counts({}, values).total == value_parameters(kind, width, 2, size, picture, 3)
 
 
@@ -130,7 +143,7 @@ def test_a_policy_starts_without_a_preference_and_can_learn_one() -> None:
     """The head is orthogonal(0.01), not a constant: rows differ, and logits are near 0."""
     network = Policy("mlp", 32, 1, 3, False)
     x = jax.random.normal(KEY, (50, 4))
-    params = network.init(KEY, x)["params"]
+    params = jax.jit(network.init)(KEY, x)["params"]
     logits = network.apply({"params": params}, x)
     assert np.abs(logits).max() < 0.1
     kernel = np.asarray(params["logits"]["kernel"])

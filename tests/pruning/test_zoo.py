@@ -224,6 +224,17 @@ def test_blocks_compute_the_layer_or_are_refused_by_name(network: nn.Module, why
             jax.eval_shape(made)
 
 
+def test_a_convolution_that_is_held_transposed_has_its_units_before_its_inputs() -> None:
+    """Windows of 3 × 2, six units, four inputs: a third of 24 for each unit."""
+    network = nn.ConvTranspose(6, (3, 2), transpose_kernel=True)
+    x = jnp.zeros((1, 5, 5, 4))
+    params = jax.eval_shape(network.init, KEY, x)["params"]
+    assert params["kernel"].shape == (3, 2, 6, 4)
+    axes = flax_axes(network, x)
+    mask = random_masks(KEY, params, 2 / 3, pattern="constant_fan_in", axes=axes)["kernel"]
+    assert np.asarray(mask).sum(axis=(0, 1, 3)).tolist() == [8] * 6
+
+
 @pytest.mark.parametrize("name", ["scan along axis 1", "groups"])
 def test_what_cannot_be_known_is_refused_by_name(name: str) -> None:
     """Layers along another axis; a convolution without a bias to tell by."""
