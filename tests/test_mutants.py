@@ -108,18 +108,28 @@ def test_a_fault_is_killed_by_a_test_that_reads_the_number(
     tmp_path: Path, claim: str, killed: bool
 ) -> None:
     fault = place(tmp_path, f"{READS}    assert {claim}\n")
-    outcome = attempt(fault, tmp_path, ["tests/test_room.py"], timeout=60.0)
+    with copied(tmp_path, ["pytest"]) as copy:
+        outcome = attempt(fault, copy, ["tests/test_room.py"], timeout=60.0)
+        assert (copy.folder / fault.file).read_text() == "x = 3\n"
     assert (outcome.killed, outcome.asked) == (killed, 1)
     assert outcome.killer == ("tests/test_room.py::test_x" if killed else "")
-    assert (tmp_path / fault.file).read_text() == "x = 3\n"
 
 
 def test_no_test_at_all_is_no_survival(tmp_path: Path) -> None:
     fault = place(tmp_path, "")
-    with pytest.raises(RuntimeError, match="pytest ended with 5"):
-        attempt(fault, tmp_path, ["tests/test_room.py"], timeout=60.0)
-    with pytest.raises(RuntimeError, match="pytest ended with 4"):
-        attempt(fault, tmp_path, ["tests/test_room.py::test_gone"], timeout=60.0)
+    with copied(tmp_path, ["pytest"]) as copy:
+        with pytest.raises(RuntimeError, match="pytest ended with 5"):
+            attempt(fault, copy, ["tests/test_room.py"], timeout=60.0)
+        with pytest.raises(RuntimeError, match="pytest ended with 4"):
+            attempt(fault, copy, ["tests/test_room.py::test_gone"], timeout=60.0)
+
+
+def test_one_that_hangs_is_noticed(tmp_path: Path) -> None:
+    fault = place(tmp_path, "import time\n\n\ndef test_x():\n    time.sleep(60)\n")
+    with copied(tmp_path, ["pytest"]) as copy:
+        outcome = attempt(fault, copy, ["tests/test_room.py"], timeout=2.0)
+    assert outcome.killed
+    assert outcome.seconds < 30.0
 
 
 def test_tests_of_the_own_room_run_first_then_the_quick_ones() -> None:

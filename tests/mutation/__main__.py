@@ -24,7 +24,7 @@ from typing import Any
 
 from mutation import page, reach, syntax
 from mutation.faults import ROOT, Fault, argued, listed
-from mutation.trial import Outcome, affordable, attempt, copied
+from mutation.trial import Copy, Outcome, affordable, attempt, copied
 
 FOLDER = ROOT / "results" / "mutants"
 KILLERS = ROOT / "tests" / "faults" / "killers.json"
@@ -82,7 +82,7 @@ def try_all(
 ) -> None:
     """Try every fault, some at once, and write a line for each as it ends."""
     killers = json.loads(KILLERS.read_text()) if KILLERS.exists() else {}
-    copies: queue.Queue[Path] = queue.Queue()
+    copies: queue.Queue[Copy] = queue.Queue()
 
     def one(fault: Fault) -> Outcome:
         chosen = tests_for(fault, told, killers, options.most)

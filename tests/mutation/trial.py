@@ -1,5 +1,6 @@
 """One fault in a copy of the tree, and whether a test notices."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mutation.faults import ROOT, Fault
+from mutation.nursery import LIBRARIES
 
 LEFT_OUT = (".git", "results", ".venv", "docs", "benchmarks", "*.egg-info", "__pycache__", ".mypy_cache")
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""A fork has no threads, so none may be waiting before it."""
 NOTICED = (1, 2)
 """pytest's statuses: a test failed; a file of tests could not be loaded."""
 CANNOT_BEGIN = "while loading conftest"
@@ -31,15 +35,27 @@ class Outcome(NamedTuple):
     """How many tests were to run."""
 
 
+class Copy(NamedTuple):
+    """A copy of the tree, and what runs tests in it."""
+
+    folder: Path
+    nursery: "subprocess.Popen[str]"
+
+
 @contextmanager
-def copied(root: Path = ROOT) -> Iterator[Path]:
-    """A copy of the tree, gone afterwards."""
+def copied(root: Path = ROOT, libraries: Sequence[str] = LIBRARIES) -> Iterator[Copy]:
+    """A copy of the tree with a nursery, both gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="sparse_rl_mutant_"))
+    left_out = shutil.ignore_patterns(*LEFT_OUT)
+    paths = os.pathsep.join(map(str, (folder, folder / "tests", Path(__file__).parents[1])))
+    env = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", **ONE_THREAD}
+    command = [sys.executable, "-m", "mutation.nursery", *libraries]
     try:
-        shutil.copytree(
-            root, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT)
-        )
-        yield folder
+        shutil.copytree(root, folder, symlinks=True, dirs_exist_ok=True, ignore=left_out)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, cwd=folder, env=env, stdin=pipe, stdout=pipe, text=True) as made:
+            yield Copy(folder, made)
+            made.terminate()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -56,21 +72,15 @@ def affordable(tests: Sequence[str], seconds: dict[str, float], most: float) -> 
     return chosen
 
 
-def run(copy: Path, tests: Sequence[str], timeout: float) -> tuple[int, str]:
+def run(copy: Copy, tests: Sequence[str], timeout: float) -> tuple[int, str]:
     """pytest's status and output; one that hangs counts as a failure."""
-    command = [
-        *(sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"),
-        *tests,
-    ]
-    paths = os.pathsep.join((str(copy), str(copy / "tests")))
-    env = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            command, cwd=copy, env=env, capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return 1, "FAILED within its time\n"
-    return done.returncode, done.stdout + done.stderr
+    stdin, stdout = copy.nursery.stdin, copy.nursery.stdout
+    assert stdin is not None
+    assert stdout is not None
+    stdin.write(json.dumps({"tests": list(tests), "timeout": timeout}) + "\n")
+    stdin.flush()
+    status, output = json.loads(stdout.readline())
+    return status, output
 
 
 def killer_of(output: str) -> str:
@@ -81,12 +91,12 @@ def killer_of(output: str) -> str:
     return "pytest itself"
 
 
-def attempt(fault: Fault, copy: Path, tests: Sequence[str], timeout: float) -> Outcome:
+def attempt(fault: Fault, copy: Copy, tests: Sequence[str], timeout: float) -> Outcome:
     """Put the fault into the copy, run the tests until one fails, and take it out again.
 
     Raises ``RuntimeError`` where pytest found no test, which would look as if all had passed.
     """
-    path = copy / fault.file
+    path = copy.folder / fault.file
     text = path.read_text()
     begun = time.monotonic()
     path.write_text(fault.put(text))

@@ -1,0 +1,70 @@
+"""Runs pytest again and again in forks of a process that has loaded the libraries: they take longer than
+most tests. It loads nothing of ours.
+
+Reads lines of JSON, ``{"tests": [...], "timeout": seconds}``, and answers with ``[status, output]``.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+
+LIBRARIES = (
+    "jax", "jax.numpy", "flax.linen", "flax.nnx", "optax", "gymnax", "numpy", "pandas", "pytest",
+    "torch", "scipy.stats", "scipy.optimize", "scipy.linalg", "pyarrow.parquet", "hydra",
+    "matplotlib.figure", "seaborn", "rich.console",
+)  # fmt: skip
+"""What tests of ours load, if nothing else is asked for."""
+OPTIONS = ("-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-p", "no:cov")
+LATE = "FAILED within its time\n"
+POLL = 0.05
+
+
+def child(tests: Sequence[str], output: int) -> None:
+    """Run tests, never to return."""
+    os.setsid()
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    warnings.resetwarnings()
+    import pytest
+
+    status = int(pytest.main([*OPTIONS, *tests]))
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def run(tests: Sequence[str], timeout: float) -> tuple[int, str]:
+    """pytest's status and output; one that hangs counts as a failure."""
+    with tempfile.TemporaryFile() as output:
+        pid = os.fork()
+        if pid == 0:
+            child(tests, output.fileno())
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            done, state = os.waitpid(pid, os.WNOHANG)
+            if done:
+                output.seek(0)
+                text = output.read().decode(errors="replace")
+                return os.waitstatus_to_exitcode(state), text
+            time.sleep(POLL)
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return 1, LATE
+
+
+def main(libraries: Sequence[str]) -> None:
+    warnings.simplefilter("ignore")
+    for library in libraries:
+        importlib.import_module(library)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(json.dumps(run(asked["tests"], asked["timeout"])), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
