@@ -23,7 +23,7 @@ STEPS, ACTORS = 12, 3
 
 
 def loop_of(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, **agent: Any) -> Any:
-    """A loop in tides, its state after one update, and a rollout from there."""
+    """A loop in tides, a state as in the middle of a run, and a rollout from there."""
     install(monkeypatch, tides(discrete=agent.get("name") == "dqn"))
     given = {"name": "ppo", "num_envs": ACTORS, "num_steps": STEPS, "memory": "gru"} | agent
     rest = {} if given["name"] != "ppo" else {"minibatches": 3, "epochs": 2}
@@ -35,8 +35,18 @@ def loop_of(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, **agent: A
         eval_every=72,
     )
     loop, inputs = on_policy(config)
-    iterate = jax.jit(loop.iterate)
-    state, _, _ = iterate(loop.init(inputs), jnp.int32(0))
+    state = loop.init(inputs)
+    random = np.random.default_rng(5)
+
+    def moved(x: jax.Array) -> jax.Array:
+        return x + jnp.asarray(random.normal(0.0, 0.3, x.shape), x.dtype)
+
+    # as in the middle of a run: biases are not 0, the target is not the critic, something is remembered
+    weights = {"target", "critic", "networks"} & set(state.agent._fields)
+    agent = state.agent._replace(
+        **{name: jax.tree.map(moved, getattr(state.agent, name)) for name in sorted(weights)}
+    )
+    state = state._replace(agent=agent, memory=jax.tree.map(moved, state.memory))
     envs, memory, rollout = jax.jit(loop.collect)(state, jax.random.key(7))
     return loop, state, (envs, memory, rollout)
 
