@@ -59,6 +59,20 @@ class Row(NamedTuple):
     entropy_coefficient: float = 0.01
     continuous: bool = False
     normalised: bool = False
+    recurrent: bool = False
+    """With a GRU. Theirs has one for actor and critic, and a hidden layer of each behind it; ours has two
+    networks, each with its own: at equal width half as much arithmetic again."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}-GRU" if self.recurrent else self.task
+
+    @property
+    def file(self) -> str:
+        """Theirs."""
+        if self.recurrent:
+            return "ppo_rnn.py"
+        return "ppo_continuous_action.py" if self.continuous else "ppo.py"
 
     @property
     def env_steps(self) -> int:
@@ -69,6 +83,7 @@ ROWS = (
     Row("CartPole-v1", 64, 4, 128, 1000, 4, 2.5e-4),
     Row("Breakout-MinAtar", 64, 64, 128, 120, 8, 5e-3),
     Row("Pendulum-v1", 256, 16, 128, 300, 8, 1e-3, 0.95, 0.0, continuous=True, normalised=True),
+    Row("CartPole-v1", 128, 16, 128, 250, 4, 1e-3, recurrent=True),  # 128: the only width it has
 )
 
 CHANGES = {
@@ -86,6 +101,13 @@ CHANGES = {
          "        obs = jnp.reshape(obs, (-1,))"),
     ),
     "ppo.py": (),
+    # flax's cells have their size as a field today
+    "ppo_rnn.py": (
+        ("nn.GRUCell()(rnn_state, ins)", "nn.GRUCell(features=ins.shape[1])(rnn_state, ins)"),
+        ("nn.GRUCell.initialize_carry(\n"
+         "            jax.random.PRNGKey(0), (batch_size,), hidden_size\n"
+         "        )", "jnp.zeros((batch_size, hidden_size))"),
+    ),
     # brax's tasks take minutes to compile; ours and theirs both know gymnax
     "ppo_continuous_action.py": (
         ('BraxGymnaxWrapper(config["ENV_NAME"])', 'ScaledGymnax(config["ENV_NAME"])'),
@@ -171,7 +193,7 @@ def their_program(copy: Path, row: Row) -> Callable[[Any], Any]:
     )
     sys.modules["distrax"] = stand_in
     load(copy, "wrappers.py")
-    module = load(copy, "ppo_continuous_action.py" if row.continuous else "ppo.py")
+    module = load(copy, row.file)
     config = {
         "LR": row.learning_rate,
         "NUM_ENVS": row.num_envs,
@@ -218,6 +240,7 @@ def our_configs(row: Row) -> list[Any]:
         "value_clip": 0.2,
         "normalise_observations": row.normalised,
         "normalise_rewards": row.normalised,
+        "memory": "gru" if row.recurrent else "none",
     }
     budget = {"env_steps": row.env_steps, "log_every": row.env_steps // LOG_POINTS}
     env = {"source": "gymnax", "task": row.task}
@@ -297,7 +320,7 @@ def compare(copy: Path, index: int, rounds: int, rate: float) -> None:
 
     costs = prepare_pack(our_configs(row)).runs[0].costs
     floor = costs.flops_per_update * costs.updates / rate
-    print(f"{row.task}, {row.env_steps:,} env steps, width {row.width}; floor {floor:.2f} s")
+    print(f"{row.name}, {row.env_steps:,} env steps, width {row.width}; floor {floor:.2f} s")
     alone, eight = SIDES[:2], SIDES[2:]
     speeds = ", ".join(f"{side} {SEEDS * row.env_steps / median(side):,.0f}" for side in alone)
     print(
@@ -316,7 +339,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("copy", type=Path, help="a checkout of purejaxrl")
     parser.add_argument("--rounds", type=int, default=3)
-    tasks = [row.task for row in ROWS]
+    tasks = [row.name for row in ROWS]
     parser.add_argument("--tasks", nargs="*", choices=tasks, default=tasks)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

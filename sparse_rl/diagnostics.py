@@ -143,6 +143,20 @@ def effective_rank(features: Array, threshold: float = 0.01) -> Array:
     return jnp.where(total > 0, jnp.argmax(enough).astype(jnp.int32) + 1, 0)
 
 
+SATURATED = 0.9
+"""Magnitude from which on a squashed unit says only its sign."""
+
+
+def saturation(squashed: Array) -> Array:
+    """The share of units and samples beyond :data:`SATURATED`: float32 ``[samples, units]`` → scalar.
+
+    Dormancy (a small mean magnitude) says nothing of units behind a tanh, which are small where they
+    listen and large where they are deaf: they have no more gradient there. The bound is that of
+    Karpathy et al. 2015 (arXiv 1506.02078, §4.2), who count gates beyond it.
+    """
+    return jnp.mean(jnp.abs(squashed) > SATURATED, dtype=jnp.float32)
+
+
 def network_health(
     network: Any,
     members: Mapping[str, Any],
@@ -165,11 +179,12 @@ def network_health(
     """
     activations: dict[str, Array] = {}
     connected: dict[str, Array] = {}
-    norms, ranks = [], []
+    norms, ranks, squashed = [], [], []
     for label, params in members.items():
-        collections = ["activations", "features"]
+        collections = ["activations", "features", "squashed"]
         _, sown = apply(network, params, supports[label], *inputs, mutable=collections)
-        for features in sown.get("features", {}).get("trunk", {}).get("trunk", ()):
+        squashed += sown.get("squashed", {}).get("memory", ())
+        for features in _features(sown.get("features", {})):
             norms.append(feature_norm(features))
             ranks.append(effective_rank(features, settings.srank_threshold))
         for name, (value,) in sown["activations"]["trunk"].items():
@@ -188,5 +203,13 @@ def network_health(
     if norms:
         health["feature_norm", ""] = jnp.mean(jnp.stack(norms))
         health["srank", ""] = jnp.mean(jnp.stack(ranks).astype(jnp.float32))
+    if squashed:
+        health["saturation", ""] = jnp.mean(jnp.stack(list(map(saturation, squashed))))
     health["param_norm", ""] = global_norm(members)
     return health
+
+
+def _features(sown: Mapping[str, Any]) -> tuple[Array, ...]:
+    """What the heads see: the memory of a network that has one, else what its trunk makes."""
+    found: tuple[Array, ...] = sown.get("memory", sown.get("trunk", {}).get("trunk", ()))
+    return found

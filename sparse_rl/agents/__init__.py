@@ -13,6 +13,7 @@ from sparse_rl.agents.contract import (
     Experience,
     Learned,
     Learner,
+    Memories,
     Metrics,
     OffPolicyAgent,
     OnPolicyAgent,
@@ -21,6 +22,7 @@ from sparse_rl.agents.contract import (
     View,
 )
 from sparse_rl.agents.pruned import acting
+from sparse_rl.agents.remembering import before
 
 OFF_POLICY = {"sac": sac.make, "ddpg": ddpg.make, "drq": drq.make}
 """Algorithms that learn from a replay buffer, by name."""
@@ -35,6 +37,7 @@ __all__ = [
     "Experience",
     "Learned",
     "Learner",
+    "Memories",
     "Metrics",
     "OffPolicyAgent",
     "OnPolicyAgent",
@@ -44,6 +47,7 @@ __all__ = [
     "acting",
     "actions_of",
     "azopg",
+    "before",
     "compare",
     "gradients",
     "of_kernel",

@@ -34,7 +34,7 @@ def mask_illegal(policy: Any, legal: Array | None) -> Any:
 
 
 def _choice_log_prob(logits: Array, action: Array) -> Array:
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[:, None], axis=-1)[:, 0]
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], axis=-1)[..., 0]
 
 
 def _choice_entropy(logits: Array) -> Array:

@@ -9,11 +9,31 @@ import optax
 from jax import Array
 
 from sparse_rl.agents.actions import Actions, actions_of, mask_illegal
-from sparse_rl.agents.contract import Experience, Learned, Metrics, OnPolicyAgent, RunInputs, View
+from sparse_rl.agents.contract import (
+    Experience,
+    Learned,
+    Memories,
+    Metrics,
+    OnPolicyAgent,
+    RunInputs,
+    View,
+)
 from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
+from sparse_rl.agents.remembering import over_pieces, step, unrolled_values
 from sparse_rl.envs import Spec
-from sparse_rl.networks import Critic, Policy, Wiring, wiring_of
-from sparse_rl.pruning import apply, apply_weights, weights
+from sparse_rl.networks import (
+    Critic,
+    Memory,
+    Policy,
+    RecurrentCritic,
+    RecurrentPolicy,
+    Wiring,
+    empty,
+    initial_params,
+    inputs_of,
+    wiring_of,
+)
+from sparse_rl.pruning import weights
 from sparse_rl.settings.agents import ActorCriticConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
@@ -24,8 +44,8 @@ MakeOptimiser = Callable[[Any], optax.GradientTransformation]
 class ActorCritic(NamedTuple):
     """The static parts."""
 
-    actor: Policy
-    critic: Critic
+    actor: Policy | RecurrentPolicy
+    critic: Critic | RecurrentCritic
     actions: Actions
     observation_size: int
 
@@ -46,7 +66,7 @@ class Outputs(NamedTuple):
     """What the networks say about n samples."""
 
     log_prob: Array
-    """float32 ``[n]``: of the actions that were taken."""
+    """float32 ``[n]``, or ``[n, C]`` of pieces: of the actions that were taken."""
     entropy: Array
     """float32 ``[n]``."""
     value: Array
@@ -58,14 +78,23 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
     settings = agent_settings(config, ActorCriticConfig)
     by_blocks, kind = feature_major(config), settings.network
     width = settings.actor_width(config.width)
-    sizes = (env.action_size, not env.discrete, by_blocks["actor"], env.picture, config.products)
-    critic = (config.width, settings.critic_blocks, by_blocks["critic"], env.picture)
-    return ActorCritic(
-        Policy(kind, width, settings.actor_blocks, *sizes),
-        Critic(kind, *critic, products=config.products),
-        actions_of(env),
-        env.observation_size,
-    )
+    actor, critic = settings.actor_blocks, settings.critic_blocks
+    seen, last = (env.picture, config.products), (env.action_size, not env.discrete)
+    networks: tuple[Policy | RecurrentPolicy, Critic | RecurrentCritic]
+    if settings.memory == "none":
+        networks = (
+            Policy(kind, width, actor, *last, by_blocks["actor"], *seen),
+            Critic(kind, config.width, critic, by_blocks["critic"], seen[0], products=seen[1]),
+        )
+    else:
+        cell, units = settings.memory, settings.memory_width
+        networks = (
+            RecurrentPolicy(kind, width, actor, cell, units(width), by_blocks["actor"], *seen, *last),
+            RecurrentCritic(
+                kind, config.width, critic, cell, units(config.width), by_blocks["critic"], *seen
+            ),
+        )
+    return ActorCritic(networks[0], networks[1], actions_of(env), env.observation_size)
 
 
 def _wiring(parts: ActorCritic) -> dict[str, Wiring]:
@@ -100,9 +129,10 @@ def _init(
 
     def initial(key: Array) -> dict[str, Params]:
         key_actor, key_critic = jax.random.split(key)
+        keys = {"actor": key_actor, "critic": key_critic}
         drawn = {
-            "actor": parts.actor.init(key_actor, observation)["params"],
-            "critic": parts.critic.init(key_critic, observation)["params"],
+            name: initial_params(getattr(parts, name), own, observation, settings.memory_span)
+            for name, own in keys.items()
         }
         return uniform_layers(drawn, key) if settings.initialisation == "uniform" else drawn
 
@@ -115,55 +145,87 @@ def evaluate_actions(
     parts: ActorCritic, networks: dict[str, Params], supports: dict[str, Any], experience: Experience
 ) -> Outputs:
     """Density of the actions that were taken, entropy of the policy, and values; differentiable."""
-    view = experience.view
-    made = apply(parts.actor, networks["actor"], supports["actor"], view.observation)
-    policy = mask_illegal(made, view.legal)
+    view, memory, first = experience.view, experience.memory, experience.first
+
+    def says(name: str, memory: Memory, seen: Array) -> Any:
+        network = getattr(parts, name)
+        return over_pieces(network, networks[name], supports[name], memory, first, seen)
+
+    policy = mask_illegal(says("actor", memory.acting, view.observation), view.legal)
     return Outputs(
         parts.actions.log_prob(policy, experience.action),
         parts.actions.entropy(policy),
-        apply(parts.critic, networks["critic"], supports["critic"], view.for_critic()),
+        says("critic", memory.valuing, view.for_critic()),
     )
 
 
-def _policy_of(parts: ActorCritic, state: ActorCriticState) -> Callable[[View], Any]:
-    """``view → policy``, the weights made ready once."""
+def _policy_of(
+    parts: ActorCritic, state: ActorCriticState
+) -> Callable[[View, Memory], tuple[Any, Memory]]:
+    """``(view, memory) → (policy, memory)``, the weights made ready once."""
     supports = state.supports["actor"]
     made = weights(supports, state.networks["actor"])
-    return lambda view: mask_illegal(
-        apply_weights(parts.actor, made, supports, view.observation), view.legal
-    )
+
+    def policy_of(view: View, memory: Memory) -> tuple[Any, Memory]:
+        policy, memory = step(parts.actor, made, supports, memory, view.observation)
+        return mask_illegal(policy, view.legal), memory
+
+    return policy_of
 
 
-def _act(parts: ActorCritic, state: ActorCriticState) -> Callable[[View, Array], tuple[Array, Array]]:
+def _act(
+    parts: ActorCritic, state: ActorCriticState
+) -> Callable[[View, Memory, Array], tuple[Array, Array, Memory]]:
     policy_of, actions = _policy_of(parts, state), parts.actions
 
-    def act(view: View, key: Array) -> tuple[Array, Array]:
-        policy = policy_of(view)
+    def act(view: View, memory: Memory, key: Array) -> tuple[Array, Array, Memory]:
+        policy, memory = policy_of(view, memory)
         action = actions.sample(policy, key)
-        return action, actions.log_prob(policy, action)
+        return action, actions.log_prob(policy, action), memory
 
     return act
 
 
-def _act_greedily(parts: ActorCritic, state: ActorCriticState) -> Callable[[View], Array]:
+def _act_greedily(
+    parts: ActorCritic, state: ActorCriticState
+) -> Callable[[View, Memory], tuple[Array, Memory]]:
     policy_of = _policy_of(parts, state)
-    return lambda view: parts.actions.mode(policy_of(view))
+
+    def act(view: View, memory: Memory) -> tuple[Array, Memory]:
+        policy, memory = policy_of(view, memory)
+        return parts.actions.mode(policy), memory
+
+    return act
 
 
-def _value(parts: ActorCritic, state: ActorCriticState) -> Callable[[View], Array]:
+def _value(parts: ActorCritic, state: ActorCriticState) -> Callable[[View, Memory], Array]:
     supports = state.supports["critic"]
     made = weights(supports, state.networks["critic"])
-    return lambda view: apply_weights(parts.critic, made, supports, view.for_critic())
+    return lambda view, memory: step(parts.critic, made, supports, memory, view.for_critic())[0]
 
 
-def _diagnose(parts: ActorCritic, config: RunConfig, state: ActorCriticState, view: View) -> Metrics:
+def _values(
+    parts: ActorCritic, state: ActorCriticState
+) -> Callable[[View, Array, Memory], tuple[Array, Memory]]:
+    params, supports = state.networks["critic"], state.supports["critic"]
+    return lambda view, first, memory: unrolled_values(
+        parts.critic, params, supports, view.for_critic(), first, memory
+    )
+
+
+def _diagnose(
+    parts: ActorCritic, config: RunConfig, state: ActorCriticState, view: View, memories: Memories
+) -> Metrics:
     """Health of both networks on a probe batch."""
-    seen = {"actor": view.observation, "critic": view.for_critic()}
+    seen = {
+        "actor": inputs_of(parts.actor, memories.acting, view.observation),
+        "critic": inputs_of(parts.critic, memories.valuing, view.for_critic()),
+    }
     probed = {
         name: Probed(
-            getattr(parts, name), {"": state.networks[name]}, {"": state.supports[name]}, (seen[name],)
+            getattr(parts, name), {"": state.networks[name]}, {"": state.supports[name]}, inputs
         )
-        for name in seen
+        for name, inputs in seen.items()
     }
     return health(probed, config.diagnostics)
 
@@ -188,10 +250,12 @@ def agent(
         act=lambda state: _act(parts, state),
         act_greedily=lambda state: _act_greedily(parts, state),
         value=lambda state: _value(parts, state),
+        values=lambda state: _values(parts, state),
+        begin=lambda n: Memories(empty(parts.actor, n), empty(parts.critic, n)),
         update=update,
         updates_per_rollout=updates_per_rollout,
         batch_size=batch_size,
-        diagnose=lambda state, view: _diagnose(parts, config, state, view),
+        diagnose=lambda state, view, memories: _diagnose(parts, config, state, view, memories),
         parameters=lambda state: state.networks,
         supports=lambda state: state.supports,
         passes={"actor": 3, "critic": 3},

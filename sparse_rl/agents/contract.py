@@ -7,7 +7,7 @@ from jax import Array
 
 from sparse_rl.envs import Spec
 from sparse_rl.experience import Buffer, transition_buffer
-from sparse_rl.networks import Wiring
+from sparse_rl.networks import Memory, Wiring
 
 Metrics = dict[str, Array]
 
@@ -102,8 +102,22 @@ class View(NamedTuple):
         return self.observation if self.critic_observation is None else self.critic_observation
 
 
+class Memories(NamedTuple):
+    """What n actors carry from step to step; ``()`` of networks that carry nothing.
+
+    It is zero where an episode begins, and nowhere else is it made so."""
+
+    acting: Memory = ()
+    """Of the network that acts."""
+    valuing: Memory = ()
+    """Of the network that values."""
+
+
 class Experience(NamedTuple):
-    """What n actors did and what came of it: the samples of a rollout, in any order."""
+    """What actors did and what came of it: the samples of a rollout, in any order, ``[n, …]``.
+
+    For networks that remember n pieces of C steps in a row, ``[n, C, …]``, and what was remembered
+    where each begins."""
 
     view: View
     """As the networks saw it when they acted."""
@@ -117,6 +131,10 @@ class Experience(NamedTuple):
     """float32 ``[n]``."""
     value_target: Array
     """float32 ``[n]``: advantage + value."""
+    first: Array | None = None
+    """bool ``[n, C]``: where an episode begins; ``None`` for samples."""
+    memory: Memories = Memories()
+    """``[n, M]``: with which each piece begins."""
 
 
 class Learned(NamedTuple):
@@ -137,12 +155,16 @@ class OnPolicyAgent(NamedTuple):
 
     init: Callable[[Array, RunInputs], Any]
     """``(key, inputs) → state``: parameters (pruned), their supports, optimiser."""
-    act: Callable[[Any], Callable[[View, Array], tuple[Array, Array]]]
-    """``state → (view, key) → (n actions, log_prob [n])``: drawn from the policy."""
-    act_greedily: Callable[[Any], Callable[[View], Array]]
-    """``state → view → n actions``: the most likely ones, for evaluation."""
-    value: Callable[[Any], Callable[[View], Array]]
-    """``state → view → [n]``."""
+    act: Callable[[Any], Callable[[View, Memory, Array], tuple[Array, Array, Memory]]]
+    """``state → (view, memory, key) → (n actions, log_prob [n], memory)``: drawn from the policy."""
+    act_greedily: Callable[[Any], Callable[[View, Memory], tuple[Array, Memory]]]
+    """``state → (view, memory) → (n actions, memory)``: the most likely ones, for evaluation."""
+    value: Callable[[Any], Callable[[View, Memory], Array]]
+    """``state → (view, memory) → [n]``."""
+    values: Callable[[Any], Callable[[View, Array, Memory], tuple[Array, Memory]]]
+    """``state → (view of T·n, first [T, n], memory) → (values [T, n], memory after each step)``."""
+    begin: Callable[[int], Memories]
+    """``n → memories of n episodes that begin``."""
     update: Callable[[Any, Experience, Array, Array], tuple[Any, Learned]]
     """``(state, experience, progress, key) → (state, what was learned)``; progress is the share of the
     run that is over, float32 in [0, 1)."""
@@ -150,8 +172,8 @@ class OnPolicyAgent(NamedTuple):
     """Optimiser steps of an update, if none is left out."""
     batch_size: int
     """Samples of an optimiser step."""
-    diagnose: Callable[[Any, View], Metrics]
-    """``(state, probe batch) → health``."""
+    diagnose: Callable[[Any, View, Memories], Metrics]
+    """``(state, probe batch, what was remembered before it) → health``."""
     parameters: Callable[[Any], Mapping[str, Any]]
     supports: Callable[[Any], Mapping[str, Any]]
     passes: Mapping[str, int]

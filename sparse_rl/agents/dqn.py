@@ -21,6 +21,7 @@ from sparse_rl.agents.contract import (
     TARGET_TRAFFIC,
     Experience,
     Learned,
+    Memories,
     Metrics,
     OnPolicyAgent,
     RunInputs,
@@ -36,9 +37,19 @@ from sparse_rl.agents.pruned import (
     health,
     scheduled,
 )
+from sparse_rl.agents.remembering import over_pieces, step, unrolled_values
 from sparse_rl.envs import Spec
-from sparse_rl.networks import Critic, Wiring, wiring_of
-from sparse_rl.pruning import apply, apply_weights, weights
+from sparse_rl.networks import (
+    Critic,
+    Memory,
+    RecurrentCritic,
+    Wiring,
+    empty,
+    initial_params,
+    inputs_of,
+    wiring_of,
+)
+from sparse_rl.pruning import weights
 from sparse_rl.settings.agents import DqnConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
@@ -60,7 +71,7 @@ class Dqn(NamedTuple):
     """DQN's static parts."""
 
     config: DqnConfig
-    critic: Critic
+    critic: Critic | RecurrentCritic
     observation_size: int
     rollouts: int
     """In the whole run."""
@@ -84,7 +95,8 @@ def _init(dqn: Dqn, config: RunConfig, key: Array, inputs: RunInputs) -> DqnStat
     """The state before the first update."""
 
     def initial(key: Array) -> dict[str, Params]:
-        return {"critic": dqn.critic.init(key, jnp.zeros((1, dqn.observation_size)))["params"]}
+        seen = jnp.zeros((1, dqn.observation_size))
+        return {"critic": initial_params(dqn.critic, key, seen, dqn.config.memory_span)}
 
     networks, supports = draw_pruned(config, _wiring(dqn), initial, key, inputs)
     critic, learning_rate = networks["critic"], jnp.asarray(inputs.learning_rate, jnp.float32)
@@ -98,44 +110,68 @@ def _init(dqn: Dqn, config: RunConfig, key: Array, inputs: RunInputs) -> DqnStat
     )
 
 
-def _values_of(dqn: Dqn, params: Params, state: DqnState) -> Callable[[View], Array]:
-    """``view → Q(s, ·) [n, a]``, far below all others where an action is not allowed."""
+def _values_of(
+    dqn: Dqn, params: Params, state: DqnState
+) -> Callable[[View, Memory], tuple[Array, Memory]]:
+    """``(view, memory) → (Q(s, ·) [n, a], memory)``, far below all others where an action is not
+    allowed."""
     made = weights(state.supports, params)
-    return lambda view: mask_illegal(
-        apply_weights(dqn.critic, made, state.supports, view.for_critic()), view.legal
-    )
+
+    def values_of(view: View, memory: Memory) -> tuple[Array, Memory]:
+        values, memory = step(dqn.critic, made, state.supports, memory, view.for_critic())
+        return mask_illegal(values, view.legal), memory
+
+    return values_of
 
 
-def _act(dqn: Dqn, state: DqnState) -> Callable[[View, Array], tuple[Array, Array]]:
+def _act(dqn: Dqn, state: DqnState) -> Callable[[View, Memory, Array], tuple[Array, Array, Memory]]:
     """ε-greedy."""
     values_of = _values_of(dqn, state.critic, state)
 
-    def act(view: View, key: Array) -> tuple[Array, Array]:
+    def act(view: View, memory: Memory, key: Array) -> tuple[Array, Array, Memory]:
         key_explore, key_choice = jax.random.split(key)
-        values = values_of(view)
+        values, memory = values_of(view, memory)
         any_legal = jax.random.categorical(key_choice, mask_illegal(jnp.zeros_like(values), view.legal))
         explores = jax.random.bernoulli(key_explore, state.exploration, any_legal.shape)
         action = jnp.where(explores, any_legal, jnp.argmax(values, axis=-1))
-        return action, jnp.zeros(action.shape)  # densities are nobody's business here
+        return action, jnp.zeros(action.shape), memory  # densities are nobody's business here
 
     return act
 
 
-def _act_greedily(dqn: Dqn, state: DqnState) -> Callable[[View], Array]:
+def _act_greedily(dqn: Dqn, state: DqnState) -> Callable[[View, Memory], tuple[Array, Memory]]:
     values_of = _values_of(dqn, state.critic, state)
-    return lambda view: jnp.argmax(values_of(view), axis=-1)
+
+    def act(view: View, memory: Memory) -> tuple[Array, Memory]:
+        values, memory = values_of(view, memory)
+        return jnp.argmax(values, axis=-1), memory
+
+    return act
 
 
-def _value(dqn: Dqn, state: DqnState) -> Callable[[View], Array]:
+def _value(dqn: Dqn, state: DqnState) -> Callable[[View, Memory], Array]:
     """max_a Q'(s, a): what an n-step return goes on from."""
     values_of = _values_of(dqn, state.target, state)
-    return lambda view: jnp.max(values_of(view), axis=-1)
+    return lambda view, memory: jnp.max(values_of(view, memory)[0], axis=-1)
+
+
+def _values(dqn: Dqn, state: DqnState) -> Callable[[View, Array, Memory], tuple[Array, Memory]]:
+    """The same of every step of a rollout; the target has a memory of its own."""
+
+    def values(view: View, first: Array, memory: Memory) -> tuple[Array, Memory]:
+        seen = view.for_critic()
+        said, after = unrolled_values(dqn.critic, state.target, state.supports, seen, first, memory)
+        legal = None if view.legal is None else view.legal.reshape(said.shape)
+        return jnp.max(mask_illegal(said, legal), axis=-1), after
+
+    return values
 
 
 def _loss(dqn: Dqn, critic: Params, supports: Any, batch: Experience) -> tuple[Array, Metrics]:
     """½ E[(R − Q(s, a))²]."""
-    values = apply(dqn.critic, critic, supports, batch.view.for_critic())
-    taken = jnp.take_along_axis(values, batch.action[:, None], axis=-1)[:, 0]
+    memory, seen = batch.memory.acting, batch.view.for_critic()
+    values = over_pieces(dqn.critic, critic, supports, memory, batch.first, seen)
+    taken = jnp.take_along_axis(values, batch.action[..., None], axis=-1)[..., 0]
     loss = 0.5 * jnp.mean(jnp.square(taken - batch.value_target))
     return loss, {"loss/critic": loss, "value_mean": jnp.mean(taken)}
 
@@ -160,23 +196,31 @@ def _update(
     return after, Learned(metrics, jnp.int32(1))
 
 
-def _diagnose(dqn: Dqn, config: RunConfig, state: DqnState, view: View) -> Metrics:
+def _diagnose(dqn: Dqn, config: RunConfig, state: DqnState, view: View, memories: Memories) -> Metrics:
     """Health of the critic on a probe batch."""
-    critic = Probed(dqn.critic, {"": state.critic}, {"": state.supports}, (view.for_critic(),))
+    inputs = inputs_of(dqn.critic, memories.acting, view.for_critic())
+    critic = Probed(dqn.critic, {"": state.critic}, {"": state.supports}, inputs)
     return health({"critic": critic}, config.diagnostics)
 
 
 def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
     """Build DQN for one environment."""
     settings, by_blocks = agent_settings(config, DqnConfig), feature_major(config)["critic"]
-    shape = (settings.network, config.width, settings.critic_blocks, by_blocks)
-    critic = Critic(*shape, env.picture, env.action_size, config.products)
+    shape, size = (settings.network, config.width, settings.critic_blocks), env.action_size
+    seen = (by_blocks, env.picture)
+    if settings.memory == "none":
+        critic: Critic | RecurrentCritic = Critic(*shape, *seen, size, config.products)
+    else:
+        cell, units = settings.memory, settings.memory_width(config.width)
+        critic = RecurrentCritic(*shape, cell, units, *seen, config.products, size)
     dqn = Dqn(settings, critic, env.observation_size, config.env_steps // config.frames_per_round)
     return OnPolicyAgent(
         init=functools.partial(_init, dqn, config),
         act=functools.partial(_act, dqn),
         act_greedily=functools.partial(_act_greedily, dqn),
         value=functools.partial(_value, dqn),
+        values=functools.partial(_values, dqn),
+        begin=lambda n: Memories(empty(critic, n), empty(critic, n)),
         update=functools.partial(_update, dqn),
         updates_per_rollout=1,
         batch_size=settings.num_envs * settings.num_steps,

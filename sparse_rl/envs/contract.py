@@ -39,7 +39,8 @@ class Spec:
     picture: tuple[int, int, int] | None = None
     """Height, width and channels, where the observation is a picture laid out as a vector."""
     frames: int = 1
-    """Pictures that an observation stacks as channels, the newest last: each interaction adds one."""
+    """What an observation stacks, the newest last: pictures, as channels, or vectors, one after the
+    other. Each interaction adds one, and at first the first is there over and over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Env(Spec):
     """
 
     reset: Callable[[Array], tuple[Any, Array]]
-    """``key → (state, float32 [observation_size])``."""
+    """``key → (state, float32 [observation_size])``; of what is stacked, the newest."""
     step: Callable[[Array, Any, Array], tuple[Any, Step]]
     """``(key, state, action) → (state, Step)``: one frame."""
     draw: Callable[[Any], Array] | None = None

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.envs.contract import Env, Step
+from sparse_rl.envs.recall import RECALL
 
 
 class ProbeState(NamedTuple):
@@ -137,12 +138,22 @@ PROBES |= {
 }
 
 
-def make(task: str) -> Env:
+DELAY = 8
+"""Steps over which those that need memory ask for it, if nothing else is said."""
+
+
+def make(task: str, delay: int | None = None) -> Env:
     """Build the probe ``task``.
 
     Raises:
-        ValueError: ``task`` is not one of :data:`PROBES`.
+        ValueError: ``task`` is not one of :data:`PROBES` and :data:`~sparse_rl.envs.recall.RECALL`, or
+            it has no ``delay``.
     """
+    if task in RECALL:
+        return RECALL[task](DELAY if delay is None else delay)
     if task not in PROBES:
-        raise ValueError(f"probe {task!r} is unknown; choose one of {', '.join(PROBES)}")
+        known = ", ".join((*PROBES, *RECALL))
+        raise ValueError(f"probe {task!r} is unknown; choose one of {known}")
+    if delay is not None:
+        raise ValueError(f"env.delay={delay} is of {', '.join(RECALL)}, and not of {task}")
     return PROBES[task]()

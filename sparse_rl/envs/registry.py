@@ -1,11 +1,13 @@
 """Find an environment by source and task."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from sparse_rl.envs import atari, gymnax, lqr, pixels, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv
+from sparse_rl.envs.hiding import without
 from sparse_rl.envs.sticky import sticky
 from sparse_rl.envs.workers import drawn_in_workers, in_workers
 
@@ -35,7 +37,9 @@ def make(source: str, task: str, **options: Any) -> Env | HostEnv: ...
 def make(source: str, task: str, **options: Any) -> Env | HostEnv:
     """Build the environment ``task`` of ``source``, with the source's own options.
 
-    ``sticky_actions`` is an option of every compiled one (:func:`~sparse_rl.envs.sticky.sticky`).
+    ``sticky_actions`` is an option of every compiled one (:func:`~sparse_rl.envs.sticky.sticky`);
+    ``hidden`` (:func:`~sparse_rl.envs.hiding.without`) and ``stacked``, how many of the last
+    observations are seen together, of those that show no pictures.
 
     Raises:
         ValueError: the source, the task or an option's value is unknown; the message lists the valid
@@ -44,10 +48,24 @@ def make(source: str, task: str, **options: Any) -> Env | HostEnv:
     """
     if source not in SOURCES:
         raise ValueError(f"env.source={source!r} is unknown; choose one of {', '.join(SOURCES)}")
-    repeats = options.pop("sticky_actions", 0.0)
+    repeats, hidden = options.pop("sticky_actions", 0.0), options.pop("hidden", "nothing")
+    stacked = options.pop("stacked", 1)
     env = SOURCES[source](task, **options)
     if isinstance(env, Env):
-        return sticky(env, repeats)
+        return sticky(_stack(without(env, hidden), stacked), repeats)
     if repeats:
         raise ValueError(f"sticky_actions is for compiled environments; {env.name} runs on the host")
     return env
+
+
+def _stack(env: Env, frames: int) -> Env:
+    """The environment whose last so many observations are seen together.
+
+    Raises:
+        ValueError: it shows pictures.
+    """
+    if frames == 1:
+        return env
+    if env.picture:
+        raise ValueError(f"env.frames={frames} is of vectors, and {env.name} shows pictures")
+    return dataclasses.replace(env, observation_size=frames * env.observation_size, frames=frames)

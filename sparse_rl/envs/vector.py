@@ -61,11 +61,25 @@ def _pictures(env: Env, state: Any, before: Array | None) -> Array:
     return stack.reshape(len(stack), -1)
 
 
+def _stacked(env: Env, new: Array, before: Array | None) -> Array:
+    """The last ``env.frames`` vectors, the newest last.
+
+    Args:
+        env: an environment that shows vectors.
+        new: float32 ``[N, size]``.
+        before: ``[N, frames · size]``; ``None`` after a reset.
+    """
+    if env.frames == 1:
+        return new
+    if before is None:
+        return jnp.tile(new, (1, env.frames))
+    return jnp.concatenate([before[:, new.shape[1] :], new], axis=1)
+
+
 def reset(env: Env, key: Array, num_envs: int) -> VectorState:
     """Start ``num_envs`` independent episodes."""
     state, observation = jax.vmap(env.reset)(jax.random.split(key, num_envs))
-    if env.draw:
-        observation = _pictures(env, state, None)
+    observation = _pictures(env, state, None) if env.draw else _stacked(env, observation, None)
     return VectorState(
         state, observation, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.float32)
     )
@@ -143,7 +157,10 @@ def step(
     raw, seen = jax.vmap(play)(keys, state.env, action, left)
     episode_return = state.episode_return + seen.reward
     holds = _holds(env, raw, seen, episode_return)
-    shown = _pictures(env, raw, state.observation) if env.draw else seen.observation
+    if env.draw:
+        shown = _pictures(env, raw, state.observation)
+    else:
+        shown = _stacked(env, seen.observation, state.observation)
     shown = jnp.where(holds[:, None], shown, state.observation)
     reward = jnp.where(holds, seen.reward, 0.0)
     episode_return = jnp.where(holds, episode_return, state.episode_return)

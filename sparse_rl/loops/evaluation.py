@@ -10,6 +10,7 @@ from jax import Array
 
 from sparse_rl.agents import Metrics, Streams
 from sparse_rl.envs import Env, vector
+from sparse_rl.networks import Memory
 from sparse_rl.records import results
 from sparse_rl.settings.run import RunConfig
 
@@ -54,32 +55,39 @@ def distinct_episodes(same: Any, returns: Any, lengths: Any) -> Any:
 
 
 def evaluate(
-    config: RunConfig, env: Env, act: Callable[[vector.VectorState], Array], key: Array
+    config: RunConfig,
+    env: Env,
+    act: Callable[[vector.VectorState, Memory], tuple[Array, Memory]],
+    key: Array,
+    memory: Memory = (),
 ) -> Metrics:
     """Play ``env.eval_episodes`` whole episodes in fresh environments.
 
     Args:
         config: of the run.
         env: the environment; its own rewards are summed, not what an agent makes of them.
-        act: ``state of N environments → actions of N``.
+        act: ``(state of N environments, memory) → (actions of N, memory)``.
         key: of :func:`evaluation_key`.
+        memory: of N episodes that begin.
     """
     episodes, repeat = config.env.eval_episodes, config.env.action_repeat
     key_reset, key_steps = jax.random.split(key)
     envs = vector.reset(env, key_reset, episodes)
 
     def interact(carry: Any, key: Array) -> tuple[Any, None]:
-        envs, alive, same, returns, lengths = carry
+        envs, memory, alive, same, returns, lengths = carry
         same &= alike(envs.observation) | ~(alive[:, None] & alive[None])
-        envs, seen = vector.step(env, key, envs, act(envs), repeat)
+        action, memory = act(envs, memory)
+        envs, seen = vector.step(env, key, envs, action, repeat)
         returns = jnp.where(alive, seen.episode_return, returns)
         lengths = jnp.where(alive, seen.elapsed, lengths)
-        return (envs, alive & ~(seen.terminated | seen.truncated), same, returns, lengths), None
+        alive &= ~(seen.terminated | seen.truncated)
+        return (envs, memory, alive, same, returns, lengths), None
 
     alive, same = jnp.ones(episodes, bool), jnp.ones((episodes, episodes), bool)
-    start = (envs, alive, same, jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
+    start = (envs, memory, alive, same, jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
     steps = -(-env.episode_length // repeat)
-    (_, _, same, returns, lengths), _ = jax.lax.scan(interact, start, jax.random.split(key_steps, steps))
+    (*_, same, returns, lengths), _ = jax.lax.scan(interact, start, jax.random.split(key_steps, steps))
     return {
         "return_mean": jnp.mean(returns),
         "return_std": jnp.std(returns),

@@ -1,7 +1,7 @@
 """What an on-policy loop does with a rollout, wherever it was collected: advantage, loss, update.
 
 Nothing here knows an environment. A *learner's state* is any NamedTuple with the fields ``agent``,
-``normaliser``, ``reward_scale`` and ``key``; a loop's own has its environments beside them.
+``normaliser``, ``reward_scale``, ``memory`` and ``key``; a loop's own has its environments beside them.
 """
 
 import math
@@ -14,18 +14,29 @@ from jax import Array
 from sparse_rl.agents import (
     Experience,
     Learned,
+    Memories,
     Metrics,
     OnPolicyAgent,
     RunInputs,
     Streams,
     View,
     acting,
+    before,
 )
 from sparse_rl.experience import advantages
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
-from sparse_rl.loops.rollout import Rollout, flat, successor_values
+from sparse_rl.loops.rollout import (
+    Rollout,
+    ended,
+    final_values,
+    first_steps,
+    flat,
+    pieces,
+    successor_values,
+)
+from sparse_rl.networks import Memory, forget
 from sparse_rl.records.checkpoints import Arrays, to_arrays
 from sparse_rl.settings.agents import OnPolicyConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
@@ -76,7 +87,7 @@ def take_rewards(scale: RewardScale, rollout: Rollout, discount: float) -> Rewar
         running = discount * running + reward
         return jnp.where(done, 0.0, running), running
 
-    done = rollout.terminated | rollout.truncated
+    done = ended(rollout)
     running, returns = jax.lax.scan(step, scale.running, (rollout.reward, done))
     return RewardScale(running, norm.update(scale.statistics, returns.reshape(-1, 1)))
 
@@ -95,6 +106,27 @@ def explained_variance(value: Array, target: Array) -> Array:
     constant = variance <= CONSTANT * jnp.mean(jnp.square(target))
     explained = 1.0 - jnp.var(target - value) / jnp.where(constant, 1.0, variance)
     return jnp.where(constant, jnp.nan, explained)
+
+
+class Seen(NamedTuple):
+    """What actors saw, and what they remembered before; each field ``[n, …]``."""
+
+    view: View
+    """As the environment gave it."""
+    memories: Memories
+
+
+class Valued(NamedTuple):
+    """What the critic says of a rollout."""
+
+    values: Array
+    """float32 ``[T, N]``: V(s)."""
+    successors: Array
+    """float32 ``[T, N]``: V(s')."""
+    memory: Memory
+    """``[N, M]``: with which the next rollout begins."""
+    before: Memory
+    """``[T, N, M]``: before each step."""
 
 
 class Learning(NamedTuple):
@@ -134,6 +166,7 @@ class Learning(NamedTuple):
             "agent": self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
             "normaliser": norm.init(observation_size),
             "reward_scale": RewardScale(jnp.zeros(self.settings.num_envs), norm.init(1)),
+            "memory": self.agent.begin(self.settings.num_envs),
             "key": key,
         }
 
@@ -157,47 +190,94 @@ class Learning(NamedTuple):
             rewards = norm.bounded(rewards / norm.deviation(scale.statistics))
         return scale, rewards if limit is None else jnp.clip(rewards, -limit, limit)
 
-    def experience(self, state: Any, last: View, rollout: Rollout, rewards: Array) -> Experience:
+    @property
+    def remembers(self) -> bool:
+        """Whether its networks carry anything from step to step."""
+        return self.settings.memory != "none"
+
+    @property
+    def sequence_length(self) -> int:
+        """Steps in a row of a piece of experience, for networks that remember."""
+        return self.settings.sequence_length or self.settings.num_steps
+
+    def value(self, state: Any, views: View, last: View, rollout: Rollout) -> Valued:
+        """What the critic says of a rollout, of what is seen after it, and of what was seen where time
+        ran out: there with the memory that was there, for the episode that ended.
+
+        Args:
+            state: with which the rollout was collected.
+            views: flat, as the networks see them.
+            last: what the actors see after it.
+            rollout: T interactions of N actors.
+        """
+        value, first, start = self.agent.value(state.agent), first_steps(rollout), state.memory.valuing
+        values, after = self.agent.values(state.agent)(views, first, start)
+        over = jax.tree.map(lambda x: x[-1], after)
+        memory = forget(over, ended(rollout)[-1])
+        finals = rollout.final_value
+        if rollout.final_observation is not None:
+            finals = final_values(
+                lambda view, memory: value(self.see(state, view), memory),
+                rollout.final_observation,
+                rollout.truncated,
+                after,
+            )
+        assert finals is not None
+        successors = successor_values(rollout, values, value(self.see(state, last), memory), finals)
+        return Valued(values, successors, memory, before(start, after, first))
+
+    def experience(
+        self, state: Any, views: View, valued: Valued, rollout: Rollout, rewards: Array
+    ) -> Experience:
         """What there is to learn from a rollout: values, advantages and targets beside its samples.
 
         Args:
             state: with which the rollout was collected.
-            last: what the actors see after it.
+            views: flat, as the networks see them.
+            valued: what the critic says.
             rollout: T interactions of N actors.
             rewards: float32 ``[T, N]``: of :meth:`rewards`.
         """
-        value = self.agent.value(state.agent)
-        views = self.see(state, flat(rollout.view))
-        values = value(views).reshape(rollout.reward.shape)
         advantage = advantages(
             rewards,
-            values,
-            successor_values(rollout, values, value(self.see(state, last))),
+            valued.values,
+            valued.successors,
             rollout.terminated,
             rollout.truncated,
             discount=self.settings.discount,
             gae_lambda=self.settings.gae_lambda,
         )
-        rest = (rollout.action, rollout.log_prob, values, advantage, advantage + values)
-        return Experience(views, *flat(rest))
+        rest = (
+            rollout.action, rollout.log_prob, valued.values, advantage, advantage + valued.values,
+        )  # fmt: skip
+        if not self.remembers:
+            return Experience(views, *flat(rest))
+        length, shape = self.sequence_length, rollout.reward.shape
+        by_time = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), views)
+        memories = Memories(rollout.memory, valued.before)
+        samples = Experience(*pieces((by_time, *rest), length))
+        begun = flat(jax.tree.map(lambda x: x[::length], memories))
+        return samples._replace(first=pieces(first_steps(rollout), length), memory=begun)
 
     def learn(
         self, state: Any, last: View, rollout: Rollout, iteration: Array, key: Array
-    ) -> tuple[Any, Totals, View]:
+    ) -> tuple[Any, Totals, Seen]:
         """One update on a rollout: the new state, what came of it, what was seen ``[T·N]``.
 
         The statistics that normalise take the rollout in after it was learned from: policy and value
         are then compared on exactly the inputs on which they acted.
         """
         scale, rewards = self.rewards(state, rollout)
-        experience = self.experience(state, last, rollout, rewards)
+        seen = self.see(state, flat(rollout.view))
+        valued = self.value(state, seen, last, rollout)
+        experience = self.experience(state, seen, valued, rollout, rewards)
         progress = iteration.astype(jnp.float32) / self.iterations
         agent, learned = self.agent.update(state.agent, experience, progress, key)
         views = flat(rollout.view)
         normaliser = state.normaliser
         if self.settings.normalise_observations:
             normaliser = norm.update(normaliser, views.observation)
-        done = (rollout.terminated | rollout.truncated).astype(jnp.float32)
+        done = ended(rollout).astype(jnp.float32)
         explained = explained_variance(experience.value, experience.value_target)
         known = jnp.isfinite(explained)
         totals = Totals(
@@ -207,10 +287,11 @@ class Learning(NamedTuple):
             jnp.sum(rollout.episode_return * done),
             jnp.sum(done),
         )
-        state = state._replace(agent=agent, normaliser=normaliser, reward_scale=scale)
-        return state, totals, views
+        memory = state.memory._replace(valuing=valued.memory)
+        state = state._replace(agent=agent, normaliser=normaliser, reward_scale=scale, memory=memory)
+        return state, totals, Seen(views, Memories(*flat((rollout.memory, valued.before))))
 
-    def row(self, state: Any, totals: Totals, probe: View, end: Array) -> Metrics:
+    def row(self, state: Any, totals: Totals, probe: Seen, end: Array) -> Metrics:
         """A chunk's row of float32 scalars: means over its updates, rollouts and finished episodes, and
         the health of the networks at its end.
 
@@ -223,9 +304,8 @@ class Learning(NamedTuple):
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), end)
         wanted = self.config.diagnostics.samples(self.config.width)
         chosen = jax.random.permutation(key, self.probed * self.samples_per_rollout)[:wanted]
-        health = self.agent.diagnose(
-            state.agent, self.see(state, jax.tree.map(lambda x: x[chosen], probe))
-        )
+        view, memories = jax.tree.map(lambda x: x[chosen], probe)
+        health = self.agent.diagnose(state.agent, self.see(state, view), memories)
         return health | totals.row()
 
     def workload(self, rollout: Any) -> Workload:

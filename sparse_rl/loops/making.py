@@ -29,6 +29,12 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
         raise ConfigError(
             f"agent=azopg controls linear plants, and env={env.name} is none; choose lqr/…"
         )
+    memory = getattr(agent, "memory", "none")
+    if memory != "none" and isinstance(env, HostEnv):
+        raise ConfigError(
+            f"agent.memory={memory} is for compiled environments, and env={env.name} is of the host; "
+            "give agent.memory=none"
+        )
     repeats = config.env.options.get("sticky_actions")
     if agent.name == "azopg" and repeats:
         raise ConfigError(

@@ -17,6 +17,7 @@ from sparse_rl.loops import replaying
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
 from sparse_rl.loops.replaying import InteractionKeys, Replaying, RunState, Totals, interaction_keys
+from sparse_rl.networks import Memory
 from sparse_rl.records.checkpoints import Arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
 
@@ -100,8 +101,8 @@ class OffPolicyLoop(NamedTuple):
     def evaluate(self, interactions: Array, state: RunState) -> Metrics:
         """Whole episodes with the deterministic policy, in fresh environments."""
 
-        def act(envs: vector.VectorState) -> Array:
-            return self.learning.act_greedily(state, envs.observation)
+        def act(envs: vector.VectorState, memory: Memory) -> tuple[Array, Memory]:
+            return self.learning.act_greedily(state, envs.observation), memory
 
         return evaluate(self.config, self.env, act, evaluation_key(state.key, interactions))
 

@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agents import Metrics, OnPolicyAgent, RunInputs, Streams, View, actions_of
+from sparse_rl.agents import Memories, Metrics, OnPolicyAgent, RunInputs, Streams, actions_of
 from sparse_rl.envs import Env, vector
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
-from sparse_rl.loops.learning import Learning, RewardScale, Totals, iteration_keys
+from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
 from sparse_rl.loops.rollout import Behaviour, Rollout, collect, view_of
+from sparse_rl.networks import Memory
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
 
@@ -30,6 +31,8 @@ class OnPolicyState(NamedTuple):
     normaliser: norm.Normaliser
     reward_scale: RewardScale
     envs: vector.VectorState
+    memory: Memories
+    """Of its actors."""
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
 
@@ -68,23 +71,25 @@ class OnPolicyLoop(NamedTuple):
         """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
         return self.learning.trained(state)
 
-    def collect(self, state: OnPolicyState, key: Array) -> tuple[vector.VectorState, Rollout]:
-        """One rollout with the weights and statistics of ``state``."""
+    def collect(self, state: OnPolicyState, key: Array) -> tuple[vector.VectorState, Memory, Rollout]:
+        """One rollout with the weights and statistics of ``state``; environments and memory after it."""
         behaviour = Behaviour(
             functools.partial(self.learning.see, state),
             self.agent.act(state.agent),
-            self.agent.value(state.agent),
+            None if self.learning.remembers else self.agent.value(state.agent),
         )
         keys = jax.random.split(key, self.learning.settings.num_steps)
-        return collect(self.env, behaviour, state.envs, keys, self.config.env.action_repeat)
+        repeat, memory = self.config.env.action_repeat, state.memory.acting
+        return collect(self.env, behaviour, state.envs, memory, keys, repeat)
 
-    def iterate(self, state: OnPolicyState, iteration: Array) -> tuple[OnPolicyState, Totals, View]:
+    def iterate(self, state: OnPolicyState, iteration: Array) -> tuple[OnPolicyState, Totals, Seen]:
         """One rollout and one update on it: the new state, what came of it, what was seen ``[T·N]``."""
         key_collect, key_learn = iteration_keys(state.key, iteration)
-        envs, rollout = self.collect(state, key_collect)
+        envs, memory, rollout = self.collect(state, key_collect)
         last = view_of(self.env, envs)
-        state, totals, views = self.learning.learn(state, last, rollout, iteration, key_learn)
-        return state._replace(envs=envs), totals, views
+        state, totals, seen = self.learning.learn(state, last, rollout, iteration, key_learn)
+        memories = state.memory._replace(acting=memory)
+        return state._replace(envs=envs, memory=memories), totals, seen
 
     def chunk(self, first: Array, state: OnPolicyState) -> tuple[OnPolicyState, Metrics]:
         """Interact and learn from interaction ``first`` to the next log point.
@@ -97,16 +102,16 @@ class OnPolicyLoop(NamedTuple):
         end = start + learning.iterations_per_chunk
         n, kept = learning.samples_per_rollout, learning.probed
 
-        _, totals, views = jax.eval_shape(self.iterate, state, start)
+        _, totals, seen = jax.eval_shape(self.iterate, state, start)
         totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), totals)
-        probe = jax.tree.map(lambda x: jnp.zeros((kept * n, *x.shape[1:]), x.dtype), views)
+        probe = jax.tree.map(lambda x: jnp.zeros((kept * n, *x.shape[1:]), x.dtype), seen)
 
         def one(iteration: Array, carry: Any) -> Any:
             state, totals, probe = carry
-            state, new, views = self.iterate(state, iteration)
+            state, new, seen = self.iterate(state, iteration)
             place = (iteration % kept) * n
             probe = jax.tree.map(
-                lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, place, 0), probe, views
+                lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, place, 0), probe, seen
             )
             return state, jax.tree.map(jnp.add, totals, new), probe
 
@@ -117,14 +122,17 @@ class OnPolicyLoop(NamedTuple):
         """Whole episodes with the deterministic policy, in fresh environments."""
         act, to_env = self.agent.act_greedily(state.agent), actions_of(self.env).to_env
 
-        def greedily(envs: vector.VectorState) -> Array:
-            return to_env(act(self.learning.see(state, view_of(self.env, envs))))
+        def greedily(envs: vector.VectorState, memory: Memory) -> tuple[Array, Memory]:
+            action, memory = act(self.learning.see(state, view_of(self.env, envs)), memory)
+            return to_env(action), memory
 
-        return evaluate(self.config, self.env, greedily, evaluation_key(state.key, interactions))
+        memory = self.agent.begin(self.config.env.eval_episodes).acting
+        key = evaluation_key(state.key, interactions)
+        return evaluate(self.config, self.env, greedily, key, memory)
 
     def workload(self, state: OnPolicyState) -> Workload:
         """Counted from the state's shapes."""
-        return self.learning.workload(jax.eval_shape(lambda s: self.collect(s, s.key)[1], state))
+        return self.learning.workload(jax.eval_shape(lambda s: self.collect(s, s.key)[2], state))
 
     def describe(self) -> str:
         """The shape of rollouts, and what is made of each."""

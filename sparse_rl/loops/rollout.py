@@ -9,6 +9,7 @@ from jax import Array
 
 from sparse_rl.agents import View, actions_of
 from sparse_rl.envs import Env, vector
+from sparse_rl.networks import Memory, forget
 
 
 class Behaviour(NamedTuple):
@@ -16,10 +17,11 @@ class Behaviour(NamedTuple):
 
     see: Callable[[View], View]
     """A view as the environment gives it → as the networks see it."""
-    act: Callable[[View, Array], tuple[Array, Array]]
-    """``(seen view, key) → (n actions, log_prob [n])``."""
-    value: Callable[[View], Array]
-    """``seen view → [n]``."""
+    act: Callable[[View, Memory, Array], tuple[Array, Array, Memory]]
+    """``(seen view, memory, key) → (n actions, log_prob [n], memory)``."""
+    value: Callable[[View, Memory], Array] | None
+    """``(seen view, memory) → [n]``; ``None`` for a network that remembers, which values a rollout when
+    it is over, from its first step on."""
 
 
 class Rollout(NamedTuple):
@@ -35,8 +37,13 @@ class Rollout(NamedTuple):
     truncated: Array
     episode_return: Array
     """The environment's own, up to this step."""
-    final_value: Array
+    final_value: Array | None
     """V of the observation at which time ran out; 0 where it did not."""
+    final_observation: Array | None = None
+    """``[K, N, observation_size]``: where that is not known yet, the observation at which time ran out
+    for the k-th time."""
+    memory: Memory = ()
+    """``[T, N, M]``: what acted remembered before the step."""
 
 
 def view_of(env: Env, envs: vector.VectorState) -> View:
@@ -65,21 +72,28 @@ def _keep_final(finals: _Finals, seen: vector.VectorStep) -> _Finals:
     return _Finals(kept, finals.times + seen.truncated)
 
 
-def _final_values(behaviour: Behaviour, finals: _Finals, truncated: Array) -> Array:
+def final_values(
+    value: Callable[[View, Memory], Array], observation: Array, truncated: Array, after: Memory = ()
+) -> Array:
     """V of the observation at which time ran out, 0 elsewhere: float32 ``[T, N]``.
 
     Args:
-        behaviour: what values.
-        finals: of the whole rollout.
+        value: ``(view as the environment gave it, memory) → [n]``.
+        observation: ``[K, N, observation_size]``: of the k-th time that it did.
         truncated: bool ``[T, N]``.
+        after: ``[T, N, M]``: what is remembered after each step.
     """
-    slots, num_envs = finals.observation.shape[:2]
+    slots, num_envs = observation.shape[:2]
+    times = jnp.cumsum(truncated, axis=0)
+    # the step at which time ran out for the k-th time: the first that has counted so many
+    when = jnp.argmax(times[None] > jnp.arange(slots)[:, None, None], axis=1)
+    there = jax.tree.map(lambda x: flat(jnp.take_along_axis(x, when[..., None], axis=0)), after)
     values = jax.lax.cond(
         jnp.any(truncated),
-        lambda: behaviour.value(behaviour.see(View(flat(finals.observation)))),
+        lambda: value(View(flat(observation)), there),
         lambda: jnp.zeros(slots * num_envs),
     ).reshape(slots, num_envs)
-    which = jnp.clip(jnp.cumsum(truncated, axis=0) - 1, 0)
+    which = jnp.clip(times - 1, 0)
     return jnp.where(truncated, jnp.take_along_axis(values, which, axis=0), 0.0)
 
 
@@ -87,15 +101,17 @@ def collect(
     env: Env,
     behaviour: Behaviour,
     envs: vector.VectorState,
+    memory: Memory,
     keys: Array,
     action_repeat: int,
-) -> tuple[vector.VectorState, Rollout]:
-    """Act in N environments once per key; the environments after it, and what happened.
+) -> tuple[vector.VectorState, Memory, Rollout]:
+    """Act in N environments once per key; the environments and the memory after it, and what happened.
 
     Args:
         env: the environment.
         behaviour: what acts.
         envs: state of N environments.
+        memory: of what acts, ``[N, M]``.
         keys: ``[T]``.
         action_repeat: frames per interaction.
     """
@@ -104,11 +120,11 @@ def collect(
     slots, num_envs = -(-keys.shape[0] // interactions_per_episode), envs.observation.shape[0]
     none = _Finals(jnp.zeros((slots, num_envs, env.observation_size)), jnp.zeros(num_envs, jnp.int32))
 
-    def interact(carry: tuple[vector.VectorState, _Finals], key: Array) -> Any:
-        envs, finals = carry
+    def interact(carry: tuple[vector.VectorState, Memory, _Finals], key: Array) -> Any:
+        envs, memory, finals = carry
         key_act, key_env = jax.random.split(key)
         view = view_of(env, envs)
-        action, log_prob = behaviour.act(behaviour.see(view), key_act)
+        action, log_prob, after = behaviour.act(behaviour.see(view), memory, key_act)
         envs, seen = vector.step(env, key_env, envs, to_env(action), action_repeat)
         happened = Rollout(
             view,
@@ -118,12 +134,22 @@ def collect(
             seen.terminated,
             seen.truncated,
             seen.episode_return,
-            final_value=jnp.zeros(0),  # of all steps at once, below
+            final_value=None,  # of all steps at once, below
+            memory=memory,
         )
-        return (envs, _keep_final(finals, seen)), happened
+        after = forget(after, seen.terminated | seen.truncated)
+        return (envs, after, _keep_final(finals, seen)), happened
 
-    (envs, finals), rollout = jax.lax.scan(interact, (envs, none), keys)
-    return envs, rollout._replace(final_value=_final_values(behaviour, finals, rollout.truncated))
+    (envs, memory, finals), rollout = jax.lax.scan(interact, (envs, memory, none), keys)
+    if behaviour.value is None:
+        return envs, memory, rollout._replace(final_observation=finals.observation)
+
+    def value(view: View, memory: Memory) -> Array:
+        assert behaviour.value is not None
+        return behaviour.value(behaviour.see(view), memory)
+
+    valued = final_values(value, finals.observation, rollout.truncated)
+    return envs, memory, rollout._replace(final_value=valued)
 
 
 def flat(tree: Any) -> Any:
@@ -131,13 +157,37 @@ def flat(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
-def successor_values(rollout: Rollout, values: Array, last: Array) -> Array:
+def ended(rollout: Rollout) -> Array:
+    """bool ``[T, N]``: whether the step ended an episode, in whatever way."""
+    return rollout.terminated | rollout.truncated
+
+
+def first_steps(rollout: Rollout) -> Array:
+    """bool ``[T, N]``: whether an episode begins with the step: the one before ended. Before the first
+    step nothing is remembered of what ended, so it is false there."""
+    done = ended(rollout)
+    return jnp.concatenate([jnp.zeros_like(done[:1]), done[:-1]])
+
+
+def pieces(tree: Any, length: int) -> Any:
+    """``[T, N, …]`` → ``[T/C · N, C, …]``: each column in pieces of C steps in a row."""
+
+    def cut(x: Array) -> Array:
+        steps, num_envs, *rest = x.shape
+        apart = jnp.swapaxes(x.reshape(steps // length, length, num_envs, *rest), 1, 2)
+        return apart.reshape(-1, length, *rest)
+
+    return jax.tree.map(cut, tree)
+
+
+def successor_values(rollout: Rollout, values: Array, last: Array, final_value: Array) -> Array:
     """V(s') of each step, float32 ``[T, N]``.
 
     Args:
         rollout: T steps.
         values: float32 ``[T, N]``: V(s).
         last: float32 ``[N]``: V of what the actors see after the rollout.
+        final_value: float32 ``[T, N]``: V of what was seen where time ran out.
     """
     following = jnp.concatenate([values[1:], last[None]])
-    return jnp.where(rollout.truncated, rollout.final_value, following)
+    return jnp.where(rollout.truncated, final_value, following)

@@ -1,6 +1,7 @@
 """Networks with one width each, and how each counts its parameters in closed form: dense trunks and
 heads (:mod:`~sparse_rl.networks.dense`), convolutions (:mod:`~sparse_rl.networks.convolutions`), DrQ's
-encoder and heads (:mod:`~sparse_rl.networks.drq`); and which layer reads which
+encoder and heads (:mod:`~sparse_rl.networks.drq`), networks that remember
+(:mod:`~sparse_rl.networks.recurrent`); and which layer reads which
 (:mod:`~sparse_rl.networks.wiring`).
 
 Not here: which of their weights survive (:mod:`sparse_rl.pruning`), and what they learn
@@ -20,28 +21,48 @@ from sparse_rl.networks.dense import (
     misread,
 )
 from sparse_rl.networks.drq import Encoder, PixelActor, TwinCritic
+from sparse_rl.networks.recurrent import (
+    Cell,
+    Memory,
+    Recurrent,
+    RecurrentCritic,
+    RecurrentPolicy,
+    empty,
+    forget,
+    initial_params,
+    inputs_of,
+)
 from sparse_rl.networks.wiring import Reached, Wiring, chain, ensemble, follow, kernel_shapes, wiring_of
 
 __all__ = [
     "ACTIVATION",
     "CONVOLVING",
     "ROUNDING",
+    "Cell",
     "Critic",
     "DeterministicActor",
     "Encoder",
     "GaussianActor",
+    "Memory",
     "Picture",
     "PixelActor",
     "Policy",
     "Reached",
+    "Recurrent",
+    "RecurrentCritic",
+    "RecurrentPolicy",
     "TwinCritic",
     "Wiring",
     "applications",
     "by_slices",
     "chain",
     "drq_patch_bytes",
+    "empty",
     "ensemble",
     "follow",
+    "forget",
+    "initial_params",
+    "inputs_of",
     "kernel_shapes",
     "misread",
     "slice_size",

@@ -202,25 +202,31 @@ class MinAtarTrunk(nn.Module):
         return x
 
 
-def _trunk(
+def trunk_of(
     kind: Kind,
     width: int,
     blocks: int,
     feature_major: bool,
     products: Products,
     picture: Picture | None = None,
+    name: str | None = "trunk",
 ) -> nn.Module:
+    """What reads observations; ``name=None`` where an attribute names it.
+
+    Raises:
+        ValueError: it reads pictures and there are none, or its products cannot be of that format.
+    """
     if kind == "simba":
-        return SimbaTrunk(width, blocks, feature_major, products, name="trunk")
+        return SimbaTrunk(width, blocks, feature_major, products, name=name)
     if kind == "mlp":
-        return MlpTrunk(width, feature_major, products, name="trunk")
+        return MlpTrunk(width, feature_major, products, name=name)
     if products != "float32":
         raise ValueError(f"network={kind} multiplies in float32 only")
     if picture is None:
         raise ValueError(f"network={kind} reads pictures; this environment shows none")
     if kind == "minatar":
-        return MinAtarTrunk(width, picture, name="trunk")
-    return AtariTrunk(kind, width, picture, name="trunk")
+        return MinAtarTrunk(width, picture, name=name)
+    return AtariTrunk(kind, width, picture, name=name)
 
 
 class Critic(nn.Module):
@@ -241,7 +247,7 @@ class Critic(nn.Module):
     def __call__(self, *inputs: Array) -> Array:
         x = jnp.concatenate([as_float(x) for x in inputs], axis=-1)
         settings = (self.feature_major, self.products, self.picture)
-        x = _trunk(self.kind, self.width, self.blocks, *settings)(x)
+        x = trunk_of(self.kind, self.width, self.blocks, *settings)(x)
         head = nn.Dense(self.actions or 1, kernel_init=nn.initializers.orthogonal(1.0), name="value")
         return head(x) if self.actions else head(x)[..., 0]
 
@@ -266,7 +272,7 @@ class Policy(nn.Module):
     @nn.compact
     def __call__(self, observation: Array) -> Array | tuple[Array, Array]:
         settings = (self.feature_major, self.products, self.picture)
-        trunk = _trunk(self.kind, self.width, self.blocks, *settings)
+        trunk = trunk_of(self.kind, self.width, self.blocks, *settings)
         init, seen = nn.initializers.orthogonal(0.01), as_float(observation)
         if not self.gaussian:
             return nn.Dense(self.action_size, kernel_init=init, name="logits")(trunk(seen))
@@ -290,7 +296,7 @@ class GaussianActor(nn.Module):
     @nn.compact
     def __call__(self, observation: Array) -> tuple[Array, Array]:
         settings = (self.feature_major, self.products)
-        x = _trunk(self.kind, self.width, self.blocks, *settings)(observation)
+        x = trunk_of(self.kind, self.width, self.blocks, *settings)(observation)
         init = nn.initializers.orthogonal(1.0)
         mean = nn.Dense(self.action_size, kernel_init=init, name="mean")(x)
         raw = nn.Dense(self.action_size, kernel_init=init, name="log_std")(x)
@@ -310,7 +316,7 @@ class DeterministicActor(nn.Module):
     @nn.compact
     def __call__(self, observation: Array) -> Array:
         settings = (self.feature_major, self.products)
-        x = _trunk(self.kind, self.width, self.blocks, *settings)(observation)
+        x = trunk_of(self.kind, self.width, self.blocks, *settings)(observation)
         init = nn.initializers.orthogonal(1.0)
         return jnp.tanh(nn.Dense(self.action_size, kernel_init=init, name="mean")(x))
 

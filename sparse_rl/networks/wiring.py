@@ -22,6 +22,7 @@ from sparse_rl.networks.dense import (
     Policy,
 )
 from sparse_rl.networks.drq import HEADS, Encoder, PixelActor, TwinCritic
+from sparse_rl.networks.recurrent import KERNELS, Recurrent, RecurrentCritic, RecurrentPolicy
 
 
 class Wire(NamedTuple):
@@ -187,6 +188,20 @@ def _twin() -> Wiring:
     return Wiring(wires)
 
 
+def _recurrent(network: Recurrent, last: str) -> Wiring:
+    """A unit of the memory comes from all kernels of the cell, so who reads it reads a unit of each."""
+    trunk: tuple[Wire, ...] = chain("trunk/dense_0")
+    stream: tuple[str, ...] = ("trunk/dense_0",)
+    if network.kind != "mlp":
+        trunk, stream = _trunk(network.kind, network.width, network.blocks)
+    names = {kernel: f"cell/{kernel}" for kernel in KERNELS[network.cell_kind]}
+    memory = tuple(names.values())
+    cell = tuple(
+        Wire(name, (memory if kernel.startswith("h") else stream,)) for kernel, name in names.items()
+    )
+    return Wiring((*trunk, *cell, *heads(last, of=memory)))
+
+
 def wiring_of(network: nn.Module) -> Wiring:
     """The wiring of one of our networks.
 
@@ -194,6 +209,10 @@ def wiring_of(network: nn.Module) -> Wiring:
         TypeError: it is none of ours.
     """
     match network:
+        case RecurrentCritic():
+            return _recurrent(network, "value")
+        case RecurrentPolicy():
+            return _recurrent(network, "mean" if network.gaussian else "logits")
         case Critic():
             last: tuple[str, ...] = ("value",)
         case Policy():

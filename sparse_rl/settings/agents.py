@@ -170,6 +170,10 @@ class OnPolicyConfig:
     normalise_observations: bool = False
     normalise_rewards: bool = False
     reward_clip: float | None = positive(default=None)
+    memory: Literal["none", "gru", "lstm"] = later(field(default="none"))
+    memory_width_ratio: float = later(positive(default=1.0))
+    memory_span: int | None = later(at_least(2, default=None))
+    sequence_length: int | None = later(at_least(1, default=None))
 
     ROUND: ClassVar[str] = "agent.num_envs × agent.num_steps × env.action_repeat"
     NETWORKS: ClassVar[tuple[str, ...]] = ("actor", "critic")
@@ -184,8 +188,30 @@ class OnPolicyConfig:
     def interactions_per_round(self) -> int:
         return self.num_steps
 
+    def memory_width(self, width: int) -> int:
+        """Units of the memory of a network of the given width."""
+        return beside(width, self.memory_width_ratio, False)
+
+    @property
+    def pieces(self) -> int:
+        """What a rollout is shuffled in: samples, or pieces of a column in a row."""
+        if self.memory == "none":
+            return self.num_envs * self.num_steps
+        return self.num_envs * self.num_steps // (self.sequence_length or self.num_steps)
+
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
+        if self.memory == "none":
+            unused = {"memory_width_ratio": 1.0, "memory_span": None, "sequence_length": None}
+            for key, nothing in unused.items():
+                if getattr(self, key) != nothing:
+                    raise ConfigError(
+                        f"agent.{key}={getattr(self, key)} is of networks that remember; "
+                        "give agent.memory=gru or lstm beside it"
+                    )
+        elif self.sequence_length is not None:
+            of = ("agent.sequence_length", self.sequence_length)
+            check_multiple("agent.num_steps", self.num_steps, *of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,9 +248,12 @@ class PpoConfig(ActorCriticConfig):
 
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
-        samples, words = self.num_envs * self.num_steps, "agent.num_envs × agent.num_steps"
+        super().check()
+        samples, words = self.pieces, "agent.num_envs × agent.num_steps"
+        if self.memory != "none":
+            words = f"{words} / agent.sequence_length" if self.sequence_length else "agent.num_envs"
         check_multiple(words, samples, "agent.minibatches", self.minibatches)
-        if self.normalise_advantages and samples == self.minibatches:
+        if self.normalise_advantages and self.num_envs * self.num_steps == self.minibatches:
             raise ConfigError(
                 f"agent.minibatches={self.minibatches}: a minibatch of one sample has the advantage 0 "
                 "after normalisation and teaches the actor nothing; give fewer, or "

@@ -48,6 +48,31 @@ class CompiledConfig(EnvConfig):
 
 
 @dataclass(frozen=True)
+class ShownConfig(CompiledConfig):
+    """One of which it can be chosen what is shown."""
+
+    frames: int = later(at_least(1, default=1))
+    hidden: Literal["nothing", "velocities"] = later(dataclasses.field(default="nothing"))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {"stacked": self.frames} if self.frames > 1 else {}
+        hidden = {} if self.hidden == "nothing" else {"hidden": self.hidden}
+        return super().options | shown | hidden
+
+
+@dataclass(frozen=True)
+class DelayedConfig(ShownConfig):
+    """One of a source some of whose tasks ask for what was shown long ago; ``null``: the task's own."""
+
+    delay: int | None = later(at_least(1, default=None))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return super().options | ({} if self.delay is None else {"delay": self.delay})
+
+
+@dataclass(frozen=True)
 class AtariConfig(EnvConfig):
     """Atari. Of Machado et al. 2018 (arXiv 1709.06009) the defaults have the sticky actions and the
     length of episodes, but four frames an action, not five, and the game's own actions, not all 18."""
@@ -119,11 +144,11 @@ def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
 ENV_CONFIGS: dict[str, type[EnvConfig]] = {
     "atari": AtariConfig,
     "dm_control_pixels": DmControlPixelsConfig,
-    "gymnax": CompiledConfig,
+    "gymnax": DelayedConfig,
     "lqr": LqrConfig,
     "pixels": PixelsConfig,
-    "playground": CompiledConfig,
-    "probe": CompiledConfig,
+    "playground": ShownConfig,
+    "probe": DelayedConfig,
 }
 """Source → its settings, where it has more than others."""
 

@@ -22,7 +22,7 @@ from sparse_rl.settings.agents import AgentConfig, build_agent
 from sparse_rl.settings.checks import check_method, check_sparsities, check_updates, check_width
 from sparse_rl.settings.envs import (
     AtariConfig,
-    CompiledConfig,
+    DelayedConfig,
     DmControlPixelsConfig,
     EnvConfig,
     LqrConfig,
@@ -61,7 +61,7 @@ class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
     agent: AgentConfig
-    env: EnvConfig | CompiledConfig | AtariConfig | LqrConfig | PixelsConfig | DmControlPixelsConfig
+    env: EnvConfig | DelayedConfig | AtariConfig | LqrConfig | PixelsConfig | DmControlPixelsConfig
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
     width: int = at_least(1)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sparse_rl.agents import Metrics, OnPolicyAgent, RunInputs, View, actions_of
+from sparse_rl.agents import Memories, Metrics, OnPolicyAgent, RunInputs, View, actions_of
 from sparse_rl.envs import HostEnv
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.compilation import compile_all
@@ -23,7 +23,7 @@ from sparse_rl.loops.hosted import hosting
 from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.hosting import Clock, HostState
 from sparse_rl.loops.hosted.sessions import Group
-from sparse_rl.loops.learning import Learning, RewardScale, Totals, iteration_keys
+from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
 from sparse_rl.loops.rollout import Rollout
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
@@ -39,6 +39,8 @@ class LearnerState(NamedTuple):
     agent: Any
     normaliser: norm.Normaliser
     reward_scale: RewardScale
+    memory: Memories
+    """Empty: networks that remember are for compiled environments."""
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
 
@@ -147,17 +149,18 @@ class OnDevice(NamedTuple):
         """Answer what a group sees: what the environment is given, the action, its log-probability."""
         key = key_of(iteration_keys(learner.key, iteration)[0], t, group)
         view = self.learning.see(learner, View(observation))
-        action, log_prob = self.learning.agent.act(learner.agent)(view, key)
+        action, log_prob, _ = self.learning.agent.act(learner.agent)(view, (), key)
         return actions_of(self.env).to_env(action), action, log_prob
 
     def value(self, learner: LearnerState, observation: Array) -> Array:
         """float32 ``[n]``: values of what is seen."""
-        return self.learning.agent.value(learner.agent)(self.learning.see(learner, View(observation)))
+        value = self.learning.agent.value(learner.agent)
+        return value(self.learning.see(learner, View(observation)), ())
 
     def greedily(self, learner: LearnerState, observation: Array) -> Array:
         """What the environment is given by the deterministic policy."""
         view = self.learning.see(learner, View(observation))
-        action = self.learning.agent.act_greedily(learner.agent)(view)
+        action, _ = self.learning.agent.act_greedily(learner.agent)(view, ())
         return actions_of(self.env).to_env(action)
 
     def learn(
@@ -174,12 +177,13 @@ class OnDevice(NamedTuple):
         held = jax.tree.map(lambda *x: jnp.concatenate(x).reshape(steps, -1, *x[0].shape[1:]), *by_time)
         rollout = Rollout(View(held.observation), held.action, held.log_prob, *told)
         key, after = iteration_keys(learner.key, iteration)[1], View(jnp.concatenate(last))
-        learner, totals, views = self.learning.learn(learner, after, rollout, iteration, key)
-        return learner, totals, views.observation
+        learner, totals, seen = self.learning.learn(learner, after, rollout, iteration, key)
+        return learner, totals, seen.view.observation
 
     def row(self, learner: LearnerState, totals: Totals, probe: Sequence[Array], end: Array) -> Metrics:
         """A chunk's row."""
-        return self.learning.row(learner, totals, View(jnp.concatenate(probe)), end)
+        seen = Seen(View(jnp.concatenate(probe)), Memories())
+        return self.learning.row(learner, totals, seen, end)
 
     def lowered(self, learner: LearnerState) -> dict[tuple[str, int], Any]:
         """The programs before compilation, by name and size of a group (0: of no group).

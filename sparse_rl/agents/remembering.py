@@ -1,0 +1,120 @@
+"""Networks over steps and over whole sequences, whether they remember or not."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl.networks import Memory, Recurrent, forget
+from sparse_rl.pruning import apply, apply_weights, weights
+
+
+def step(
+    network: nn.Module, made: Any, supports: Any, memory: Memory, observation: Array
+) -> tuple[Any, Memory]:
+    """What a network says of n observations, and its memory after them.
+
+    Args:
+        network: of ours, with a memory or without.
+        made: its weights, as :func:`~sparse_rl.pruning.weights` made them.
+        supports: of its parameters.
+        memory: before them; ``()`` for a network that has none.
+        observation: ``[n, observation_size]``.
+    """
+    if isinstance(network, Recurrent):
+        said: tuple[Any, Memory] = apply_weights(network, made, supports, memory, observation)
+        return said
+    return apply_weights(network, made, supports, observation), memory
+
+
+def unroll(
+    network: Recurrent, made: Any, supports: Any, memory: Memory, first: Array, observation: Array
+) -> tuple[Any, Memory]:
+    """What a network says of T steps of n episodes, and its memory after each step.
+
+    The trunk and the heads see all steps at once; only the cell takes one after the other.
+
+    Args:
+        network: with a memory.
+        made, supports: as of :func:`step`.
+        memory: before the first step, each leaf ``[n, M]``.
+        first: bool ``[T, n]``: where an episode begins; it begins without memory.
+        observation: ``[T, n, observation_size]``.
+
+    Returns:
+        What the heads say, each leaf ``[T, n, …]``, and each leaf of the memory as ``[T, n, M]``.
+    """
+    run = functools.partial(apply_weights, network, made, supports)
+    seen = run(observation.reshape(-1, observation.shape[-1]), method="seen")
+
+    def remember(memory: Memory, now: tuple[Array, Array]) -> Any:
+        seen, first = now
+        memory, hidden = run(forget(memory, first), seen, method="remembered")
+        return memory, (memory, hidden)
+
+    by_time = seen.reshape(*first.shape, -1)
+    _, (after, hidden) = jax.lax.scan(remember, memory, (by_time, first))
+    return run(hidden, method="said"), after
+
+
+def before(memory: Memory, after: Memory, first: Array) -> Memory:
+    """The memory with which each step began, ``[T, n, M]``, from that after each.
+
+    Args:
+        memory: before the first step, ``[n, M]``.
+        after: ``[T, n, M]``.
+        first: bool ``[T, n]``.
+    """
+    earlier = jax.tree.map(lambda start, x: jnp.concatenate([start[None], x[:-1]]), memory, after)
+    return forget(earlier, first)
+
+
+def over_pieces(
+    network: nn.Module, params: Any, supports: Any, memory: Memory, first: Array | None, seen: Array
+) -> Any:
+    """What a network says of samples ``[n, …]``, or, with a memory, of n pieces of C steps,
+    ``[n, C, …]``; differentiable.
+
+    Args:
+        network: of ours.
+        params, supports: as stored.
+        memory: with which each piece begins, ``[n, M]``.
+        first: bool ``[n, C]``; ``None`` for samples.
+        seen: ``[n, observation_size]`` or ``[n, C, observation_size]``.
+    """
+    if not isinstance(network, Recurrent):
+        return apply(network, params, supports, seen)
+    assert first is not None
+    made = weights(supports, params)
+    said, _ = unroll(network, made, supports, memory, first.T, jnp.swapaxes(seen, 0, 1))
+    if isinstance(said, tuple):  # a Gaussian: its deviation is the same everywhere
+        mean, log_std = said
+        return jnp.swapaxes(mean, 0, 1), log_std
+    return jnp.swapaxes(said, 0, 1)
+
+
+def unrolled_values(
+    network: nn.Module,
+    params: Any,
+    supports: Any,
+    views: Array,
+    first: Array,
+    memory: Memory,
+) -> tuple[Any, Memory]:
+    """What a critic says of a rollout, each leaf ``[T, n, …]``, and its memory after each step.
+
+    Args:
+        network: of ours.
+        params, supports: as stored.
+        views: ``[T·n, observation_size]``.
+        first: bool ``[T, n]``.
+        memory: before the first step, ``[n, M]``; ``()`` for a network that has none.
+    """
+    made = weights(supports, params)
+    if not isinstance(network, Recurrent):
+        said = apply_weights(network, made, supports, views)
+        return said.reshape(*first.shape, *said.shape[1:]), memory
+    return unroll(network, made, supports, memory, first, views.reshape(*first.shape, -1))

@@ -1,0 +1,140 @@
+"""Networks that remember, beside plain numpy."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sparse_rl.agents.remembering import before, unroll
+from sparse_rl.networks import RecurrentCritic, RecurrentPolicy, empty, forget, wiring_of
+from sparse_rl.networks.recurrent import recurrent_parameters, spanned
+
+Weights = dict[str, Any]
+CELLS = ("gru", "lstm")
+
+
+def numbers(params: Any, seed: int) -> Any:
+    """The same parameters, each with numbers of its own, biases too."""
+    random = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(random.normal(0.0, 0.6, x.shape), jnp.float32), params)
+
+
+def policy(cell: Any = "gru", kind: Any = "mlp") -> RecurrentPolicy:
+    return RecurrentPolicy(kind, 7, 1, cell, 5, action_size=3)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def dense(layer: Weights, x: np.ndarray) -> np.ndarray:
+    kernel = np.asarray(layer["kernel"], np.float64)
+    return x @ kernel + np.asarray(layer.get("bias", np.zeros(kernel.shape[1])), np.float64)
+
+
+def gru(p: Weights, h: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Cho et al. 2014 (arXiv 1406.1078), with cuDNN's place of the reset gate."""
+    r = sigmoid(dense(p["ir"], x) + dense(p["hr"], h))
+    z = sigmoid(dense(p["iz"], x) + dense(p["hz"], h))
+    n = np.tanh(dense(p["in"], x) + r * dense(p["hn"], h))
+    return (1.0 - z) * n + z * h
+
+
+def lstm(p: Weights, memory: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hochreiter and Schmidhuber 1997, with forget gates: the cell and what is seen of it."""
+    c, h = memory
+    i, f, o = (sigmoid(dense(p[f"i{g}"], x) + dense(p[f"h{g}"], h)) for g in "ifo")
+    c = f * c + i * np.tanh(dense(p["ig"], x) + dense(p["hg"], h))
+    return c, o * np.tanh(c)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_three_steps_are_those_of_the_papers(cell: str) -> None:
+    network, seen = policy(cell), np.random.default_rng(1).normal(size=(3, 2, 4))
+    params = network.init(jax.random.key(0), empty(network, 2), jnp.zeros((2, 4)))["params"]
+    params = numbers(params, 2)
+    memory, plain = empty(network, 2), np.zeros((2, 5))
+    pair = (plain, plain)
+    for x in seen:
+        logits, memory = network.apply({"params": params}, memory, jnp.asarray(x, jnp.float32))
+        hidden = np.maximum(dense(params["trunk"]["dense_0"], x), 0.0)
+        if cell == "gru":
+            plain = gru(params["cell"], plain, hidden)
+        else:
+            pair = lstm(params["cell"], pair, hidden)
+            plain = pair[1]
+        expected = dense(params["logits"], plain)
+        np.testing.assert_allclose(np.asarray(logits), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", ["mlp", "simba"])
+def test_parameters_are_counted_in_closed_form(cell: Any, kind: Any) -> None:
+    made: list[tuple[Any, int, bool]] = [
+        (RecurrentCritic(kind, 7, 2, cell, 5), 1, False),
+        (RecurrentCritic(kind, 7, 2, cell, 5, actions=6), 6, False),
+        (RecurrentPolicy(kind, 7, 2, cell, 5, action_size=3), 3, False),
+        (RecurrentPolicy(kind, 7, 2, cell, 5, action_size=3, gaussian=True), 3, True),
+    ]
+    for network, outputs, gaussian in made:
+        params = jax.eval_shape(network.init, jax.random.key(0), empty(network, 1), jnp.zeros((1, 4)))[
+            "params"
+        ]
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        assert count == recurrent_parameters(kind, 7, 2, cell, 5, 4, outputs, gaussian=gaussian)
+
+
+def test_a_unit_of_the_memory_is_read_by_the_heads_and_by_itself() -> None:
+    wiring = wiring_of(policy("gru"))
+    reads = {wire.layer: wire.reads for wire in wiring.layers}
+    memory = tuple(f"cell/{k}" for k in ("ir", "iz", "in", "hr", "hz", "hn"))
+    assert reads["trunk/dense_0"] == (("inputs",),)
+    assert reads["cell/iz"] == (("trunk/dense_0",),)
+    assert reads["cell/hn"] == reads["logits"] == (memory,)
+    assert wiring.heads == ("logits",)
+    assert wiring.first == ("trunk/dense_0/kernel",)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sequence_is_its_steps_and_forgets_where_an_episode_begins(cell: str) -> None:
+    network, random = policy(cell), np.random.default_rng(3)
+    seen = jnp.asarray(random.normal(size=(6, 2, 4)), jnp.float32)
+    first = jnp.asarray([[0, 1], [0, 0], [1, 0], [0, 0], [0, 1], [1, 0]], bool)
+    params = network.init(jax.random.key(0), empty(network, 2), seen[0])["params"]
+    params = numbers(params, 4)
+    start = jax.tree.map(lambda x: x + 0.3, empty(network, 2))
+    said, after = unroll(network, params, {}, start, first, seen)
+    earlier, memory = before(start, after, first), start
+    for t in range(6):
+        memory = forget(memory, first[t])
+        for kept, own in zip(jax.tree.leaves(earlier), jax.tree.leaves(memory), strict=True):
+            np.testing.assert_allclose(kept[t], own, atol=1e-6)
+        logits, memory = network.apply({"params": params}, memory, seen[t])
+        np.testing.assert_allclose(said[t], logits, atol=1e-6)
+        for kept, own in zip(jax.tree.leaves(after), jax.tree.leaves(memory), strict=True):
+            np.testing.assert_allclose(kept[t], own, atol=1e-6)
+    assert float(jnp.abs(jax.tree.leaves(earlier)[0][2, 0]).max()) == 0.0
+
+
+def test_units_keep_from_one_step_to_the_span() -> None:
+    network = RecurrentPolicy("mlp", 4, 1, "gru", 4000, action_size=2)
+    shapes = network.init(jax.random.key(0), empty(network, 1), jnp.zeros((1, 3)))["params"]
+    biases = spanned(shapes, "gru", 40, jax.random.key(5))["cell"]["iz"]["bias"]
+    steps = np.exp(np.asarray(biases, np.float64))  # σ(b) keeps e^b of what it lets go
+    assert steps.min() >= 1.0
+    assert steps.max() <= 39.0
+    error = 38.0 / np.sqrt(12 * steps.size)
+    assert steps.mean() == pytest.approx(20.0, abs=4 * error)
+    assert steps.std() == pytest.approx(38.0 / np.sqrt(12), rel=0.05)
+
+
+def test_an_lstm_that_keeps_much_takes_little() -> None:
+    network = policy("lstm")
+    params = network.init(jax.random.key(0), empty(network, 1), jnp.zeros((1, 3)))["params"]
+    cell = spanned(params, "lstm", 9, jax.random.key(5))["cell"]
+    np.testing.assert_array_equal(cell["hf"]["bias"], -cell["hi"]["bias"])
+    assert float(cell["hf"]["bias"].min()) >= 0.0
+    np.testing.assert_array_equal(cell["ho"]["bias"], params["cell"]["ho"]["bias"])
+    np.testing.assert_array_equal(cell["hf"]["kernel"], params["cell"]["hf"]["kernel"])
