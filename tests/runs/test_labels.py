@@ -17,7 +17,7 @@ from sparse_rl.networks.wiring import Wire
 from sparse_rl.pruning import surviving_counts
 from sparse_rl.runs.connections import connections, connections_of
 from sparse_rl.runs.costs import dense_networks
-from sparse_rl.runs.labels import constant_heads
+from sparse_rl.runs.labels import check_exchanges, constant_heads
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.run import run_config
@@ -196,3 +196,17 @@ def test_a_minimum_fan_out_lets_every_network_see(make_config: MakeConfig) -> No
             assert (int(found.unread), found.inputs) == (0, expected)
         kept = sum(int(x.sum()) for x in jax.tree.leaves(supports))
         assert kept == sum(sum(map(int, b.values())) for b in inputs.budgets.values())
+
+
+def test_weights_to_exchange_are_counted_where_masks_first_change(make_config: MakeConfig) -> None:
+    """RigL's share falls as a cosine: at update 100 of 180, until 0.8 of them, 0.3 has come to 0.064."""
+    shapes = {"actor": {"a": (5, 10)}}
+    cases = (("rigl", 15, False), ("rigl", 16, True), ("set", 3, False), ("set", 4, True))
+    for method, kept, works in cases:
+        pruning = {"method": method, "drop_share": 0.3, "change_every": 100}
+        config = make_config(sparsity=0.8, pruning=pruning)
+        if works:
+            check_exchanges(config, shapes, {"actor": {"a": kept}}, 180)
+        else:
+            with pytest.raises(ConfigError, match=f"of no layer's weights .at most {kept}. is one"):
+                check_exchanges(config, shapes, {"actor": {"a": kept}}, 180)
