@@ -44,13 +44,13 @@ def programs(loop: OnPolicyLoop, times: int) -> dict[str, Callable[[Any], Any]]:
     """What takes turns."""
 
     def random(state: Any, i: Any) -> Any:
-        def act(view: Any, key: Any) -> tuple[Any, Any]:
+        def act(view: Any, memory: Any, key: Any) -> tuple[Any, Any, Any]:
             size = (len(view.observation),)
-            return jax.random.randint(key, size, 0, loop.env.action_size), jnp.zeros(size)
+            return jax.random.randint(key, size, 0, loop.env.action_size), jnp.zeros(size), memory
 
-        still = Behaviour(lambda view: view, act, lambda view: jnp.zeros(len(view.observation)))
+        still = Behaviour(lambda view: view, act, lambda view, _: jnp.zeros(len(view.observation)))
         keys = jax.random.split(jax.random.fold_in(state.key, i), NUM_STEPS)
-        return state._replace(envs=collect(loop.env, still, state.envs, keys, 1)[0])
+        return state._replace(envs=collect(loop.env, still, state.envs, (), keys, 1)[0])
 
     def rollouts(state: Any, i: Any) -> Any:
         return state._replace(envs=loop.collect(state, jax.random.fold_in(state.key, i))[0])

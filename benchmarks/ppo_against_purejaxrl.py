@@ -60,7 +60,7 @@ class Row(NamedTuple):
     continuous: bool = False
     normalised: bool = False
     recurrent: bool = False
-    """With a GRU. Theirs has one for actor and critic, and a hidden layer of each behind it; ours has two
+    """With a GRU. Theirs has one for both, and a hidden layer of each behind it; ours has two
     networks, each with its own: at equal width half as much arithmetic again."""
 
     @property

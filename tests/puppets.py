@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_rl.agents.contract import Experience, Learned, OnPolicyAgent, View
+from sparse_rl.agents.contract import Experience, Learned, Memories, OnPolicyAgent, View
 
 
 class Told(NamedTuple):
@@ -44,9 +44,9 @@ def puppet() -> tuple[OnPolicyAgent, Told]:
     told = Told([], [], [])
 
     def act(state: Any) -> Any:
-        def acts(view: View, key: Any) -> Any:
+        def acts(view: View, memory: Any, key: Any) -> Any:
             noise = jax.random.normal(key, (len(view.observation), 2))
-            return greedy(view.observation) + 0.3 * noise, log_prob_of(view.observation)
+            return greedy(view.observation) + 0.3 * noise, log_prob_of(view.observation), memory
 
         return acts
 
@@ -58,14 +58,14 @@ def puppet() -> tuple[OnPolicyAgent, Told]:
         metrics = {"loss/actor": jnp.sum(experience.advantage)}
         return state + UPDATES, Learned(metrics, jnp.int32(UPDATES))
 
-    def diagnose(state: Any, view: View) -> Any:
+    def diagnose(state: Any, view: View, memories: Memories) -> Any:
         jax.debug.callback(told.probes.append, view.observation, ordered=True)
         return {"health": jnp.mean(view.observation[:, 0])}
 
     def act_greedily(state: Any) -> Any:
-        def acts(view: View) -> Any:
+        def acts(view: View, memory: Any) -> Any:
             jax.debug.callback(told.looks.append, view.observation, ordered=True)
-            return greedy(view.observation)
+            return greedy(view.observation), memory
 
         return acts
 
@@ -73,7 +73,14 @@ def puppet() -> tuple[OnPolicyAgent, Told]:
         init=lambda key, inputs: jnp.float32(0),
         act=act,
         act_greedily=act_greedily,
-        value=lambda state: lambda view: value_of(view.observation, state),
+        value=lambda state: lambda view, memory: value_of(view.observation, state),
+        values=lambda state: (
+            lambda view, first, memory: (
+                value_of(view.observation, state).reshape(first.shape),
+                memory,
+            )
+        ),
+        begin=lambda n: Memories(),
         update=update,
         updates_per_rollout=UPDATES,
         batch_size=7,

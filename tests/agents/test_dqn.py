@@ -43,7 +43,7 @@ def test_a_share_of_the_actors_explores_each_for_itself(agent: Any) -> None:
     view = View(
         jnp.tile(jnp.array([[2.5, 1.4, -1.0]]), (n, 1)), legal=jnp.array([[True, False, True]] * n)
     )
-    act = jax.jit(lambda state, key: functions.act(state)(view, key)[0])
+    act = jax.jit(lambda state, key: functions.act(state)(view, (), key)[0])
     values = dqn.values(
         flat({"critic": jax.tree.map(np.asarray, state.critic)}), flat({"x": view.observation[:1]})["x"]
     )[0].numpy()
@@ -55,7 +55,7 @@ def test_a_share_of_the_actors_explores_each_for_itself(agent: Any) -> None:
     assert (np.asarray(act(state._replace(exploration=jnp.float32(0.0)), KEY)) == best).all()
     wild = np.asarray(act(state._replace(exploration=jnp.float32(1.0)), KEY))
     assert abs((wild == best).mean() - 0.5) < 4 * 0.5 / np.sqrt(n)
-    greedily = np.asarray(functions.act_greedily(state)(view))
+    greedily = np.asarray(functions.act_greedily(state)(view, ())[0])
     assert (greedily == best).all()
 
 
@@ -66,7 +66,8 @@ def test_a_return_goes_on_from_the_targets_greatest_allowed_value(agent: Any) ->
     legal[:, 1] |= ~legal.any(1)
     target = flat({"critic": jax.tree.map(np.asarray, state.target)})
     values = dqn.values(target, flat({"x": seen})["x"]).numpy()
-    found = functions.value(state)(View(jnp.asarray(seen), legal=jnp.asarray(legal)))
+    view = View(jnp.asarray(seen), legal=jnp.asarray(legal))
+    found = functions.value(state)(view, ())
     np.testing.assert_allclose(found, np.where(legal, values, -np.inf).max(1), rtol=1e-5, atol=1e-5)
 
 

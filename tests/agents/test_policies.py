@@ -81,7 +81,7 @@ def test_values_are_the_critics_of_what_the_critic_sees(make_config: MakeConfig)
     parts, state = start(config_of(make_config), discrete=True)
     view = views(4)
     expected = through(state.networks["critic"], view.critic_observation, 3, "value")[:, 0]
-    found = actor_critic._value(parts, state)(view)
+    found = actor_critic._value(parts, state)(view, ())
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_choices_are_drawn_among_those_allowed_as_the_actor_says(make_config: Ma
     parts, state = start(config_of(make_config), discrete=True)
     two = views(2)
     many = jax.tree.map(lambda x: jnp.repeat(x, 3000, axis=0), two)
-    action, log_prob = actor_critic._act(parts, state)(many, KEY)
+    action, log_prob, _ = actor_critic._act(parts, state)(many, (), KEY)
     logits = through(state.networks["actor"], two.observation, 1, "logits")
     chances = np.where(np.asarray(two.legal), np.exp(logits), 0.0)
     chances /= chances.sum(1, keepdims=True)
@@ -104,7 +104,7 @@ def test_choices_are_drawn_among_those_allowed_as_the_actor_says(make_config: Ma
         )
     told = chances[np.arange(6000) // 3000, action]
     np.testing.assert_allclose(np.exp(log_prob), told, rtol=1e-4)
-    best = actor_critic._act_greedily(parts, state)(two)
+    best, _ = actor_critic._act_greedily(parts, state)(two, ())
     assert best.tolist() == chances.argmax(1).tolist()
 
 
@@ -114,10 +114,10 @@ def test_gaussian_actions_have_the_actors_mean_and_deviation(make_config: MakeCo
     mean = through(state.networks["actor"], view.observation, 1, "mean")
     deviation = np.exp(np.asarray(state.networks["actor"]["log_std"]))
     np.testing.assert_allclose(
-        actor_critic._act_greedily(parts, state)(view), mean, rtol=1e-4, atol=1e-5
+        actor_critic._act_greedily(parts, state)(view, ())[0], mean, rtol=1e-4, atol=1e-5
     )
     many = View(jnp.repeat(view.observation, 2000, axis=0))
-    action, log_prob = actor_critic._act(parts, state)(many, KEY)
+    action, log_prob, _ = actor_critic._act(parts, state)(many, (), KEY)
     scaled = (np.asarray(action) - np.repeat(mean, 2000, axis=0)) / deviation
     assert stats.kstest(scaled.ravel(), "norm").pvalue > 0.01
     assert abs(np.corrcoef(scaled.T)[np.triu_indices(3, 1)]).max() < 4 / np.sqrt(6000)
@@ -129,14 +129,14 @@ def test_what_a_rollout_is_told_to_have_been_is_what_it_was(make_config: MakeCon
     """Before an update densities and values are those of the rollout."""
     parts, state = start(config_of(make_config), discrete=True)
     view = views(8)
-    action, log_prob = actor_critic._act(parts, state)(view, KEY)
+    action, log_prob, _ = actor_critic._act(parts, state)(view, (), KEY)
     zeros = jnp.zeros(8)
     experience = Experience(view, action, log_prob, zeros, zeros, zeros)
     found = actor_critic.evaluate_actions(
         parts, state.networks, {"actor": None, "critic": None}, experience
     )
     np.testing.assert_allclose(found.log_prob, log_prob, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found.value, actor_critic._value(parts, state)(view), rtol=1e-5)
+    np.testing.assert_allclose(found.value, actor_critic._value(parts, state)(view, ()), rtol=1e-5)
     logits = through(state.networks["actor"], view.observation, 1, "logits")
     chances = np.where(np.asarray(view.legal), np.exp(logits), 0.0)
     chances /= chances.sum(1, keepdims=True)

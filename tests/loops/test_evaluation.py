@@ -39,7 +39,7 @@ def walk(draws: bool) -> Env:
 
 def compiled(config: Any, env: Env) -> dict[str, Any]:
     """An evaluation of a policy that goes further to the right at every step."""
-    return dict(evaluate(config, env, lambda seen: 1.0 * seen.elapsed[:, None], KEY))
+    return dict(evaluate(config, env, lambda seen, _: (1.0 * seen.elapsed[:, None], ()), KEY))
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_minatar_is_not_the_same_game_over_and_over(make_config: MakeConfig) -> 
     def distinct(**options: Any) -> float:
         env = envs.make("gymnax", "SpaceInvaders-MinAtar", **options)
 
-        def act(seen: Any) -> jax.Array:
-            return (seen.elapsed // 3 % 4).astype(jnp.int32)
+        def act(seen: Any, memory: Any) -> tuple[jax.Array, Any]:
+            return (seen.elapsed // 3 % 4).astype(jnp.int32), memory
 
         return float(
             jax.jit(lambda key: evaluate(config, env, act, key))(KEY)[results.EPISODES_DISTINCT]

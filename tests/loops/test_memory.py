@@ -61,7 +61,7 @@ def experience_of(loop: OnPolicyLoop, state: Any, envs: Any, rollout: Rollout) -
 
 def parts_of(loop: OnPolicyLoop) -> ActorCritic:
     """The networks, from the closure of the agent's functions."""
-    found = [cell.cell_contents for cell in loop.agent.act.__closure__ or ()]  # type: ignore[attr-defined]
+    found = [cell.cell_contents for cell in loop.agent.act.__closure__ or ()]
     (parts,) = [x for x in found if isinstance(x, ActorCritic)]
     return parts
 
@@ -94,7 +94,7 @@ def replayed(loop: OnPolicyLoop, state: Any, rollout: Rollout, last: jax.Array) 
 
     def critic(memory: Any, seen: jax.Array) -> Any:
         variables = {"params": agent.networks["critic"]}
-        value, after = parts.critic.apply(variables, memory, seen)  # type: ignore[misc]
+        value, after = parts.critic.apply(variables, memory, seen)
         return value, after
 
     memory, values, following = state.memory.valuing, [], []

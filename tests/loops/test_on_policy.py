@@ -19,7 +19,7 @@ from sparse_rl.loops.learning import (
     iteration_keys,
     take_rewards,
 )
-from sparse_rl.loops.rollout import Behaviour, Rollout, collect, successor_values, view_of
+from sparse_rl.loops.rollout import Behaviour, Rollout, collect, flat, successor_values, view_of
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.agents import DqnConfig
 from sparse_rl.settings.run import agent_settings
@@ -32,8 +32,8 @@ def still(value: Any) -> Behaviour:
     """Actors that do nothing, with a value function that is given."""
     return Behaviour(
         see=lambda view: view,
-        act=lambda view, key: (jnp.zeros((view.observation.shape[0], 1)), jnp.zeros(())),
-        value=lambda view: value(view.observation[:, 0]),
+        act=lambda view, _, key: (jnp.zeros((view.observation.shape[0], 1)), jnp.zeros(()), ()),
+        value=lambda view, _: value(view.observation[:, 0]),
     )
 
 
@@ -41,7 +41,7 @@ def test_a_rollout_keeps_what_was_seen_and_the_value_at_which_time_ran_out() -> 
     env = envs.make("probe", "truncation")  # five steps of reward 1, then truncated
     start = vector.reset(env, KEY, 2)._replace(elapsed=jnp.array([0, 3]))
     keys = jax.random.split(KEY, 6)
-    _, rollout = collect(env, still(lambda x: x + 7.0), start, keys, 1)
+    *_, rollout = collect(env, still(lambda x: x + 7.0), start, (), keys, 1)
     np.testing.assert_array_equal(np.flatnonzero(rollout.truncated[:, 0]), [4])
     np.testing.assert_array_equal(np.flatnonzero(rollout.truncated[:, 1]), [1])
     np.testing.assert_array_equal(rollout.final_value, jnp.where(rollout.truncated, 7.0, 0.0))
@@ -52,8 +52,10 @@ def test_the_final_observation_is_valued_and_not_the_one_after_the_reset() -> No
     """``discount`` shows the time; cut at one step, its successor shows 1 and the reset shows 0."""
     env = envs.make("probe", "discount")
     start = vector.reset(env, KEY, 1)._replace(elapsed=jnp.array([1]))
-    _, rollout = collect(env, still(lambda x: 10.0 * x), start, jax.random.split(KEY, 1), 1)
+    keys = jax.random.split(KEY, 1)
+    *_, rollout = collect(env, still(lambda x: 10.0 * x), start, (), keys, 1)
     assert rollout.truncated.all()
+    assert rollout.final_value is not None
     assert float(rollout.final_value[0, 0]) == 10.0
 
 
@@ -71,21 +73,23 @@ def test_final_values_are_those_of_a_plain_loop_however_often_time_runs_out() ->
     )
     start = vector.reset(env, KEY, 2)._replace(elapsed=jnp.array([0, 2]))
     keys = jax.random.split(KEY, 8)
-    _, rollout = collect(env, still(lambda x: x), start, keys, 2)
+    *_, rollout = collect(env, still(lambda x: x), start, (), keys, 2)
     now, expected = start, np.zeros((8, 2))
     for t, key in enumerate(keys):
         now, seen = vector.step(env, jax.random.split(key)[1], now, jnp.zeros((2, 1)), 2)
         expected[t] = jnp.where(seen.truncated, seen.next_observation[:, 0], 0.0)
     assert np.sum(expected != 0, axis=0).tolist() == [4, 4]
-    np.testing.assert_allclose(rollout.final_value, expected, rtol=1e-6)
+    assert rollout.final_value is not None
+    np.testing.assert_allclose(np.asarray(rollout.final_value), expected, rtol=1e-6)
 
 
 def test_successor_values_shift_and_make_way_for_final_ones() -> None:
     flags = jnp.array([[False, True], [False, False]])
     fields: dict[str, Any] = dict.fromkeys(Rollout._fields)
-    rollout = Rollout(**fields | {"truncated": flags, "final_value": jnp.where(flags, 9.0, 0.0)})
+    rollout = Rollout(**fields | {"truncated": flags})
     values, last = jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([5.0, 6.0])
-    np.testing.assert_array_equal(successor_values(rollout, values, last), [[3.0, 9.0], [5.0, 6.0]])
+    found = successor_values(rollout, values, last, jnp.where(flags, 9.0, 0.0))
+    np.testing.assert_array_equal(found, [[3.0, 9.0], [5.0, 6.0]])
 
 
 def test_rewards_are_scaled_by_the_deviation_of_discounted_returns() -> None:
@@ -121,10 +125,11 @@ def test_the_policy_is_compared_with_itself_on_the_inputs_on_which_it_acted(
     loop, inputs = on_policy(config)
     state = jax.jit(loop.init)(inputs)
     for i in range(2):
-        envs_after, rollout = loop.collect(state, KEY)
-        last = view_of(loop.env, envs_after)
-        experience = loop.learning.experience(state, last, rollout, rollout.reward)
-        mean = loop.agent.act_greedily(state.agent)(experience.view)
+        envs_after, _, rollout = loop.collect(state, KEY)
+        last, seen = view_of(loop.env, envs_after), loop.learning.see(state, flat(rollout.view))
+        valued = loop.learning.value(state, seen, last, rollout)
+        experience = loop.learning.experience(state, seen, valued, rollout, rollout.reward)
+        mean, _ = loop.agent.act_greedily(state.agent)(experience.view, ())
         log_std = state.agent.networks["actor"]["log_std"]
         z = (experience.action - mean) / jnp.exp(log_std)
         expected = (-0.5 * z**2 - log_std - 0.5 * jnp.log(2 * jnp.pi)).sum(-1)

@@ -138,7 +138,7 @@ def learn_on_policy(
 
 
 def state_value(loop: OnPolicyLoop, state: OnPolicyState, observation: float) -> float:
-    return float(loop.agent.value(state.agent)(View(jnp.array([[observation]])))[0])
+    return float(loop.agent.value(state.agent)(View(jnp.array([[observation]])), ())[0])
 
 
 @on_policy_agents
@@ -202,7 +202,7 @@ def test_on_policy_evaluation_reports_the_environments_own_rewards(
     assert float(score["return_mean"]) == float(row["train_return_mean"]) == 5.0
     # rewards that were cut to 0.01 are worth 0.1 for ever
     seen = loop.learning.see(state, View(jnp.zeros((1, 1))))
-    assert float(loop.agent.value(state.agent)(seen)[0]) == pytest.approx(0.1, abs=0.05)
+    assert float(loop.agent.value(state.agent)(seen, ())[0]) == pytest.approx(0.1, abs=0.05)
     before = jax.tree.map(np.asarray, (state.normaliser, state.reward_scale))
     loop.evaluate(jnp.int32(0), state)
     jax.tree.map(np.testing.assert_array_equal, before, (state.normaliser, state.reward_scale))

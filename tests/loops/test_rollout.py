@@ -32,14 +32,14 @@ def rolled() -> tuple[Rollout, vector.VectorState]:
     """A rollout of sixteen environments; actions go beyond the range."""
     env = tides.tides()
 
-    def act(view: Any, key: Any) -> Any:
+    def act(view: Any, memory: Any, key: Any) -> Any:
         noise = jax.random.normal(key, (len(view.observation), 2))
-        return 1.5 * noise, log_prob_of(view.observation)
+        return 1.5 * noise, log_prob_of(view.observation), memory
 
     def run(key: Any) -> Any:
         start = vector.reset(env, key, N)
-        behaviour = Behaviour(seen, act, lambda view: value_of(view.observation))
-        after, rollout = collect(env, behaviour, start, jax.random.split(key, T), REPEAT)
+        behaviour = Behaviour(seen, act, lambda view, _: value_of(view.observation))
+        after, _, rollout = collect(env, behaviour, start, (), jax.random.split(key, T), REPEAT)
         return rollout, after
 
     found: tuple[Rollout, vector.VectorState] = jax.tree.map(np.asarray, jax.jit(run)(KEY))
@@ -74,7 +74,7 @@ def test_a_truncation_is_worth_its_own_successor(rolled: tuple[Rollout, Any]) ->
     found = tides.played(rollout.view.observation, np.clip(rollout.action, -1.0, 1.0), REPEAT)
     worth = value_of(2.0 * tides.field(found, "observation") - 1.0)
     expected = np.where(rollout.truncated, worth, 0.0)
-    np.testing.assert_allclose(rollout.final_value, expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(rollout.final_value), expected, rtol=1e-5)
     twice = rollout.truncated.sum(0) > 1
     between = [np.flatnonzero(x.any(0)) for x in (rollout.terminated, rollout.truncated)]
     assert twice.any()
@@ -100,10 +100,10 @@ def test_what_is_allowed_is_seen_with_what_is_shown() -> None:
     )
     behaviour = Behaviour(
         lambda view: view,
-        lambda view, key: (jnp.where(jnp.asarray(view.legal)[:, 1], 1, 2), jnp.zeros(3)),
-        lambda view: view.observation[:, 0],
+        lambda view, _, key: (jnp.where(jnp.asarray(view.legal)[:, 1], 1, 2), jnp.zeros(3), ()),
+        lambda view, _: view.observation[:, 0],
     )
-    run = jax.jit(lambda start: collect(env, behaviour, start, jax.random.split(KEY, 3), 1)[1])
+    run = jax.jit(lambda start: collect(env, behaviour, start, (), jax.random.split(KEY, 3), 1)[2])
     rollout = run(start)
     np.testing.assert_array_equal(rollout.action, [[1, 2, 1], [1, 2, 2], [2, 1, 2]])
 
@@ -246,9 +246,9 @@ def test_an_evaluation_is_its_episodes_and_no_more() -> None:
     """Seven episodes of different lengths: what comes after an episode's end does not count."""
     config, env, looks = config_of(), tides.tides(), []
 
-    def act(envs: vector.VectorState) -> jax.Array:
+    def act(envs: vector.VectorState, memory: Any) -> tuple[jax.Array, Any]:
         jax.debug.callback(lambda x: looks.append(np.asarray(x)), envs.observation, ordered=True)
-        return jnp.clip(greedy(envs.observation), -1.0, 1.0)
+        return jnp.clip(greedy(envs.observation), -1.0, 1.0), memory
 
     row = jax.jit(lambda key: evaluate(config, env, act, key))(KEY)
     jax.effects_barrier()
