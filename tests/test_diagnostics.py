@@ -15,6 +15,7 @@ from sparse_rl.diagnostics import (
     global_norm,
     network_health,
     ratio,
+    saturation,
     unconnected,
 )
 from sparse_rl.networks import Encoder, TwinCritic, wiring_of
@@ -345,3 +346,9 @@ def test_what_a_twin_critic_leaves_unread_is_counted_by_hand() -> None:
 @pytest.mark.parametrize(("width", "samples"), [(16, 256), (512, 1024), (4096, 2048)])
 def test_more_samples_than_the_width_or_the_stated_cap(width: int, samples: int) -> None:
     assert DiagnosticsConfig().samples(width) == samples
+
+
+def test_saturated_units_are_counted_on_both_sides() -> None:
+    """Of eight numbers three are beyond 0.9."""
+    squashed = jnp.array([[0.95, -0.95, 0.1, 0.3], [-0.99, 0.2, 0.89, 0.0]])
+    assert float(saturation(squashed)) == pytest.approx(3 / 8)

@@ -39,6 +39,7 @@ DDPG = SETTINGS | {
     "name": "ddpg",
     "weight_decay": 0.07,
     "exploration_noise": 0.23,
+    "actor_blocks": 2,
     "critic_blocks": 1,
 }
 DRQ = SETTINGS | {
@@ -135,10 +136,14 @@ def test_updates_are_those_of_the_reference(make_config: MakeConfig, name: str) 
     assert any(found.masks.values()) == (case.sparsity > 0)
     if (
         case.agent["network"] == "simba"
-    ):  # one block in the actor, and as many as were asked for in critics
+    ):  # blocks: one in the actor and two in critics, where nothing else was asked for
         blocks = {name: sum("expand/kernel" in path for path in found.before[name]) for name in networks}
         critics = case.agent.get("critic_blocks", 2) * len(state.critic)
-        assert blocks == {"actor": 1, "critic": critics, "target": critics}
+        assert blocks == {
+            "actor": case.agent.get("actor_blocks", 1),
+            "critic": critics,
+            "target": critics,
+        }
     theirs = sac.start(found.before["actor"], found.before["critic"], found.masks, np.log(0.3))
     theirs = theirs._replace(target=found.before["target"])
     settings = sac.Settings(59 / 60, 3e-3, 0.07, 0.13, -1.4)

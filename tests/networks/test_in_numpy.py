@@ -223,13 +223,14 @@ def test_norms_of_small_numbers_show_their_epsilon() -> None:
         )
     exact = by_numpy.as_float64(params)
     seen, _ = by_numpy.simba(exact["trunk"], OBSERVATION, 1)
-    close(network.apply({"params": params}, observation), by_numpy.dense(seen, exact["value"])[:, 0])
+    values, _ = applied(network, params, [observation])
+    close(values, by_numpy.dense(seen, exact["value"])[:, 0])
 
     params = by_numpy.drawn_like(jax.eval_shape(actor.init, KEY, jnp.float32(SEEN))["params"])
     feature = params["trunk"]["feature"]
     params["trunk"]["feature"] = jax.tree.map(lambda leaf: leaf * np.float32(2e-3), feature)
     expected, _, _ = pixel_actor(by_numpy.as_float64(params))
-    close(actor.apply({"params": params}, jnp.float32(SEEN)), expected)
+    close(applied(actor, params, [jnp.float32(SEEN)])[0], expected)
 
 
 ROOT = 2.0**0.5

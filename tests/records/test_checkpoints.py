@@ -62,6 +62,8 @@ def train(
         (PPO, "vmap", "block", "block"),
         ({"name": "paac"}, "map", "unstructured", "masked"),
         ({"name": "dqn"}, "map", "unstructured", "compact"),
+        ({"name": "paac", "memory": "gru"}, "map", "unstructured", "masked"),
+        (PPO | {"memory": "lstm", "sequence_length": 5}, "vmap", "block", "block"),
     ],
 )
 def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(

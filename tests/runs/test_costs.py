@@ -27,3 +27,19 @@ def test_a_sparse_run_of_sac_by_hand(make_config: MakeConfig) -> None:
     assert costs.flops_per_update_dense == 2 * 48 * (500 * 4 + 1800 * 6)
     # Adam reads and writes 8 numbers, the critic's target 3
     assert costs.bytes_per_update == 4 * (542 * (4 + 8) + 1881 * (6 + 8 + 3))
+
+
+def test_blocks_are_all_that_is_read_and_held(make_config: MakeConfig) -> None:
+    """A quarter of the critic's 4 × 40 and 40 × 40 in four groups of a block each, without padding; its
+    head of one unit stays whole: 40 + 400 + 40 weights and 81 biases. The actor is dense."""
+    pruning = {
+        "pattern": "block",
+        "distribution": "uniform",
+        "actor_sparsity": 0,
+        "critic_sparsity": 0.75,
+    }
+    agent = {"network": "mlp", "actor_width_ratio": 0.5, "batch_size": 48, "clipped_double_q": False}
+    costs = prepare_pack([make_config(width=40, pruning=pruning, agent=agent)])[1][0].costs
+    assert costs.parameters == {"actor": (542, 542), "critic": (1881, 561)}
+    assert costs.flops_per_update == 2 * 48 * (500 * 4 + 480 * 6)
+    assert costs.bytes_per_update == 4 * (542 * (4 + 8) + 561 * (6 + 8 + 3))

@@ -92,11 +92,14 @@ def test_grid_becomes_packs_by_program(make_config: MakeConfig) -> None:
     )
 
 
-@every_agent
+@pytest.mark.parametrize(
+    "agent",
+    [{"name": name} for name in ("sac", "drq", "ppo", "paac", "dqn")]
+    + [{"name": "dqn", "memory": "gru"}],
+)
 def test_a_runs_numbers_are_the_same_alone_and_in_a_pack(
-    make_config: MakeConfig, tmp_path: Path, name: str
+    make_config: MakeConfig, tmp_path: Path, agent: dict[str, Any]
 ) -> None:
-    agent = {"name": name}
     pack = [make_config(seed=seed, sparsity=s, agent=agent) for seed in (0, 1) for s in (0.5, 0.9)]
     train_pack(prepare_pack(pack), tmp_path / "together")
     train_pack(prepare_pack([pack[2]]), tmp_path / "alone")

@@ -58,6 +58,7 @@ NEEDS: dict[str, Settings] = {
     "pruning.change_until": {"pruning.method": "set", "pruning.change_every": 40},
     "pruning.drop_share": {"pruning.method": "set", "pruning.change_every": 40},
     "pruning.method": {"pruning.change_every": 40},
+    "pruning.pattern": {"width": 64, "pruning.distribution": "uniform"},
     "pruning.block_fan_in": {"pruning.pattern": "block", "width": 64},
     "pruning.storage": {"pruning.storage": "compact"},
     "diagnostics.max_samples": {"diagnostics.max_samples": 64},
