@@ -7,13 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-<<<<<<< .merge_file_korpvM
 import tides
 from conftest import MakeConfig, on_policy
-=======
-from conftest import MakeConfig, on_policy
-from scipy import stats
->>>>>>> .merge_file_DdMXVV
 
 from sparse_rl.agents import actor_critic
 from sparse_rl.agents.contract import Experience, View
@@ -44,27 +39,8 @@ def test_actor_and_critic_draw_their_first_weights_apart(
     monkeypatch.setattr(actor_critic, "draw_pruned", told)
     monkeypatch.setattr(actor_critic, "_wiring", lambda parts: {})
 
-<<<<<<< .merge_file_korpvM
     class Fake:
         """A network whose weights are its key's first draws."""
-=======
-def test_two_networks_of_one_form_have_masks_of_their_own(make_config: MakeConfig) -> None:
-    """Their layers have the same names and sizes."""
-    config = make_config(agent={"name": "ppo"}, sparsity=0.5)
-    loop, inputs = on_policy(config)
-    state = jax.jit(loop.agent.init)(KEY, inputs)
-    one, two = (state.supports[name]["trunk"]["dense_1"]["kernel"].mask for name in ("actor", "critic"))
-    assert one.shape == two.shape == (16, 16)
-    agreeing = float(np.mean(np.asarray(one) == np.asarray(two)))
-    assert abs(agreeing - 0.5) < 0.2
-
-
-@pytest.mark.parametrize(("schedule", "expected"), [("linear", 0.3 * 0.75), ("constant", 0.3)])
-def test_a_learning_rate_falls_to_nothing_or_stays(schedule: Any, expected: float) -> None:
-    settings = PpoConfig(learning_rate_schedule=schedule)
-    found = scheduled(settings, jnp.float32(0.3), jnp.float32(0.25))
-    assert float(found) == pytest.approx(expected)
->>>>>>> .merge_file_DdMXVV
 
         def init(self, key: Any, observation: Any) -> Any:
             assert observation.shape == (1, 3)

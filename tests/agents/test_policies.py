@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig
+from conftest import MakeConfig, on_policy
 from scipy import stats
 
 from sparse_rl.agents import actor_critic
@@ -142,6 +142,17 @@ def test_what_a_rollout_is_told_to_have_been_is_what_it_was(make_config: MakeCon
     chances /= chances.sum(1, keepdims=True)
     entropy = -np.sum(chances * np.log(np.where(chances > 0, chances, 1.0)), axis=1)
     np.testing.assert_allclose(found.entropy, entropy, rtol=1e-4, atol=1e-5)
+
+
+def test_two_networks_of_one_form_have_masks_of_their_own(make_config: MakeConfig) -> None:
+    """Their layers have the same names and sizes."""
+    config = make_config(agent={"name": "ppo"}, sparsity=0.5)
+    loop, inputs = on_policy(config)
+    state = jax.jit(loop.agent.init)(KEY, inputs)
+    one, two = (state.supports[name]["trunk"]["dense_1"]["kernel"].mask for name in ("actor", "critic"))
+    assert one.shape == two.shape == (16, 16)
+    agreeing = float(np.mean(np.asarray(one) == np.asarray(two)))
+    assert abs(agreeing - 0.5) < 0.2
 
 
 @pytest.mark.parametrize(("schedule", "expected"), [("linear", 0.3 * 0.75), ("constant", 0.3)])
