@@ -2,6 +2,7 @@
 
     make mutants                             # the list of our own, then 300 drawn from the syntax
     make mutants OPTIONS="--only agents"     # faults of one room
+    make mutants OPTIONS="--quick"           # of our list, each with the test that noticed it before
     make mutants OPTIONS="--page"            # write docs/mutants.md from what was found out so far
 
 First the whole suite runs once under coverage, to see which tests reach which line. Then each fault is
@@ -41,6 +42,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="faults whose file's path has this in it")
     parser.add_argument("--workers", type=int, default=2, help="faults tried at once (default 2)")
     parser.add_argument("--most", type=float, default=240.0, help="seconds of tests for one fault")
+    parser.add_argument("--quick", action="store_true", help="only with the test that noticed it last")
     parser.add_argument("--again", action="store_true", help="run the suite under coverage again")
     parser.add_argument("--page", action="store_true", help="only write docs/mutants.md")
     return parser.parse_args(given)
@@ -55,15 +57,21 @@ def digest_of_tests() -> str:
 
 
 def known(path: Path, tests: str) -> dict[str, dict[str, Any]]:
-    """name of a fault → what was found out, but for what lived under other tests."""
+    """name of a fault → what was found out, but for what lived under other tests, or under one alone."""
     if not path.exists():
         return {}
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return {line["name"]: line for line in lines if line["killed"] or line["tests"] == tests}
+
+    def holds(line: dict[str, Any]) -> bool:
+        return bool(line["killed"] or (line["tests"] == tests and line["asked"] > 1))
+
+    return {line["name"]: line for line in lines if holds(line)}
 
 
-def tests_for(fault: Fault, told: reach.Reach, killers: dict[str, str], most: float) -> list[str]:
+def tests_for(fault: Fault, told: reach.Reach | None, killers: dict[str, str], most: float) -> list[str]:
     """The test that killed it the last time, then those that reach it, as far as time goes."""
+    if told is None:
+        return [killers[key_of(fault)]]
     text = (ROOT / fault.file).read_text()
     chosen = affordable(told.of(fault, text), told.seconds, most)
     last = killers.get(key_of(fault))
@@ -77,16 +85,26 @@ def key_of(fault: Fault) -> str:
     return f"{fault.file}: {fault.was} → {fault.now}"
 
 
+def killers_of() -> dict[str, str]:
+    """A fault of our list, by its key → the test that noticed it the last time."""
+    found: dict[str, str] = json.loads(KILLERS.read_text()) if KILLERS.exists() else {}
+    return found
+
+
 def try_all(
-    faults: dict[str, Fault], told: reach.Reach, options: argparse.Namespace, path: Path, tests: str
+    faults: dict[str, Fault],
+    told: reach.Reach | None,
+    options: argparse.Namespace,
+    path: Path,
+    tests: str,
 ) -> None:
     """Try every fault, some at once, and write a line for each as it ends."""
-    killers = json.loads(KILLERS.read_text()) if KILLERS.exists() else {}
+    killers = killers_of()
     copies: queue.Queue[Copy] = queue.Queue()
 
     def one(fault: Fault) -> Outcome:
         chosen = tests_for(fault, told, killers, options.most)
-        expected = sum(told.seconds.get(test, 1.0) for test in chosen)
+        expected = sum(told.seconds.get(test, 1.0) for test in chosen) if told else 0.0
         copy = copies.get()
         try:
             return attempt(fault, copy, chosen, LEAST_TIMEOUT + SLACK * expected)
@@ -121,17 +139,27 @@ def record(path: Path, name: str, fault: Fault, outcome: Outcome, tests: str) ->
 
 def keep_killers(own: dict[str, Fault], found: dict[str, dict[str, Any]]) -> None:
     """Write which test killed which fault of our list: the suite's slice runs those."""
-    killers = {
-        key_of(fault): found[name]["killer"]
-        for name, fault in own.items()
-        if name in found and found[name]["killed"] and "::" in found[name]["killer"]
-    }
+    killers, keys = killers_of(), set(map(key_of, own.values()))
+    for name, fault in own.items():
+        if name in found and "::" in found[name]["killer"]:
+            killers[key_of(fault)] = found[name]["killer"]
+        elif name in found:
+            killers.pop(key_of(fault), None)
+    killers = {key: killer for key, killer in killers.items() if key in keys}
     KILLERS.write_text(json.dumps(killers, indent=0, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def named(faults: Sequence[Fault]) -> dict[str, Fault]:
     """Faults by their names."""
     return {fault.name((ROOT / fault.file).read_text()): fault for fault in faults}
+
+
+def reached(again: bool) -> reach.Reach:
+    """Which tests reach which line; the suite is run for it if it was not, or ``again``."""
+    if again or not (FOLDER / "times.xml").exists():
+        say("the suite runs once under coverage")
+        reach.measure(FOLDER)
+    return reach.read(FOLDER)
 
 
 def say(line: str) -> None:
@@ -145,15 +173,13 @@ def main(given: Sequence[str]) -> None:
     outcomes, tests = FOLDER / "outcomes.jsonl", digest_of_tests()
     own, drawn = named(listed()), named(syntax.drawn(options.drawn, options.seed))
     if not options.page:
-        if options.again or not (FOLDER / "times.xml").exists():
-            say("the suite runs once under coverage")
-            reach.measure(FOLDER)
-        told, found = reach.read(FOLDER), known(outcomes, tests)
-        left = {
-            name: fault
-            for name, fault in (own | drawn).items()
-            if name not in found and options.only in fault.file
-        }
+        pool, told = own | drawn, None
+        if options.quick:
+            pool = {name: fault for name, fault in own.items() if key_of(fault) in killers_of()}
+        else:
+            told = reached(options.again)
+        found = known(outcomes, tests)
+        left = {name: f for name, f in pool.items() if name not in found and options.only in f.file}
         say(f"{len(left)} faults to try, {len(own)} are of the list, {len(drawn)} drawn")
         try_all(left, told, options, outcomes, tests)
     found = known(outcomes, tests)
