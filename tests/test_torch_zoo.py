@@ -261,12 +261,16 @@ def test_dormancy_finds_the_mask_of_a_parametrised_layer() -> None:
     assert float(module_dormancy(activations, masks).disconnected) == pytest.approx(2 / 8)
 
 
-def test_a_bilinear_layers_units_read_pairs() -> None:
-    """4 units of 3 × 5 pairs, kept to a third: each unit has five of its 15 pairs, give or take none."""
-    module = nn.Bilinear(3, 5, 4)
-    mask = module_masks(module, 1, 2 / 3, pattern="constant_fan_in")["weight"]
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_units_of_bilinear_and_grouped_transposed_layers_read_alike(seed: int) -> None:
+    """4 units of 3 × 5 pairs, 2 · 3 units of 2 inputs under 3 × 3: of 15 and of 18 each keeps a third or
+    two fifths, whatever the draw."""
+    options: dict[str, Any] = {"pattern": "constant_fan_in"}
+    mask = module_masks(nn.Bilinear(3, 5, 4), seed, 0.6, **options)["weight"]
     assert tuple(mask.shape) == (4, 3, 5)
-    assert mask.flatten(1).sum(1).tolist() == [5, 5, 5, 5]
+    assert mask.flatten(1).sum(1).tolist() == [6, 6, 6, 6]
+    mask = module_masks(nn.ConvTranspose2d(4, 6, 3, groups=2), seed, 2 / 3, **options)["weight"]
+    assert transposed(mask).sum(2).tolist() == [[6, 6, 6], [6, 6, 6]]
 
 
 def test_what_survives_keeps_its_gradient_and_passes_are_put_together() -> None:
