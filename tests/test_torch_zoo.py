@@ -263,14 +263,14 @@ def test_dormancy_finds_the_mask_of_a_parametrised_layer() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_units_of_bilinear_and_grouped_transposed_layers_read_alike(seed: int) -> None:
-    """4 units of 3 × 5 pairs, 2 · 3 units of 2 inputs under 3 × 3: of 15 and of 18 each keeps a third or
-    two fifths, whatever the draw."""
+    """4 units of 3 × 5 pairs, 2 · 3 units of 3 inputs under 3 × 3: each keeps 6 of 15, or 9 of 27,
+    whatever the draw."""
     options: dict[str, Any] = {"pattern": "constant_fan_in"}
     mask = module_masks(nn.Bilinear(3, 5, 4), seed, 0.6, **options)["weight"]
     assert tuple(mask.shape) == (4, 3, 5)
     assert mask.flatten(1).sum(1).tolist() == [6, 6, 6, 6]
-    mask = module_masks(nn.ConvTranspose2d(4, 6, 3, groups=2), seed, 2 / 3, **options)["weight"]
-    assert transposed(mask).sum(2).tolist() == [[6, 6, 6], [6, 6, 6]]
+    mask = module_masks(nn.ConvTranspose2d(6, 6, 3, groups=2), seed, 2 / 3, **options)["weight"]
+    assert transposed(mask).sum(2).tolist() == [[9, 9, 9], [9, 9, 9]]
 
 
 def test_what_survives_keeps_its_gradient_and_passes_are_put_together() -> None:

@@ -115,11 +115,12 @@ class SimbaTrunk(nn.Module):
 
 
 class MlpTrunk(nn.Module):
-    """Two hidden ReLU layers of width W, orthogonal(√2). Maps float32 ``[n, d]`` to ``[n, W]``."""
+    """Hidden ReLU layers of width W, orthogonal(√2). Maps float32 ``[n, d]`` to ``[n, W]``."""
 
     width: int
     feature_major: bool = False
     products: Products = "float32"
+    layers: int = MLP_LAYERS
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -127,7 +128,7 @@ class MlpTrunk(nn.Module):
         dense = functools.partial(Dense, feature_major=self.feature_major, products=self.products)
         init = nn.initializers.orthogonal(jnp.sqrt(2.0))
         x = jnp.moveaxis(x, -1, units)
-        for i in range(MLP_LAYERS):
+        for i in range(self.layers):
             x = dense(self.width, kernel_init=init, relu=True, name=f"dense_{i}")(x)
             self.sow("activations", f"dense_{i}" + ACTIVATION, jnp.moveaxis(x, units, -1))
         x = jnp.moveaxis(x, units, -1)

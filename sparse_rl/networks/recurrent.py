@@ -16,7 +16,7 @@ from jax import Array
 
 from sparse_rl.kernels.products import Products
 from sparse_rl.networks.convolutions import Picture
-from sparse_rl.networks.dense import ACTIVATION, Dense, Kind, as_float, trunk_of, trunk_parameters
+from sparse_rl.networks.dense import Kind, MlpTrunk, as_float, trunk_of, trunk_parameters
 
 Cell = Literal["gru", "lstm"]
 Memory = Any
@@ -26,29 +26,6 @@ KERNELS: dict[Cell, tuple[str, ...]] = {
     "lstm": ("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"),
 }
 """A cell's kernels, as flax calls them: those in ``i`` read the trunk, those in ``h`` the memory."""
-
-
-class OneLayer(nn.Module):
-    """One hidden ReLU layer of width W, orthogonal(√2): float32 ``[n, d]`` → ``[n, W]``."""
-
-    width: int
-    feature_major: bool = False
-    products: Products = "float32"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        units = 0 if self.feature_major else -1  # the axis of the units
-        x = Dense(
-            self.width,
-            kernel_init=nn.initializers.orthogonal(jnp.sqrt(2.0)),
-            feature_major=self.feature_major,
-            products=self.products,
-            relu=True,
-            name="dense_0",
-        )(jnp.moveaxis(x, -1, units))
-        x = jnp.moveaxis(x, units, -1)
-        self.sow("activations", "dense_0" + ACTIVATION, x)
-        return x
 
 
 class Recurrent(nn.Module):
@@ -66,7 +43,7 @@ class Recurrent(nn.Module):
     def setup(self) -> None:
         settings = (self.feature_major, self.products)
         if self.kind == "mlp":
-            self.trunk: nn.Module = OneLayer(self.width, *settings)
+            self.trunk: nn.Module = MlpTrunk(self.width, *settings, layers=1)
         else:
             self.trunk = trunk_of(self.kind, self.width, self.blocks, *settings, self.picture, None)
         cell = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}[self.cell_kind]

@@ -9,10 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import references.ddpg as ddpg  # noqa: E402
+import references.drq as drq  # noqa: E402
+import references.sac as sac  # noqa: E402
 from beside import QUICK, agree, as_float64, begin, dense, double  # noqa: E402
 from conftest import MakeConfig  # noqa: E402
 from jax.extend.core import jaxprs_in_params  # noqa: E402
-from references import ddpg, drq, sac  # noqa: E402
 from references.arithmetic import cut, flat, norm, trunk  # noqa: E402
 from references.arithmetic import dense as layer_of  # noqa: E402
 from torch_threads import one_thread  # noqa: E402, F401
