@@ -49,10 +49,11 @@ NEEDS: dict[str, Settings] = {
     },
     **{f"{agent}.replay_size": {"agent.replay_size": 100} for agent in ("sac", "ddpg", "drq")},
     **{
-        f"{agent}.{key}": {"agent.memory": "gru"}
+        f"{agent}.{key}": {"agent.memory": "gru", "agent.num_envs": 4}
         for agent in ("ppo", "paac", "dqn")
         for key in ("memory_width_ratio", "memory_span", "sequence_length")
     },
+    "ppo.memory": {"agent.num_envs": 4},
     "probe.delay": {"env.task": "cue"},
     "probe.hidden": {"env.source": "gymnax", "env.task": "CartPole-v1"},
     "paac.learning_rate_per_env": {"agent.learning_rate": None},
