@@ -12,7 +12,7 @@ from mutation.__main__ import KILLERS, key_of
 from mutation.faults import ROOT, Fault, argued, listed
 from mutation.page import living, score
 from mutation.reach import Reach
-from mutation.trial import affordable, attempt, copied
+from mutation.trial import affordable, attempt, copied, killer_of, passes
 
 SLICE_SECONDS = 150.0
 """The slice ends after the fault that is tried then."""
@@ -42,6 +42,7 @@ def test_a_slice_of_the_faults_is_noticed() -> None:
     random.Random(seed).shuffle(faults)
     unseen, tried, begun = [], 0, time.monotonic()
     with copied() as copy:
+        assert passes(copy, killers[key_of(faults[0])])
         for fault in faults:
             outcome = attempt(fault, copy, [killers[key_of(fault)]], timeout=300.0)
             tried += 1
@@ -122,6 +123,15 @@ def test_no_test_at_all_is_no_survival(tmp_path: Path) -> None:
             attempt(fault, copy, ["tests/test_room.py"], timeout=60.0)
         with pytest.raises(RuntimeError, match="pytest ended with 4"):
             attempt(fault, copy, ["tests/test_room.py::test_gone"], timeout=60.0)
+
+
+def test_an_error_of_pytest_s_own_is_no_kill() -> None:
+    assert killer_of(1, "Traceback\nPytestAssertRewriteWarning: Module already imported\n") is None
+    assert killer_of(0, "1 passed") is None
+    assert (
+        killer_of(1, "FAILED tests/test_room.py::test_x - assert 4 == 3\n")
+        == "tests/test_room.py::test_x"
+    )
 
 
 def test_one_that_hangs_is_noticed(tmp_path: Path) -> None:

@@ -25,10 +25,12 @@ from typing import Any
 
 from mutation import page, reach, syntax
 from mutation.faults import ROOT, Fault, argued, listed
-from mutation.trial import Copy, Outcome, affordable, attempt, copied
+from mutation.trial import Copy, Outcome, affordable, attempt, copied, passes
 
 FOLDER = ROOT / "results" / "mutants"
 KILLERS = ROOT / "tests" / "faults" / "killers.json"
+PLAIN = "tests/experience/test_advantage.py"
+"""Quick tests that pass wherever tests can run at all."""
 SLACK, LEAST_TIMEOUT = 5.0, 120.0
 """A fault may make tests slower, so many times; beside, programs are compiled anew."""
 
@@ -104,6 +106,8 @@ def try_all(
 
     def one(fault: Fault) -> Outcome:
         chosen = tests_for(fault, told, killers, options.most)
+        if not chosen:
+            return Outcome(False, "", 0.0, 0)
         expected = sum(told.seconds.get(test, 1.0) for test in chosen) if told else 0.0
         copy = copies.get()
         try:
@@ -113,7 +117,10 @@ def try_all(
 
     with ExitStack() as stack:
         for _ in range(options.workers):
-            copies.put(stack.enter_context(copied()))
+            copy = stack.enter_context(copied())
+            if not passes(copy, PLAIN):
+                raise SystemExit(f"{PLAIN} fails without any fault: run the suite first")
+            copies.put(copy)
         pool = stack.enter_context(ThreadPoolExecutor(options.workers))
         running = {pool.submit(one, fault): name for name, fault in faults.items()}
         begun = time.monotonic()

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mutation.faults import ROOT, Fault
-from mutation.nursery import LIBRARIES
+from mutation.nursery import LATE, LIBRARIES
 
 LEFT_OUT = (".git", "results", ".venv", "docs", "benchmarks", "*.egg-info", "__pycache__", ".mypy_cache")
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """A fork has no threads, so none may be waiting before it."""
 NOTICED = (1, 2)
-"""pytest's statuses: a test failed; a file of tests could not be loaded."""
+"""pytest's statuses: a test failed; a file of tests could not be loaded. An error in it is 1 too."""
 CANNOT_BEGIN = "while loading conftest"
 """What pytest says, with another status, where the code cannot even be imported."""
 
@@ -83,12 +83,19 @@ def run(copy: Copy, tests: Sequence[str], timeout: float) -> tuple[int, str]:
     return status, output
 
 
-def killer_of(output: str) -> str:
-    """The test that failed first, from pytest's short summary."""
+def killer_of(status: int, output: str) -> str | None:
+    """What noticed: the test that failed first, by pytest's summary, or pytest that could not begin."""
+    if CANNOT_BEGIN in output or output == LATE:
+        return "pytest itself"
     for line in output.splitlines():
-        if line.startswith(("FAILED ", "ERROR ")):
+        if status in NOTICED and line.startswith(("FAILED tests/", "ERROR tests/")):
             return line.split(" ", 1)[1].split(" - ")[0].strip()
-    return "pytest itself"
+    return None
+
+
+def passes(copy: Copy, test: str, timeout: float = 300.0) -> bool:
+    """Whether a test passes without any fault: if not, it cannot notice one."""
+    return run(copy, [test], timeout)[0] == 0
 
 
 def attempt(fault: Fault, copy: Copy, tests: Sequence[str], timeout: float) -> Outcome:
@@ -104,8 +111,8 @@ def attempt(fault: Fault, copy: Copy, tests: Sequence[str], timeout: float) -> O
         status, output = run(copy, tests, timeout)
     finally:
         path.write_text(text)
-    killed = status in NOTICED or CANNOT_BEGIN in output
-    if status != 0 and not killed:
+    killer = killer_of(status, output)
+    if status != 0 and killer is None:
         raise RuntimeError(f"pytest ended with {status} for {fault.file}: {output[-500:]}")
     seconds = time.monotonic() - begun
-    return Outcome(killed, killer_of(output) if killed else "", seconds, len(tests))
+    return Outcome(killer is not None, killer or "", seconds, len(tests))
