@@ -125,7 +125,11 @@ def try_all(
         running = {pool.submit(one, fault): name for name, fault in faults.items()}
         begun = time.monotonic()
         for count, future in enumerate(as_completed(running), 1):
-            name, outcome = running[future], future.result()
+            name, error = running[future], future.exception()
+            if error is not None:  # a test that is gone: nothing is known of this fault
+                say(f"{count}/{len(running)}: {key_of(faults[name])}: {error}")
+                continue
+            outcome = future.result()
             record(path, name, faults[name], outcome, tests)
             left = (time.monotonic() - begun) / count * (len(running) - count)
             say(f"{count}/{len(running)}, {left / 60:.0f} min left: {told_of(faults[name], outcome)}")
