@@ -67,7 +67,7 @@ def _some(rng: np.random.Generator, support: Any) -> Any:
             return Compact(held, begin, support.shape)
         case Blocks():
             key = jax.random.key(rng.integers(1 << 30))
-            blocks = jax.jit(draw_blocks, static_argnums=1)(key, support.grid)
+            blocks = jax.jit(draw_blocks, static_argnums=1, compiler_options=QUICK)(key, support.grid)
             return jax.device_get(blocks)
     return None
 

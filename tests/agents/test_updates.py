@@ -96,27 +96,25 @@ def transitions(seed: int) -> Transition:
 
 def ours(agent: Any, state: Any, batches: list[Any], networks: tuple[str, ...]) -> Ours:
     """Successive updates in float64; no two draws of them are from one key."""
-    masks, made = jax.device_get(support_masks(state.supports)), []
+    made = []
 
     def once(state: Any, batch: Any, key: Any) -> Any:
         (after, metrics), draws = watched(agent.update)(state, batch, key)
         tried, noise = watched(agent.act)(after, batch.observation, jax.random.key(77))
         done = tried, noise["normal"][0][1], agent.act_greedily(after, batch.observation)
-        return dense(state, networks), (dense(after, networks), after, metrics, draws, done)
+        start = dense(state, networks), support_masks(state.supports)
+        return start, (dense(after, networks), after, metrics, draws, done)
 
     with double():
         state, update = as_float64(state), jax.jit(once, compiler_options=QUICK)
         for i, batch in enumerate(batches):
-            before, found = jax.device_get(update(state, batch, jax.random.key(100 + i)))
-            made.append((before, found))
+            start, found = jax.device_get(update(state, batch, jax.random.key(100 + i)))
+            made.append((start, found))
             state = found[1]
     drawn = [key for _, (*_, draws, _) in made for kind in draws.values() for key, _ in kind]
     assert len({tuple(key) for key in drawn}) == len(drawn) > 0
-    return Ours(
-        {name: flat(tree) for name, tree in made[0][0].items()},
-        {name: flat(tree) for name, tree in masks.items()},
-        [found for _, found in made],
-    )
+    before, masks = ({name: flat(tree) for name, tree in part.items()} for part in made[0][0])
+    return Ours(before, masks, [found for _, found in made])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -336,7 +336,8 @@ def test_a_pack_of_each_storage_trains_alone_as_together_and_batched(
     make_config: MakeConfig, tmp_path: Path, pattern: Pattern, storage: Storage
 ) -> None:
     pruning = {"pattern": pattern, "storage": storage, "actor_sparsity": 0.5}
-    shape: dict[str, Any] = {"sparsity": 0.8, "pruning": pruning, "agent": {"network": "mlp"}}
+    agent = {"network": "mlp", "clipped_double_q": False}
+    shape: dict[str, Any] = {"sparsity": 0.8, "pruning": pruning, "agent": agent}
     pack = [make_config(seed=seed, env_steps=100, **shape) for seed in (0, 1)]
     prepared = prepare_pack(pack)
     assert set(train_pack(prepared, tmp_path / "together").values()) == {"done"}
