@@ -21,6 +21,9 @@ A fault is put into a copy of the code, the tests that reach its line are run, a
 A change that alters no number anybody sees is equivalent. Those are argued one by one in
 `tests/faults/argued.toml`, and not counted. For one fault tests of at most four minutes are run, first
 those of its own room. This page is written by the command.
+
+**A share is a score only where nothing is left untried.** A quick round (`--quick`) tries faults that a
+test is known to notice, so it can find that a test became blind, and nothing else.
 """
 
 Argued = Mapping[tuple[str, str], tuple[str, str]]
