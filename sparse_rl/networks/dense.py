@@ -210,9 +210,10 @@ def trunk_of(
     feature_major: bool,
     products: Products,
     picture: Picture | None = None,
+    layers: int = MLP_LAYERS,
     name: str | None = "trunk",
 ) -> nn.Module:
-    """What reads observations; ``name=None`` where an attribute names it.
+    """What reads observations; ``layers`` of an MLP; ``name=None`` where an attribute names it.
 
     Raises:
         ValueError: it reads pictures and there are none, or its products cannot be of that format.
@@ -220,7 +221,7 @@ def trunk_of(
     if kind == "simba":
         return SimbaTrunk(width, blocks, feature_major, products, name=name)
     if kind == "mlp":
-        return MlpTrunk(width, feature_major, products, name=name)
+        return MlpTrunk(width, feature_major, products, layers, name=name)
     if products != "float32":
         raise ValueError(f"network={kind} multiplies in float32 only")
     if picture is None:
@@ -323,17 +324,23 @@ class DeterministicActor(nn.Module):
 
 
 def trunk_parameters(
-    kind: Kind, width: int, blocks: int, inputs: int, picture: Picture | None = None
+    kind: Kind,
+    width: int,
+    blocks: int,
+    inputs: int,
+    picture: Picture | None = None,
+    layers: int = MLP_LAYERS,
 ) -> int:
     """Parameters of a trunk that reads ``inputs`` numbers.
 
-    SimBa: 8BW² + W(d + 7B + 3); MLP: W² + W(d + 2); MinAtar, C channels in, F = W/8 out, P positions:
+    SimBa: 8BW² + W(d + 7B + 3); MLP of L layers: (L − 1)W² + W(d + L);
+    MinAtar, C channels in, F = W/8 out, P positions:
     F(9C + 1) + W(PF + 1); Atari's: :func:`~sparse_rl.networks.dense.convolutions.atari_parameters`.
     """
     if kind == "simba":
         return 8 * blocks * width**2 + width * (inputs + 7 * blocks + 3)
     if kind == "mlp":
-        return (MLP_LAYERS - 1) * width**2 + width * (inputs + MLP_LAYERS)
+        return (layers - 1) * width**2 + width * (inputs + layers)
     if picture is None:
         raise ValueError(f"network={kind} reads pictures")
     if kind != "minatar":

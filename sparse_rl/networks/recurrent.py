@@ -7,6 +7,7 @@ A network has three parts, so that a sequence takes one step of the cell after t
 once: :meth:`Recurrent.seen`, :meth:`Recurrent.remembered` and :meth:`Recurrent.said`.
 """
 
+import abc
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -16,8 +17,10 @@ from jax import Array
 
 from sparse_rl.kernels.products import Products
 from sparse_rl.networks.convolutions import Picture
-from sparse_rl.networks.dense import Kind, MlpTrunk, as_float, trunk_of, trunk_parameters
+from sparse_rl.networks.dense import Kind, as_float, trunk_of, trunk_parameters
 
+LAYERS = 1
+"""Of an MLP before the cell."""
 Cell = Literal["gru", "lstm"]
 Memory = Any
 """What a network carries from step to step: float32 ``[n, M]`` of a GRU, two of an LSTM."""
@@ -28,7 +31,7 @@ KERNELS: dict[Cell, tuple[str, ...]] = {
 """A cell's kernels, as flax calls them: those in ``i`` read the trunk, those in ``h`` the memory."""
 
 
-class Recurrent(nn.Module):
+class Recurrent(nn.Module, metaclass=abc.ABCMeta):
     """What actors and critics that remember share; :meth:`said` is theirs."""
 
     kind: Kind
@@ -41,11 +44,8 @@ class Recurrent(nn.Module):
     products: Products = "float32"
 
     def setup(self) -> None:
-        settings = (self.feature_major, self.products)
-        if self.kind == "mlp":
-            self.trunk: nn.Module = MlpTrunk(self.width, *settings, layers=1)
-        else:
-            self.trunk = trunk_of(self.kind, self.width, self.blocks, *settings, self.picture, None)
+        settings = (self.feature_major, self.products, self.picture, LAYERS)
+        self.trunk = trunk_of(self.kind, self.width, self.blocks, *settings, name=None)
         cell = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}[self.cell_kind]
         self.cell = cell(self.memory_width)
 
@@ -60,9 +60,9 @@ class Recurrent(nn.Module):
         self.sow("squashed", "memory", hidden if self.cell_kind == "gru" else jnp.tanh(memory[0]))
         return memory, hidden
 
+    @abc.abstractmethod
     def said(self, hidden: Array) -> Any:
         """What the heads make of it."""
-        raise NotImplementedError
 
     def __call__(self, memory: Memory, observation: Array) -> tuple[Any, Memory]:
         memory, hidden = self.remembered(memory, self.seen(observation))
@@ -185,8 +185,6 @@ def recurrent_parameters(
 ) -> int:
     """Parameters of a network that remembers: trunk, cell, M + 1 for each output, and one more for each
     of a Gaussian."""
-    trunk = (
-        width * (inputs + 1) if kind == "mlp" else trunk_parameters(kind, width, blocks, inputs, picture)
-    )
+    trunk = trunk_parameters(kind, width, blocks, inputs, picture, LAYERS)
     heads = outputs * (memory_width + 1 + gaussian)
     return trunk + cell_parameters(cell, width, memory_width) + heads

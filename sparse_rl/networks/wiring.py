@@ -22,7 +22,7 @@ from sparse_rl.networks.dense import (
     Policy,
 )
 from sparse_rl.networks.drq import HEADS, Encoder, PixelActor, TwinCritic
-from sparse_rl.networks.recurrent import KERNELS, Recurrent, RecurrentCritic, RecurrentPolicy
+from sparse_rl.networks.recurrent import KERNELS, LAYERS, Recurrent, RecurrentCritic, RecurrentPolicy
 
 
 class Wire(NamedTuple):
@@ -167,12 +167,14 @@ def _convolving(windows: Iterable[tuple[int, int]], inputs: str = "inputs") -> t
     )
 
 
-def _trunk(kind: Kind, width: int, blocks: int) -> tuple[tuple[Wire, ...], tuple[str, ...]]:
+def _trunk(
+    kind: Kind, width: int, blocks: int, mlp_layers: int = MLP_LAYERS
+) -> tuple[tuple[Wire, ...], tuple[str, ...]]:
     """A trunk's layers, and those whose sum its heads read."""
     if kind == "simba":
         return _simba(blocks)
     if kind == "mlp":
-        names = [f"trunk/dense_{i}" for i in range(MLP_LAYERS)]
+        names = [f"trunk/dense_{i}" for i in range(mlp_layers)]
         return chain(*names), (names[-1],)
     sizes = [CONV_SIZE] if kind == "minatar" else [layer.size for layer in layers(kind, width)]
     wires = _convolving((size, size) for size in sizes)
@@ -190,10 +192,7 @@ def _twin() -> Wiring:
 
 def _recurrent(network: Recurrent, last: str) -> Wiring:
     """A unit of the memory comes from all kernels of the cell, so who reads it reads a unit of each."""
-    trunk: tuple[Wire, ...] = chain("trunk/dense_0")
-    stream: tuple[str, ...] = ("trunk/dense_0",)
-    if network.kind != "mlp":
-        trunk, stream = _trunk(network.kind, network.width, network.blocks)
+    trunk, stream = _trunk(network.kind, network.width, network.blocks, LAYERS)
     names = {kernel: f"cell/{kernel}" for kernel in KERNELS[network.cell_kind]}
     memory = tuple(names.values())
     cell = tuple(
