@@ -84,7 +84,7 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
     if settings.memory == "none":
         networks = (
             Policy(kind, width, actor, *last, by_blocks["actor"], *seen),
-            Critic(kind, config.width, critic, by_blocks["critic"], seen[0], products=seen[1]),
+            Critic(kind, config.width, critic, by_blocks["critic"], env.picture, None, config.products),
         )
     else:
         cell, units = settings.memory, settings.memory_width

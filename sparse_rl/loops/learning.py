@@ -127,6 +127,8 @@ class Valued(NamedTuple):
     """``[N, M]``: with which the next rollout begins."""
     before: Memory
     """``[T, N, M]``: before each step."""
+    first: Array
+    """bool ``[T, N]``: where an episode begins."""
 
 
 class Learning(NamedTuple):
@@ -224,7 +226,7 @@ class Learning(NamedTuple):
             )
         assert finals is not None
         successors = successor_values(rollout, values, value(self.see(state, last), memory), finals)
-        return Valued(values, successors, memory, before(start, after, first))
+        return Valued(values, successors, memory, before(start, after, first), first)
 
     def experience(
         self, state: Any, views: View, valued: Valued, rollout: Rollout, rewards: Array
@@ -257,7 +259,7 @@ class Learning(NamedTuple):
         memories = Memories(rollout.memory, valued.before)
         samples = Experience(*pieces((by_time, *rest), length))
         begun = flat(jax.tree.map(lambda x: x[::length], memories))
-        return samples._replace(first=pieces(first_steps(rollout), length), memory=begun)
+        return samples._replace(first=pieces(valued.first, length), memory=begun)
 
     def learn(
         self, state: Any, last: View, rollout: Rollout, iteration: Array, key: Array
