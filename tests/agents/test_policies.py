@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_networks as by_numpy
 import pytest
 from conftest import MakeConfig, on_policy
 from scipy import stats
@@ -53,21 +54,10 @@ def config_of(make_config: MakeConfig) -> RunConfig:
 
 def through(weights: Any, x: Any, blocks: int, head: str) -> np.ndarray:
     """A SimBa network in numpy."""
-
-    def dense(layer: Any, x: np.ndarray) -> np.ndarray:
-        return x @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"])
-
-    def norm(layer: Any, x: np.ndarray) -> np.ndarray:
-        scaled = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-        return scaled * np.asarray(layer["scale"]) + np.asarray(layer["bias"])
-
-    trunk = weights["trunk"]
-    assert sum(name.endswith("expand") for name in trunk) == blocks
-    x = dense(trunk["embed"], np.asarray(x, np.float64))
-    for i in range(blocks):
-        inner = dense(trunk[f"block_{i}_expand"], norm(trunk[f"block_{i}_norm"], x))
-        x = x + dense(trunk[f"block_{i}_project"], np.maximum(inner, 0))
-    return dense(weights[head], norm(trunk["norm"], x))
+    exact = by_numpy.as_float64(weights)
+    assert sum(name.endswith("expand") for name in exact["trunk"]) == blocks
+    seen, _ = by_numpy.simba(exact["trunk"], np.asarray(x, np.float64), blocks)
+    return by_numpy.dense(seen, exact[head])
 
 
 def views(n: int) -> View:

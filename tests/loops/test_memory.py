@@ -14,6 +14,7 @@ from sparse_rl.agents.actor_critic import ActorCritic, evaluate_actions
 from sparse_rl.envs import vector
 from sparse_rl.experience import advantages
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
+from sparse_rl.loops.learning import iteration_keys
 from sparse_rl.loops.on_policy import OnPolicyLoop
 from sparse_rl.loops.rollout import Rollout, first_steps, pieces
 from sparse_rl.networks import forget
@@ -146,6 +147,21 @@ def test_memory_goes_to_zero_where_an_episode_begins_and_nowhere_else(
     np.testing.assert_array_equal(np.abs(memory).max(axis=-1) == 0.0, ended[-1])
     np.testing.assert_array_equal(first_steps(rollout)[1:], ended[:-1])
     assert not bool(first_steps(rollout)[0].any())
+
+
+def test_a_rollout_goes_on_with_the_memory_of_the_one_before(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, state, _ = loop_of(make_config, monkeypatch, name="paac")
+    key, _ = iteration_keys(state.key, 0)
+    envs, memory, rollout = jax.jit(loop.collect)(state, key)
+    valued, _ = experience_of(loop, state, envs, rollout)
+    after, _, _ = jax.jit(loop.iterate)(state, jnp.int32(0))
+    np.testing.assert_allclose(after.memory.acting, memory, atol=1e-6)
+    np.testing.assert_allclose(after.memory.valuing, valued.memory, atol=1e-6)
+    for held, before in zip(after.memory, state.memory, strict=True):
+        assert float(jnp.abs(held).max()) > 0.01
+        assert float(jnp.abs(held - before).min(axis=1).max()) > 1e-4
 
 
 def test_pieces_are_steps_in_a_row_of_one_actor() -> None:
