@@ -38,9 +38,66 @@ class Spec:
     """Whether an action is a choice among ``action_size``."""
     picture: tuple[int, int, int] | None = None
     """Height, width and channels, where the observation is a picture laid out as a vector."""
+    beside: int = 0
+    """Numbers that follow the picture in the observation."""
     frames: int = 1
     """What an observation stacks, the newest last: pictures, as channels, or vectors, one after the
     other. Each interaction adds one, and at first the first is there over and over."""
+
+
+class HeldOut(NamedTuple):
+    """Levels that nobody trains on, all of one shape."""
+
+    names: tuple[str, ...]
+    """Of M levels; what is drawn at random is numbered."""
+    levels: Any
+    """Each leaf with a leading M."""
+    horizons: tuple[int, ...]
+    """Of each level, the frames within which it is to be solved, rising: one for each convention that
+    results are published in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """How a teacher makes a level: one action after the other, on a blank one."""
+
+    steps: int
+    """Actions of a whole level."""
+    action_size: int
+    """Choices of each."""
+    picture: tuple[int, int, int]
+    """Of what the teacher sees, laid out as a vector; ``beside`` numbers follow."""
+    beside: int
+    blank: Callable[[], Any]
+    """``() → level``: what it starts with."""
+    place: Callable[[Array, Any, Array, Array], Any]
+    """``(key, level, t, action) → level``: action t of :attr:`steps`."""
+    observe: Callable[[Any, Array, Array], Array]
+    """``(level, t, noise [beside's last]) → float32 [observation_size]``: before action t."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """What an environment can be begun from. A level is a pytree of arrays of fixed shapes.
+
+    ``begin``, ``describe`` and ``best`` take levels of any size that :attr:`sets` has.
+    """
+
+    sample: Callable[[Array], Any]
+    """``key → level``: domain randomisation's."""
+    begin: Callable[[Any], tuple[Any, Array]]
+    """``level → (state, observation)``; nothing is drawn."""
+    mutate: Callable[[Array, Any], Any]
+    """``(key, level) → level``: one small edit."""
+    describe: Callable[[Any], dict[str, Array]]
+    """``level → float32 scalars``: for tables and pictures; ``solvable`` (0 or 1) is among them."""
+    best: Callable[[Any], Array]
+    """``level → float32``: the largest return that can be had, exactly; 0 where none can."""
+    solved: Callable[[Array], Array]
+    """``return of an episode → bool``."""
+    sets: Callable[[], dict[str, HeldOut]]
+    """Made when asked for: some are drawn, from keys of their own."""
+    design: Design | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +119,8 @@ class Env(Spec):
     """``state → float32 [n]``: numbers that show, beside what is seen, that a simulation broke."""
     legal_actions: Callable[[Any], Array] | None = None
     """``state → bool [action_size]``: the choices that are allowed now; ``None``: always all of them."""
+    levels: Levels | None = None
+    """What it can be begun from: ``reset = begin(sample(key))``, and ``step`` stays in the level."""
 
 
 class HostStep(NamedTuple):
