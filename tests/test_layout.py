@@ -20,6 +20,7 @@ ROOMS = (
     ("sweeps",),
     ("runs",),
     ("loops",),
+    ("curricula",),
     ("agents",),
     ("experience",),
     ("envs",),

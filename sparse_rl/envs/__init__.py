@@ -7,15 +7,29 @@ automatic resets are written once, in :mod:`sparse_rl.envs.vector`, for every so
 """
 
 from sparse_rl.envs import lqr, vector
-from sparse_rl.envs.contract import ActorsLostError, Env, HostActors, HostEnv, HostStep, Spec, Step
+from sparse_rl.envs.contract import (
+    ActorsLostError,
+    Design,
+    Env,
+    HeldOut,
+    HostActors,
+    HostEnv,
+    HostStep,
+    Levels,
+    Spec,
+    Step,
+)
 from sparse_rl.envs.registry import make
 
 __all__ = [
     "ActorsLostError",
+    "Design",
     "Env",
+    "HeldOut",
     "HostActors",
     "HostEnv",
     "HostStep",
+    "Levels",
     "Spec",
     "Step",
     "lqr",

@@ -3,8 +3,10 @@
 from typing import Any, cast
 
 from sparse_rl.agents import OFF_POLICY, ON_POLICY, RunInputs, azopg, compare
+from sparse_rl.curricula import METHODS
 from sparse_rl.envs import Env, HostEnv, Spec
 from sparse_rl.loops.contract import Loop
+from sparse_rl.loops.curriculum import CurriculumLoop
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.off_policy import OffPolicyLoop
@@ -15,6 +17,7 @@ from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 from sparse_rl.networks import misread
 from sparse_rl.settings.agents import AzopgConfig, OffPolicyConfig, OnPolicyConfig, ReplayConfig
+from sparse_rl.settings.curricula import NoCurriculum
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -33,6 +36,12 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
         raise ConfigError(
             f"agent.memory={agent.memory} is for compiled environments, and env={env.name} is of the "
             "host; give agent.memory=none"
+        )
+    leveled = isinstance(env, Env) and env.levels is not None
+    if not isinstance(config.curriculum, NoCurriculum) and not leveled:
+        raise ConfigError(
+            f"curriculum.method={config.curriculum.method} chooses levels, and env={env.name} has none; "
+            "choose maze/… or give curriculum=none"
         )
     repeats = config.env.options.get("sticky_actions")
     if agent.name == "azopg" and repeats:
@@ -71,7 +80,13 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
         actors = ON_POLICY[name](config, env)
         if isinstance(env, HostEnv):
             return HostLoop(config, env, actors)
-        return OnPolicyLoop(config, env, actors)
+        if isinstance(config.curriculum, NoCurriculum):
+            return OnPolicyLoop(config, env, actors)
+        assert env.levels is not None
+        make_method = METHODS[config.curriculum.method]
+        return CurriculumLoop(
+            config, env, actors, make_method(config.curriculum, env.levels, config.agent.num_envs)
+        )
     updates = schedule_of(config).updates_by(config.interactions)
     agent = compare(config, OFF_POLICY[name](config, env), updates)
     if isinstance(env, HostEnv):

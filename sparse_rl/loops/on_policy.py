@@ -4,11 +4,9 @@ It sees a batch of actors and nothing else: copies of an environment here, elsew
 of a team. A chunk (everything between two log points) is one pure function, so one XLA program.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents import Memories, Metrics, OnPolicyAgent, RunInputs, Streams, actions_of
@@ -18,7 +16,7 @@ from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
 from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
-from sparse_rl.loops.rollout import Behaviour, Rollout, collect, view_of
+from sparse_rl.loops.rollout import Rollout, collect, view_of
 from sparse_rl.networks import Memory
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
@@ -35,6 +33,26 @@ class OnPolicyState(NamedTuple):
     """Of its actors."""
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
+
+
+def evaluate_greedily(learning: Learning, env: Env, interactions: Array, state: Any) -> Metrics:
+    """Whole episodes with the deterministic policy, in fresh environments.
+
+    Args:
+        learning: the run's.
+        env: the environment.
+        interactions: before this evaluation.
+        state: a learner's.
+    """
+    act, to_env = learning.agent.act_greedily(state.agent), actions_of(env).to_env
+
+    def greedily(envs: vector.VectorState, memory: Memory) -> tuple[Array, Memory]:
+        action, memory = act(learning.see(state, view_of(env, envs)), memory)
+        return to_env(action), memory
+
+    memory = learning.agent.begin(learning.config.env.eval_episodes).acting
+    key = evaluation_key(state.key, interactions)
+    return evaluate(learning.config, env, greedily, key, memory)
 
 
 class OnPolicyLoop(NamedTuple):
@@ -73,14 +91,9 @@ class OnPolicyLoop(NamedTuple):
 
     def collect(self, state: OnPolicyState, key: Array) -> tuple[vector.VectorState, Memory, Rollout]:
         """One rollout with the weights and statistics of ``state``; environments and memory after it."""
-        behaviour = Behaviour(
-            functools.partial(self.learning.see, state),
-            self.agent.act(state.agent),
-            None if self.learning.remembers else self.agent.value(state.agent),
-        )
         keys = jax.random.split(key, self.learning.settings.num_steps)
-        repeat, memory = self.config.env.action_repeat, state.memory.acting
-        return collect(self.env, behaviour, state.envs, memory, keys, repeat)
+        behaviour, repeat = self.learning.behaviour(state), self.config.env.action_repeat
+        return collect(self.env, behaviour, state.envs, state.memory.acting, keys, repeat)
 
     def iterate(self, state: OnPolicyState, iteration: Array) -> tuple[OnPolicyState, Totals, Seen]:
         """One rollout and one update on it: the new state, what came of it, what was seen ``[T·N]``."""
@@ -97,38 +110,11 @@ class OnPolicyLoop(NamedTuple):
         Returns:
             The new state, and a row (:meth:`Learning.row`).
         """
-        learning = self.learning
-        start = jnp.asarray(first, jnp.int32) // learning.settings.num_steps
-        end = start + learning.iterations_per_chunk
-        n, kept = learning.samples_per_rollout, learning.probed
-
-        _, totals, seen = jax.eval_shape(self.iterate, state, start)
-        totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), totals)
-        probe = jax.tree.map(lambda x: jnp.zeros((kept * n, *x.shape[1:]), x.dtype), seen)
-
-        def one(iteration: Array, carry: Any) -> Any:
-            state, totals, probe = carry
-            state, new, seen = self.iterate(state, iteration)
-            place = (iteration % kept) * n
-            probe = jax.tree.map(
-                lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, place, 0), probe, seen
-            )
-            return state, jax.tree.map(jnp.add, totals, new), probe
-
-        state, totals, probe = jax.lax.fori_loop(start, end, one, (state, totals, probe))
-        return state, learning.row(state, totals, probe, end)
+        return self.learning.chunk(self.iterate, first, state)
 
     def evaluate(self, interactions: Array, state: OnPolicyState) -> Metrics:
         """Whole episodes with the deterministic policy, in fresh environments."""
-        act, to_env = self.agent.act_greedily(state.agent), actions_of(self.env).to_env
-
-        def greedily(envs: vector.VectorState, memory: Memory) -> tuple[Array, Memory]:
-            action, memory = act(self.learning.see(state, view_of(self.env, envs)), memory)
-            return to_env(action), memory
-
-        memory = self.agent.begin(self.config.env.eval_episodes).acting
-        key = evaluation_key(state.key, interactions)
-        return evaluate(self.config, self.env, greedily, key, memory)
+        return evaluate_greedily(self.learning, self.env, interactions, state)
 
     def workload(self, state: OnPolicyState) -> Workload:
         """Counted from the state's shapes."""

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from sparse_rl.pruning import Storage
-from sparse_rl.settings.agents import LEAST_NORMED, AgentConfig, OffPolicyConfig, ReplayConfig
+from sparse_rl.settings.agents import (
+    LEAST_NORMED,
+    AgentConfig,
+    OffPolicyConfig,
+    OnPolicyConfig,
+    ReplayConfig,
+)
+from sparse_rl.settings.curricula import CurriculumConfig, NoCurriculum, ReplayingConfig
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -23,6 +30,26 @@ def check_method(pruning: PruningConfig, agent: AgentConfig, storage: Storage) -
         )
     if agent.reset_every is not None:
         raise ConfigError(f"give one of pruning.method={method} and agent.reset_every, not both")
+
+
+def check_curriculum(curriculum: CurriculumConfig, agent: AgentConfig) -> None:
+    """A curriculum needs an agent that learns from rollouts, and scores in units of its values."""
+    if isinstance(curriculum, NoCurriculum):
+        return
+    if not isinstance(agent, OnPolicyConfig):
+        raise ConfigError(
+            f"curriculum.method={curriculum.method} is for agents that learn from rollouts (ppo, paac, "
+            f"dqn), not for {agent.name}"
+        )
+    curriculum.check(agent.num_envs)
+    if isinstance(curriculum, ReplayingConfig) and curriculum.score == "max_mc":
+        changed = {"normalise_rewards": agent.normalise_rewards, "reward_clip": agent.reward_clip}
+        for key, value in changed.items():
+            if value:
+                raise ConfigError(
+                    f"curriculum.score=max_mc compares returns with values, and agent.{key}={value} has "
+                    "these of other rewards; give another score, or leave rewards as they are"
+                )
 
 
 def check_sparsities(

@@ -19,7 +19,14 @@ from sparse_rl.kernels.products import Products
 from sparse_rl.networks import ROUNDING
 from sparse_rl.pruning import StorageChoice, choose_storage
 from sparse_rl.settings.agents import AgentConfig, build_agent
-from sparse_rl.settings.checks import check_method, check_sparsities, check_updates, check_width
+from sparse_rl.settings.checks import (
+    check_curriculum,
+    check_method,
+    check_sparsities,
+    check_updates,
+    check_width,
+)
+from sparse_rl.settings.curricula import CurriculumConfig, NoCurriculum, build_curriculum
 from sparse_rl.settings.envs import (
     AtariConfig,
     DelayedConfig,
@@ -38,6 +45,7 @@ from sparse_rl.settings.schema import (
     decisive,
     fields_of,
     fits,
+    later,
     limited,
     share,
 )
@@ -72,11 +80,17 @@ class RunConfig:
     log_every: int = at_least(1)
     eval_every: int = at_least(1)
     products: Products = "float32"
+    curriculum: CurriculumConfig = later(dataclasses.field(default=NoCurriculum()))  # noqa: RUF009
+
+    @property
+    def actors(self) -> int:
+        """Environments that act at once, those whose levels are only scored included."""
+        return self.curriculum.actors(self.agent.num_envs)
 
     @property
     def frames_per_interaction(self) -> int:
         """Env steps that one interaction of all environments simulates."""
-        return self.agent.num_envs * self.env.action_repeat
+        return self.actors * self.env.action_repeat
 
     @property
     def frames_per_round(self) -> int:
@@ -232,7 +246,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     data = _given(composed)
     agent = build_agent(data.get("agent") or {})
     env = build_env(data.get("env") or {})
-    data |= {"agent": agent, "env": env}
+    data |= {"agent": agent, "env": env, "curriculum": build_curriculum(data.get("curriculum") or {})}
     data.setdefault("width", agent.width)
     data.setdefault("sparsity", 0.0)
     data.setdefault("seed", 0)
@@ -243,6 +257,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
         data["env"] = of_width(env, data["width"], agent.name)
     config = _in_whole_rounds(build(RunConfig, data, ""), eval_given)
     config.agent.check()
+    check_curriculum(config.curriculum, config.agent)
     try:
         config.storage  # noqa: B018
     except ValueError as error:

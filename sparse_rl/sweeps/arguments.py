@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from sparse_rl.settings.run import SWEEP_KEYS, schema_keys
 from sparse_rl.settings.schema import ConfigError, unknown
 
-GROUPS = ("agent", "env", "pruning", "study")
+GROUPS = ("agent", "env", "pruning", "curriculum", "study")
 CONF = files("sparse_rl") / "conf"
 ELSEWHERE = ("--config-", "-cd", "-cn", "-cp", "hydra.searchpath")
 """Beginnings of arguments with which Hydra finds presets in other folders, too."""
