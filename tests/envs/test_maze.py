@@ -111,9 +111,10 @@ def test_the_vector_layer_ends_what_takes_too_long() -> None:
     """The environment itself never says that time ran out."""
     env = maze(episode_length=3, actions=3)
     assert (env.action_size, env.episode_length, env.discrete) == (3, 3, True)
-    state = vector.reset(env, KEY, 5)
+    state = jax.jit(lambda key: vector.reset(env, key, 5))(KEY)
+    step = jax.jit(lambda state: vector.step(env, KEY, state, jnp.zeros(5, jnp.int32), 1))
     for t in range(3):
-        state, seen = vector.step(env, KEY, state, jnp.zeros(5, jnp.int32), 1)
+        state, seen = step(state)
         assert seen.truncated.tolist() == [t == 2] * 5
         assert not seen.terminated.any()
 
@@ -145,7 +146,7 @@ def each(levels: Level) -> list[Level]:
 
 @pytest.mark.parametrize(("size", "walls"), [(13, 60), (7, 17), (5, 3)])
 def test_the_solver_is_a_search_in_plain_python(size: int, walls: int) -> None:
-    levels = jax.vmap(lambda key: sample(key, size, walls))(jax.random.split(KEY, 150))
+    levels = jax.jit(jax.vmap(lambda key: sample(key, size, walls)))(jax.random.split(KEY, 150))
     found = jax.jit(jax.vmap(shortest))(levels).tolist()
     assert found == [bfs(level) for level in each(levels)]
     assert len(set(found)) > 5
@@ -237,7 +238,7 @@ def test_an_edit_is_nothing_or_a_wall_or_another_goal_each_a_third_of_the_time()
 
 def test_a_goal_without_another_free_cell_stays() -> None:
     level = parse(">G\n##")
-    goals = jax.vmap(lambda key: mutate(key, level).goal)(jax.random.split(KEY, 60))
+    goals = jax.jit(jax.vmap(lambda key: mutate(key, level).goal))(jax.random.split(KEY, 60))
     np.testing.assert_array_equal(goals, np.tile([1, 0], (60, 1)))
 
 
@@ -246,7 +247,7 @@ def test_walls_are_as_dense_in_every_size(size: str, expected: int) -> None:
     env, cells = envs.make("maze", size), int(size) ** 2
     assert isinstance(env, Env)
     assert env.levels is not None
-    levels = jax.vmap(env.levels.sample)(jax.random.split(KEY, 2000))
+    levels = jax.jit(jax.vmap(env.levels.sample))(jax.random.split(KEY, 2000))
     assert levels.walls.shape == (2000, int(size), int(size))
     mean = cells * (1 - (1 - 1 / cells) ** expected)
     assert float(levels.walls.sum(axis=(1, 2)).mean()) == pytest.approx(mean, abs=0.2)
@@ -262,7 +263,7 @@ def test_walls_leave_room_for_agent_and_goal() -> None:
     env = envs.make("maze", "5", walls=23)
     assert isinstance(env, Env)
     assert env.levels is not None
-    levels = jax.vmap(env.levels.sample)(jax.random.split(KEY, 50))
+    levels = jax.jit(jax.vmap(env.levels.sample))(jax.random.split(KEY, 50))
     assert bool((levels.goal != levels.agent).any(axis=1).all())
     with pytest.raises(ValueError, match=r"env.walls=24 leaves no room .* give at most 23"):
         envs.make("maze", "5", walls=24)
@@ -271,7 +272,8 @@ def test_walls_leave_room_for_agent_and_goal() -> None:
 def test_a_reset_is_the_begin_of_a_random_level() -> None:
     env = maze()
     assert env.levels is not None
-    state, seen = env.reset(KEY)
-    begun, look = env.levels.begin(env.levels.sample(KEY))
+    begin, draw = env.levels.begin, env.levels.sample
+    state, seen = jax.jit(env.reset)(KEY)
+    begun, look = jax.jit(lambda key: begin(draw(key)))(KEY)
     for one, two in zip(jax.tree.leaves((state, seen)), jax.tree.leaves((begun, look)), strict=True):
         np.testing.assert_array_equal(one, two)
