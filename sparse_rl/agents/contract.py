@@ -23,7 +23,7 @@ TARGET_TRAFFIC = 3
 class Streams:
     """Names of the run key's children: every random draw of a run comes from one of these."""
 
-    AGENT, ENV, INTERACTION, EVALUATION, PROBE, RESET, AFTERWARDS, CURRICULUM = range(8)
+    AGENT, ENV, INTERACTION, EVALUATION, PROBE, RESET, AFTERWARDS, LEVELS = range(8)
 
 
 class RunInputs(NamedTuple):

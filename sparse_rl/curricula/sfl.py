@@ -8,15 +8,12 @@ from jax import Array
 
 from sparse_rl.curricula import buffer as buffers
 from sparse_rl.curricula import replaying
-from sparse_rl.curricula.buffer import Candidates, Priorities
+from sparse_rl.curricula.buffer import LevelBuffer
 from sparse_rl.curricula.contract import NEW, NONE, REPLAYED, SCOUTED, Method, Outcome, Proposal
 from sparse_rl.curricula.dr import fresh
 from sparse_rl.curricula.replaying import Kept, at, either
 from sparse_rl.envs import Levels
 from sparse_rl.settings.curricula import SflConfig
-
-HIGHEST = Priorities("rank", 1.0, 0.0)
-"""What is kept: the highest scores, however old."""
 
 
 def make(settings: SflConfig, levels: Levels, num_envs: int) -> Method:
@@ -36,9 +33,10 @@ def make(settings: SflConfig, levels: Levels, num_envs: int) -> Method:
 
     def propose(kept: Kept, key: Array) -> Proposal:
         key_new, key_place = jax.random.split(key)
-        filled = kept.buffer.filled
-        again = jnp.sum(filled) >= again_each
-        place = buffers.draw(key_place, filled.astype(jnp.float32), again_each, replacement=False)
+        score, best = jax.lax.top_k(kept.buffer.score, settings.kept_levels(num_envs))
+        known = score > -jnp.inf
+        again = jnp.sum(known) >= again_each
+        place = best[buffers.draw(key_place, known * 1.0, again_each, replacement=False)]
         new = fresh(levels, key_new, len(kinds))
         old = jax.tree.map(lambda a, b: jnp.concatenate([a, b[again_each:]]), at(kept, place), new)
         where = jnp.concatenate([place, jnp.full(len(kinds) - again_each, NONE)])
@@ -50,22 +48,22 @@ def make(settings: SflConfig, levels: Levels, num_envs: int) -> Method:
         )
 
     def absorb(kept: Kept, proposal: Proposal, outcome: Outcome) -> Kept:
-        # what is learned from is not looked at: a replay would make a level look as if scouted now
-        levels, score, highest = jax.tree.map(
+        now, score, highest = jax.tree.map(
             lambda x: x[num_envs:], (proposal.levels, outcome.score, outcome.highest)
         )
-        scouted = Candidates(levels, score, highest, jnp.zeros((scouts, 2), jnp.uint32))
-        buffer = kept.buffer
-        recent = kept.cycle - buffer.seen < settings.period
-        buffer = buffer._replace(score=jnp.where(recent, buffer.score, -jnp.inf))
-        buffer = buffers.insert(buffer, scouted, kept.cycle, HIGHEST)
+        seen, none = jnp.full(scouts, kept.cycle), jnp.zeros((scouts, 2), jnp.uint32)
+        scouted = LevelBuffer(now, buffers.hashes(now), score, highest, seen, none)
+        place = kept.cycle % settings.period * scouts
+        buffer = jax.tree.map(
+            lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, place, 0), kept.buffer, scouted
+        )
         return Kept(buffer, kept.cycle + 1)
 
     return Method(
         actors=len(kinds),
         trained=slice(0, num_envs),
         score="learnability",
-        begin=functools.partial(replaying.begin, levels, settings.buffer_size(num_envs)),
+        begin=functools.partial(replaying.begin, levels, settings.period * scouts),
         propose=propose,
         absorb=absorb,
         highest=lambda kept, proposal: jnp.full(len(kinds), -jnp.inf),

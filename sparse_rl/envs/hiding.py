@@ -36,7 +36,13 @@ def hide(env: Env, components: Sequence[int]) -> Env:
         state, seen = env.step(key, state, action)
         return state, seen._replace(observation=seen.observation[jnp.asarray(kept)])
 
-    return dataclasses.replace(env, observation_size=len(kept), reset=reset, step=step)
+    def begin(level: Any) -> tuple[Any, Array]:
+        assert env.levels is not None
+        state, observation = env.levels.begin(level)
+        return state, observation[kept]
+
+    levels = None if env.levels is None else dataclasses.replace(env.levels, begin=begin)
+    return dataclasses.replace(env, observation_size=len(kept), reset=reset, step=step, levels=levels)
 
 
 def without(env: Env, hidden: str) -> Env:

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
-from sparse_rl.envs import atari, gymnax, lqr, pixels, playground, probe
+from sparse_rl.envs import atari, gymnax, lqr, maze, pixels, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv
 from sparse_rl.envs.hiding import without
 from sparse_rl.envs.sticky import sticky
@@ -18,6 +18,7 @@ SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
     "gymnasium": functools.partial(in_workers, "gymnasium"),
     "gymnax": gymnax.make,
     "lqr": lqr.make,
+    "maze": maze.make,
     "pixels": pixels.make,
     "playground": playground.make,
     "probe": probe.make,
@@ -30,7 +31,9 @@ def make(source: Literal["dm_control", "gymnasium"], task: str) -> HostEnv: ...
 def make(source: Literal["atari", "dm_control_pixels"], task: str, **options: Any) -> HostEnv: ...
 @overload
 def make(
-    source: Literal["gymnax", "lqr", "pixels", "playground", "probe"], task: str, **options: Any
+    source: Literal["gymnax", "lqr", "maze", "pixels", "playground", "probe"],
+    task: str,
+    **options: Any,
 ) -> Env: ...
 @overload
 def make(source: str, task: str, **options: Any) -> Env | HostEnv: ...

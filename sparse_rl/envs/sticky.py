@@ -54,6 +54,11 @@ def sticky(env: Env, probability: float) -> Env:
         after, seen = env.step(key, state.env, done)
         return Sticky(after, done), seen
 
+    def begin(level: Any) -> tuple[Sticky, Array]:
+        assert env.levels is not None
+        state, observation = env.levels.begin(level)
+        return Sticky(state, nothing), observation
+
     def inside(function: Callable[[Any], Array] | None) -> Callable[[Any], Array] | None:
         """The same of what is inside."""
         return None if function is None else lambda state: function(state.env)
@@ -65,4 +70,5 @@ def sticky(env: Env, probability: float) -> Env:
         draw=inside(env.draw),
         physics=inside(env.physics),
         legal_actions=inside(legal_actions),
+        levels=None if env.levels is None else dataclasses.replace(env.levels, begin=begin),
     )

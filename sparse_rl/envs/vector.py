@@ -22,6 +22,9 @@ class VectorState(NamedTuple):
     """int32 ``[N]``: frames since the reset."""
     episode_return: Array
     """float32 ``[N]``: rewards since the reset."""
+    level: Any = ()
+    """Where there are levels: of each environment, the one on which its next episode begins, each leaf
+    with a leading N."""
 
 
 class VectorStep(NamedTuple):
@@ -76,13 +79,49 @@ def _stacked(env: Env, new: Array, before: Array | None) -> Array:
     return jnp.concatenate([before[:, new.shape[1] :], new], axis=1)
 
 
-def reset(env: Env, key: Array, num_envs: int) -> VectorState:
-    """Start ``num_envs`` independent episodes."""
-    state, observation = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+def _started(env: Env, state: Any, observation: Array) -> VectorState:
+    """N environments of which nothing was seen but this."""
     observation = _pictures(env, state, None) if env.draw else _stacked(env, observation, None)
-    return VectorState(
-        state, observation, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.float32)
-    )
+    n = observation.shape[0]
+    return VectorState(state, observation, jnp.zeros(n, jnp.int32), jnp.zeros(n, jnp.float32))
+
+
+AHEAD = 0x61686564
+"""Child of a reset's key: of the levels that are drawn ahead."""
+
+
+def reset(env: Env, key: Array, num_envs: int) -> VectorState:
+    """Start ``num_envs`` independent episodes; where there are levels, on random ones, and others are
+    drawn for the episodes that follow."""
+    state, observation = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    fresh = _started(env, state, observation)
+    return draw_ahead(env, jax.random.fold_in(key, AHEAD), fresh) if env.levels else fresh
+
+
+def begin(env: Env, levels: Any) -> VectorState:
+    """Start an episode on each of N levels; those that follow begin on the same one.
+
+    Args:
+        env: an environment with levels.
+        levels: each leaf with a leading N.
+    """
+    assert env.levels is not None
+    return _started(env, *jax.vmap(env.levels.begin)(levels))._replace(level=levels)
+
+
+def draw_ahead(env: Env, key: Array, envs: VectorState) -> VectorState:
+    """The same episodes; the next of each environment begins on a new random level.
+
+    Drawing a level can cost as much as twenty steps: so it is done now and then, and never in
+    :func:`step`. Until it is done again, an environment's episodes begin on the one level.
+
+    Args:
+        env: an environment with levels.
+        key: of the draws.
+        envs: N environments.
+    """
+    assert env.levels is not None
+    return envs._replace(level=jax.vmap(env.levels.sample)(jax.random.split(key, len(envs.elapsed))))
 
 
 def _repeat_action(
@@ -128,7 +167,8 @@ def _holds(env: Env, state: Any, seen: Step, episode_return: Array) -> Array:
 def step(
     env: Env, key: Array, state: VectorState, action: Array, action_repeat: int
 ) -> tuple[VectorState, VectorStep]:
-    """Advance every environment by one interaction and reset those whose episode ended.
+    """Advance every environment by one interaction and reset those whose episode ended: where there are
+    levels, to its own.
 
     Where what an interaction shows or rewards is not finite, or beyond
     :data:`~sparse_rl.simulators.contract.BOUND`, the simulation broke. That is a termination without a
@@ -167,11 +207,11 @@ def step(
     terminated = seen.terminated | ~holds
     truncated = (elapsed >= limit) & ~terminated
     result = VectorStep(shown, reward, terminated, truncated, episode_return, elapsed)
-    going = VectorState(raw, shown, elapsed, episode_return)
+    going = VectorState(raw, shown, elapsed, episode_return, state.level)
     done = terminated | truncated
 
     def restart(going: VectorState) -> VectorState:
-        fresh = reset(env, key_reset, num_envs)
+        fresh = begin(env, going.level) if env.levels else reset(env, key_reset, num_envs)
 
         def choose(new: Array, old: Array) -> Array:
             return jnp.where(done.reshape((num_envs,) + (1,) * (new.ndim - 1)), new, old)

@@ -86,7 +86,7 @@ class CurriculumLoop(NamedTuple):
 
     def init(self, inputs: RunInputs) -> CurriculumState:
         """The state before the first cycle."""
-        key = jax.random.fold_in(key_of(inputs.seed), Streams.CURRICULUM)
+        key = jax.random.fold_in(key_of(inputs.seed), Streams.LEVELS)
         learner = self.learning.init(inputs, self.env.observation_size)
         return CurriculumState(curriculum=self.method.begin(key), **learner)
 
@@ -108,7 +108,7 @@ class CurriculumLoop(NamedTuple):
 
     def propose(self, state: CurriculumState, iteration: Array) -> Proposal:
         """The levels of a cycle."""
-        key = jax.random.fold_in(state.key, Streams.CURRICULUM)
+        key = jax.random.fold_in(state.key, Streams.LEVELS)
         return self.method.propose(state.curriculum, jax.random.fold_in(key, iteration))
 
     def play(

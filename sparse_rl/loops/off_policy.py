@@ -17,6 +17,7 @@ from sparse_rl.loops import replaying
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
 from sparse_rl.loops.replaying import InteractionKeys, Replaying, RunState, Totals, interaction_keys
+from sparse_rl.loops.rollout import with_levels_ahead
 from sparse_rl.networks import Memory
 from sparse_rl.records.checkpoints import Arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
@@ -61,11 +62,16 @@ class OffPolicyLoop(NamedTuple):
     def interact(
         self, state: RunState, interaction: Any, keys: InteractionKeys
     ) -> tuple[RunState, vector.VectorStep]:
-        """Act in every environment once and store what happened; random actions at first."""
+        """Act in every environment once and store what happened; random actions at first.
+
+        Where there are levels, the next of each environment is drawn before: here environments are few,
+        and an update costs more.
+        """
         learning, observation = self.learning, state.envs.observation
+        before = with_levels_ahead(self.env, state.key, interaction, state.envs)
         seen_now = learning.see(state.normaliser, observation)
         action = learning.act(state.agent, seen_now, interaction, keys.act)
-        envs, seen = vector.step(self.env, keys.env, state.envs, action, self.config.env.action_repeat)
+        envs, seen = vector.step(self.env, keys.env, before, action, self.config.env.action_repeat)
         transition = Transition(observation, action, seen.reward, seen.next_observation, seen.terminated)
         state = state._replace(
             normaliser=learning.watch(state.normaliser, envs.observation),

@@ -16,7 +16,7 @@ from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
 from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
-from sparse_rl.loops.rollout import Rollout, collect, view_of
+from sparse_rl.loops.rollout import Rollout, collect, view_of, with_levels_ahead
 from sparse_rl.networks import Memory
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
@@ -96,7 +96,11 @@ class OnPolicyLoop(NamedTuple):
         return collect(self.env, behaviour, state.envs, state.memory.acting, keys, repeat)
 
     def iterate(self, state: OnPolicyState, iteration: Array) -> tuple[OnPolicyState, Totals, Seen]:
-        """One rollout and one update on it: the new state, what came of it, what was seen ``[T·N]``."""
+        """One rollout and one update on it: the new state, what came of it, what was seen ``[T·N]``.
+
+        Where there are levels, the actors' next are drawn before each rollout.
+        """
+        state = state._replace(envs=with_levels_ahead(self.env, state.key, iteration, state.envs))
         key_collect, key_learn = iteration_keys(state.key, iteration)
         envs, memory, rollout = self.collect(state, key_collect)
         last = view_of(self.env, envs)

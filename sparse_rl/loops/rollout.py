@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agents import View, actions_of
+from sparse_rl.agents import Streams, View, actions_of
 from sparse_rl.envs import Env, vector
 from sparse_rl.networks import Memory, forget
 
@@ -50,6 +50,21 @@ def view_of(env: Env, envs: vector.VectorState) -> View:
     """What N actors see now."""
     legal = None if env.legal_actions is None else jax.vmap(env.legal_actions)(envs.env)
     return View(envs.observation, legal=legal)
+
+
+def with_levels_ahead(env: Env, key: Array, time: Any, envs: vector.VectorState) -> vector.VectorState:
+    """N environments with new levels for the episodes to come, where there are levels; else the same.
+
+    Args:
+        env: the environment.
+        key: the run's.
+        time: of the draw: an iteration or an interaction.
+        envs: state of N environments.
+    """
+    if env.levels is None:
+        return envs
+    own = jax.random.fold_in(jax.random.fold_in(key, Streams.LEVELS), time)
+    return vector.draw_ahead(env, own, envs)
 
 
 class _Finals(NamedTuple):

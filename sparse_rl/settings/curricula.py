@@ -128,8 +128,8 @@ class SflConfig:
         """Levels that are played at once."""
         return num_envs + self.scouted(num_envs)
 
-    def buffer_size(self, num_envs: int) -> int:
-        """Levels that are kept."""
+    def kept_levels(self, num_envs: int) -> int:
+        """Levels from which replays are drawn."""
         return max(1, round(self.kept * self.period * self.scouted(num_envs)))
 
     def replays(self, num_envs: int) -> int:
@@ -138,11 +138,11 @@ class SflConfig:
 
     def check(self, num_envs: int) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
-        if not 1 <= self.replays(num_envs) <= self.buffer_size(num_envs):
+        if not 1 <= self.replays(num_envs) <= self.kept_levels(num_envs):
             raise ConfigError(
                 f"curriculum.replayed={self.replayed:g} of {num_envs} levels (agent.num_envs) is "
                 f"{self.replays(num_envs)}; it must be at least one, and at most the "
-                f"{self.buffer_size(num_envs)} that curriculum.kept × curriculum.period × "
+                f"{self.kept_levels(num_envs)} that curriculum.kept × curriculum.period × "
                 "curriculum.scouts × agent.num_envs are"
             )
 
