@@ -1,6 +1,6 @@
 """The environment contract: what every source gives, and nothing more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -95,8 +95,10 @@ class Levels:
     """``level → float32``: the largest return that can be had, exactly; 0 where none can."""
     solved: Callable[[Array], Array]
     """``return of an episode → bool``."""
-    sets: Callable[[], dict[str, HeldOut]]
+    sets: Mapping[str, Callable[[], HeldOut]]
     """Made when asked for: some are drawn, from keys of their own."""
+    watched: tuple[str, ...] = ()
+    """Those of the sets that are tried at every evaluation."""
     design: Design | None = None
 
 

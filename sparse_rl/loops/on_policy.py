@@ -13,6 +13,7 @@ from sparse_rl.agents import Memories, Metrics, OnPolicyAgent, RunInputs, Stream
 from sparse_rl.envs import Env, vector
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
+from sparse_rl.loops import held_out
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
 from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
@@ -36,7 +37,7 @@ class OnPolicyState(NamedTuple):
 
 
 def evaluate_greedily(learning: Learning, env: Env, interactions: Array, state: Any) -> Metrics:
-    """Whole episodes with the deterministic policy, in fresh environments.
+    """Whole episodes with the deterministic policy, in fresh environments; and held-out levels.
 
     Args:
         learning: the run's.
@@ -52,7 +53,8 @@ def evaluate_greedily(learning: Learning, env: Env, interactions: Array, state: 
 
     memory = learning.agent.begin(learning.config.env.eval_episodes).acting
     key = evaluation_key(state.key, interactions)
-    return evaluate(learning.config, env, greedily, key, memory)
+    played = evaluate(learning.config, env, greedily, key, memory)
+    return played | held_out.watch(learning, env, interactions, state)
 
 
 class OnPolicyLoop(NamedTuple):

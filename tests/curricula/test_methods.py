@@ -2,12 +2,14 @@
 
 import functools
 import itertools
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from curricula.frontier import LEVELS, Cycle, cycles, share_at_the_frontier
+from frontier import LEVELS, Cycle, cycles, share_at_the_frontier
 
 from sparse_rl.curricula import KINDS, METHODS, Method
 from sparse_rl.settings.curricula import CURRICULUM_CONFIGS, build_curriculum
@@ -181,3 +183,15 @@ def test_a_curriculum_finds_what_is_solved_every_other_time(method: str) -> None
         # plr learns from new levels, too, as does sfl from more than half; and eight different levels of
         # a buffer of 150 are not all among the best
         assert found > {"plr": 0.4, "plr_robust": 0.5, "sfl": 0.25}.get(method, 0.8)
+
+
+def test_the_method_of_the_documentation_works() -> None:
+    """It is short, and finds in a hundred cycles what can be learned."""
+    page = (Path(__file__).parents[2] / "docs" / "curricula.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(code.splitlines()) <= 40
+    written: dict[str, Any] = {}
+    exec(code, written)
+    many = cycles(written["make"](None, LEVELS, 2 * N), CYCLES)
+    # half of what it learns from is new
+    assert share_at_the_frontier(many, 2 * N) > 0.3

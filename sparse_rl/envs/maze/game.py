@@ -9,7 +9,7 @@ from jax import Array
 
 from sparse_rl.envs.contract import Env, Levels, Step
 from sparse_rl.envs.maze import level as levels
-from sparse_rl.envs.maze.held_out import sets
+from sparse_rl.envs.maze.held_out import own, sets
 from sparse_rl.envs.maze.level import DIRECTIONS, STEPS, Level
 from sparse_rl.envs.maze.solver import shortest
 
@@ -163,6 +163,7 @@ def make(
             describe=describe,
             best=functools.partial(best, episode_length=length),
             solved=lambda episode_return: episode_return > 0,
-            sets=functools.partial(sets, size, sample, length),
+            sets=sets(size, sample, length),
+            watched=("random", own(size), *(("rooms",) if size == levels.PUBLISHED_SIZE else ())),
         ),
     )

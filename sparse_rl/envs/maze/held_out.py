@@ -5,6 +5,7 @@ the first eight are JaxUED's too (Coward et al. 2024, arXiv 2403.13091; ``level.
 Apache-2.0), cell for cell. Most came from Dennis et al. 2020 and Jiang et al. 2021 (arXiv 2110.02439).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -133,7 +134,27 @@ def solvable(sample: Callable[[Array], Level], count: int) -> Level:
     return Level(*(leaf[can_be][:count] for leaf in found))
 
 
-def sets(size: int, sample: Callable[[Array], Level], episode_length: int) -> dict[str, HeldOut]:
+def _drawn_set(name: str, count: int, horizon: int, made: Callable[..., Level], *of: Any) -> HeldOut:
+    """A set of a generator's levels, the i-th from a seed of its own."""
+    return _numbered(name, _drawn(name, count, made, *of), horizon)
+
+
+def _corridor(name: str) -> HeldOut:
+    """A maze whose goal is in one of several places."""
+    text, goals = CORRIDORS[name]
+    level = parse(text)
+    ends = [level._replace(goal=np.array(goal, np.int32)) for goal in goals]  # type: ignore[arg-type]
+    return _numbered(name, stack(ends), horizon(len(level.walls)))
+
+
+def own(size: int) -> str:
+    """The set of perfect mazes of a side, or nearly of an even one."""
+    return f"perfect{size - 1 + size % 2}"
+
+
+def sets(
+    size: int, sample: Callable[[Array], Level], episode_length: int
+) -> dict[str, Callable[[], HeldOut]]:
     """Everything a maze of this side is tried on: random levels as those it is trained on, perfect mazes
     of its side, and what is published.
 
@@ -143,21 +164,18 @@ def sets(size: int, sample: Callable[[Array], Level], episode_length: int) -> di
         episode_length: frames in which it is.
     """
     both = (PUBLISHED_FRAMES, horizon(PUBLISHED_SIZE))
-    rooms = stack([parse(text) for text in ROOMS.values()])
-    held = {
-        "random": _numbered("random", solvable(sample, DRAWN), episode_length),
-        "rooms": HeldOut(tuple(ROOMS), rooms, both),
+    sides = {int(own(size).removeprefix("perfect")), PUBLISHED_SIZE, *LARGE}
+    counts = {side: DRAWN if side < max(LARGE) else DRAWN_LARGE for side in sorted(sides)}
+    return {
+        "random": lambda: _numbered("random", solvable(sample, DRAWN), episode_length),
+        "rooms": lambda: HeldOut(tuple(ROOMS), stack([parse(x) for x in ROOMS.values()]), both),
+        **{name: functools.partial(_corridor, name) for name in CORRIDORS},
+        "four_rooms": lambda: _drawn_set("four_rooms", DRAWN, PUBLISHED_FRAMES, four_rooms),
+        "crossing": lambda: _drawn_set("crossing", DRAWN, horizon(CROSSING_SIZE, 4), crossing),
+        **{
+            f"perfect{side}": functools.partial(
+                _drawn_set, f"perfect{side}", count, horizon(side), perfect, side
+            )
+            for side, count in counts.items()
+        },
     }
-    for name, (text, goals) in CORRIDORS.items():
-        level = parse(text)
-        ends = [level._replace(goal=np.array(goal, np.int32)) for goal in goals]  # type: ignore[arg-type]
-        held[name] = _numbered(name, stack(ends), horizon(len(level.walls)))
-    name = "four_rooms"
-    held[name] = _numbered(name, _drawn(name, DRAWN, four_rooms), PUBLISHED_FRAMES)
-    name = "crossing"
-    held[name] = _numbered(name, _drawn(name, DRAWN, crossing), horizon(CROSSING_SIZE, 4))
-    odd = size - 1 + size % 2
-    for side in sorted({odd, PUBLISHED_SIZE, *LARGE}):
-        name, count = f"perfect{side}", DRAWN if side < max(LARGE) else DRAWN_LARGE
-        held[name] = _numbered(name, _drawn(name, count, perfect, side), horizon(side))
-    return held

@@ -54,7 +54,7 @@ LEVELS = Levels(
     describe=lambda level: {"solvable": jnp.float32(1), "difficulty": level.difficulty * 1.0},
     best=lambda level: jnp.float32(1),
     solved=lambda episode_return: episode_return > 0,
-    sets=dict,
+    sets={},
 )
 
 
