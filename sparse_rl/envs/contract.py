@@ -68,12 +68,14 @@ class Design:
     picture: tuple[int, int, int]
     """Of what the teacher sees, laid out as a vector; ``beside`` numbers follow."""
     beside: int
+    noise: int
+    """How many random numbers it sees, drawn anew for each action: so one policy makes many levels."""
     blank: Callable[[], Any]
     """``() → level``: what it starts with."""
     place: Callable[[Array, Any, Array, Array], Any]
     """``(key, level, t, action) → level``: action t of :attr:`steps`."""
     observe: Callable[[Any, Array, Array], Array]
-    """``(level, t, noise [beside's last]) → float32 [observation_size]``: before action t."""
+    """``(level, t, noise [noise]) → float32 [observation_size]``: before action t."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@
 Not here: how an agent learns (:mod:`sparse_rl.agents`), what many runs share (:mod:`sparse_rl.runs`).
 """
 
-from sparse_rl.loops.contract import HostedLoop, Loop, PureLoop, Workload
+from sparse_rl.loops.contract import Beside, HostedLoop, Loop, PureLoop, Workload
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.hosted.sessions import seeds_of
@@ -16,6 +16,7 @@ from sparse_rl.loops.zero_order.master import MasterLoop
 
 __all__ = [
     "TREATMENTS",
+    "Beside",
     "HostLoop",
     "HostOffPolicyLoop",
     "HostedLoop",

@@ -11,6 +11,18 @@ from sparse_rl.records.checkpoints import Arrays
 from sparse_rl.settings.run import RunConfig
 
 
+class Beside(NamedTuple):
+    """Somebody who learns beside a run's agent, as often as it does, and is not pruned."""
+
+    agent: Learner
+    state: Any
+    """Shapes of its agent's state."""
+    batch_size: int
+    """Samples of an optimiser step."""
+    picture: tuple[int, int, int] | None
+    """What it sees, as of :class:`~sparse_rl.envs.Spec`."""
+
+
 class Workload(NamedTuple):
     """What a run does, counted: what its costs follow from."""
 
@@ -24,6 +36,10 @@ class Workload(NamedTuple):
     """Shapes of the replay buffer."""
     rollout: Any
     """Shapes of what is collected between updates and then let go."""
+    copies: int = 1
+    """Agents like this one that learn as much, itself among them."""
+    beside: tuple[Beside, ...] = ()
+    """Others that learn."""
 
 
 class Loop(Protocol):

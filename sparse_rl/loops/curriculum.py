@@ -65,6 +65,23 @@ class Cycles(NamedTuple):
         }
 
 
+def described(of: Levels, levels: Any, solved: Array, learns: Array) -> dict[str, tuple[Array, Array]]:
+    """What N levels are like, and how often they were solved: sums, and over how many each is known.
+
+    Args:
+        of: the environment's.
+        levels: each leaf with a leading N.
+        solved: float32 ``[N]``: share of episodes; NaN where none ended.
+        learns: bool scalar: whether they count.
+    """
+    told = {"solve_rate": solved, **jax.vmap(of.describe)(levels)}
+    known = {name: learns & jnp.isfinite(x) for name, x in told.items()}
+    return {
+        name: (jnp.sum(jnp.where(known[name], x, 0.0)), jnp.sum(known[name], dtype=jnp.float32))
+        for name, x in told.items()
+    }
+
+
 class CurriculumLoop(NamedTuple):
     """A run's static parts. All methods are pure."""
 
@@ -173,12 +190,7 @@ class CurriculumLoop(NamedTuple):
             for kind, name in enumerate(KINDS)
         }
         own, learns = jax.tree.map(lambda x: x[part], proposal.levels), proposal.learns
-        told = {"solve_rate": outcome.solved[part], **jax.vmap(self.levels.describe)(own)}
-        known = {name: learns & jnp.isfinite(x) for name, x in told.items()}
-        levels = {
-            name: (jnp.sum(jnp.where(known[name], x, 0.0)), jnp.sum(known[name], dtype=jnp.float32))
-            for name, x in told.items()
-        }
+        levels = described(self.levels, own, outcome.solved[part], learns)
         steps["trained"] = learns * jnp.float32(frames * learning.settings.num_envs)
         return Cycles(totals, steps, levels)
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 from sparse_rl.agents import OFF_POLICY, ON_POLICY, RunInputs, azopg, compare
 from sparse_rl.curricula import METHODS
 from sparse_rl.envs import Env, HostEnv, Spec
+from sparse_rl.loops import paired
 from sparse_rl.loops.contract import Loop
 from sparse_rl.loops.curriculum import CurriculumLoop
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
@@ -17,7 +18,7 @@ from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 from sparse_rl.networks import misread
 from sparse_rl.settings.agents import AzopgConfig, OffPolicyConfig, OnPolicyConfig, ReplayConfig
-from sparse_rl.settings.curricula import NoCurriculum
+from sparse_rl.settings.curricula import NoCurriculum, PairedConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -37,11 +38,16 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
             f"agent.memory={agent.memory} is for compiled environments, and env={env.name} is of the "
             "host; give agent.memory=none"
         )
-    leveled = isinstance(env, Env) and env.levels is not None
-    if not isinstance(config.curriculum, NoCurriculum) and not leveled:
+    levels = env.levels if isinstance(env, Env) else None
+    if not isinstance(config.curriculum, NoCurriculum) and levels is None:
         raise ConfigError(
             f"curriculum.method={config.curriculum.method} chooses levels, and env={env.name} has none; "
             "choose maze/… or give curriculum=none"
+        )
+    if isinstance(config.curriculum, PairedConfig) and not (levels and levels.design):
+        raise ConfigError(
+            f"curriculum.method=paired has a teacher make levels, and those of env={env.name} cannot be "
+            "made step by step; choose maze/… or another curriculum"
         )
     repeats = config.env.options.get("sticky_actions")
     if agent.name == "azopg" and repeats:
@@ -82,11 +88,12 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
             return HostLoop(config, env, actors)
         if isinstance(config.curriculum, NoCurriculum):
             return OnPolicyLoop(config, env, actors)
+        if isinstance(config.curriculum, PairedConfig):
+            return paired.make(config, env, actors)
         assert env.levels is not None
         make_method = METHODS[config.curriculum.method]
-        return CurriculumLoop(
-            config, env, actors, make_method(config.curriculum, env.levels, config.agent.num_envs)
-        )
+        method = make_method(config.curriculum, env.levels, config.agent.num_envs)
+        return CurriculumLoop(config, env, actors, method)
     updates = schedule_of(config).updates_by(config.interactions)
     agent = compare(config, OFF_POLICY[name](config, env), updates)
     if isinstance(env, HostEnv):

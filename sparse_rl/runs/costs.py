@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_rl.agents import RunInputs
+from sparse_rl.agents import Learner, RunInputs
 from sparse_rl.envs import Env, HostEnv
-from sparse_rl.loops import Loop, Workload, drawn, make_loop
-from sparse_rl.networks import applications, kernel_shapes
+from sparse_rl.loops import Beside, Loop, Workload, drawn, make_loop
+from sparse_rl.networks import Picture, applications, kernel_shapes
 from sparse_rl.pruning import (
     BlockError,
     ParameterCounts,
@@ -164,6 +164,44 @@ def _memory_bytes(config: RunConfig, state: int, work: Workload, widest: int) ->
     return experience + state + state // 4 + 3 * 4 * samples * widest
 
 
+class Work(NamedTuple):
+    """What one learner's update is."""
+
+    parameters: dict[str, ParameterCounts]
+    sparse: int
+    dense: int
+    traffic: int
+
+
+def _work(
+    loop: Loop, agent: Learner, inputs: RunInputs, state: Any, networks: Mapping[str, Any],
+    batch_size: int, picture: Picture | None,
+) -> Work:  # fmt: skip
+    """Counts of one learner; ``networks`` are the dense ones."""
+    storage, stored = loop.config.storage.storage, agent.parameters(state)
+    parameters, sparse, dense, traffic = {}, 0, 0, 0
+    for name, network in networks.items():
+        total = parameter_counts({}, network).total
+        sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
+        uses = {path: applications(loop.config.agent.network, path, picture) for path in sizes}
+        kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
+        parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
+        passes = agent.passes[name]
+        sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes * batch_size
+        dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes * batch_size
+        multiplied = _nbytes(stored[name]) if storage == "block" else _nbytes(network)
+        traffic += multiplied * passes + _nbytes(stored[name]) * agent.traffic[name]
+    return Work(parameters, sparse, dense, traffic)
+
+
+def _beside(loop: Loop, inputs: RunInputs, other: Beside) -> Work:
+    """Counts of somebody who learns beside the agent, and is not pruned."""
+    networks = other.agent.parameters(other.state)
+    nothing: dict[str, Any] = {name: {} for name in networks}
+    dense = inputs._replace(budgets=nothing)
+    return _work(loop, other.agent, dense, other.state, networks, other.batch_size, other.picture)
+
+
 def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any]) -> Costs:
     """Count what a run costs. ``networks`` are the dense ones.
 
@@ -172,30 +210,18 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
     respect to the inputs. The agent's ``passes`` say how many of these an update makes per network.
     """
     work = loop.workload(state)
-    storage = loop.config.storage.storage
-    stored = loop.agent.parameters(state.agent)
-    parameters, sparse, dense, traffic = {}, 0, 0, 0
-    for name, network in networks.items():
-        total = parameter_counts({}, network).total
-        sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
-        uses = {path: _uses(loop, path) for path in sizes}
-        kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
-        parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
-        passes = loop.agent.passes[name]
-        sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes * work.batch_size
-        dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes * work.batch_size
-        multiplied = _nbytes(stored[name]) if storage == "block" else _nbytes(network)
-        updated = _nbytes(stored[name]) * loop.agent.traffic[name]
-        traffic += multiplied * passes + updated
+    own = _work(loop, loop.agent, inputs, state.agent, networks, work.batch_size, loop.env.picture)
+    others = [_beside(loop, inputs, each) for each in work.beside]
+    stored = work.copies * _nbytes(state.agent) + sum(_nbytes(each.state) for each in work.beside)
     return Costs(
-        parameters=parameters,
+        parameters=own.parameters,
         updates=work.updates,
-        flops_per_update=sparse,
-        flops_per_update_dense=dense,
-        bytes_per_update=traffic,
-        state_bytes=_nbytes(state.agent),
+        flops_per_update=work.copies * own.sparse + sum(each.sparse for each in others),
+        flops_per_update_dense=work.copies * own.dense + sum(each.dense for each in others),
+        bytes_per_update=work.copies * own.traffic + sum(each.traffic for each in others),
+        state_bytes=stored,
         replay_bytes=_nbytes(work.replay),
-        memory_bytes=_memory_bytes(loop.config, _nbytes(state.agent), work, _widest(loop, networks)),
+        memory_bytes=_memory_bytes(loop.config, stored, work, _widest(loop, networks)),
     )
 
 

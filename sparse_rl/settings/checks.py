@@ -6,12 +6,18 @@ from fractions import Fraction
 from sparse_rl.pruning import Storage
 from sparse_rl.settings.agents import (
     LEAST_NORMED,
+    ActorCriticConfig,
     AgentConfig,
     OffPolicyConfig,
     OnPolicyConfig,
     ReplayConfig,
 )
-from sparse_rl.settings.curricula import CurriculumConfig, NoCurriculum, ReplayingConfig
+from sparse_rl.settings.curricula import (
+    CurriculumConfig,
+    NoCurriculum,
+    PairedConfig,
+    ReplayingConfig,
+)
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -41,6 +47,8 @@ def check_curriculum(curriculum: CurriculumConfig, agent: AgentConfig) -> None:
             f"curriculum.method={curriculum.method} is for agents that learn from rollouts (ppo, paac, "
             f"dqn), not for {agent.name}"
         )
+    if isinstance(curriculum, PairedConfig) and not isinstance(agent, ActorCriticConfig):
+        raise ConfigError(f"curriculum.method=paired is for agents with an actor, not for {agent.name}")
     curriculum.check(agent.num_envs)
     if isinstance(curriculum, ReplayingConfig) and curriculum.score == "max_mc":
         changed = {"normalise_rewards": agent.normalise_rewards, "reward_clip": agent.reward_clip}

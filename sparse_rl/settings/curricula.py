@@ -147,6 +147,22 @@ class SflConfig:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairedConfig:
+    """A teacher designs levels in which a second student does better than the first."""
+
+    method: Literal["paired"] = "paired"
+    teacher_width: int = at_least(1, default=128)
+    teacher_entropy: float = at_least(0, default=0.05)
+
+    def actors(self, num_envs: int) -> int:
+        """Levels that are played at once: each by both students."""
+        return 2 * num_envs
+
+    def check(self, num_envs: int) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+
+
 CurriculumConfig = (
     NoCurriculum
     | DrConfig
@@ -155,6 +171,7 @@ CurriculumConfig = (
     | AccelConfig
     | AccelParallelConfig
     | SflConfig
+    | PairedConfig
 )
 CURRICULUM_CONFIGS: dict[str, type[CurriculumConfig]] = {
     "none": NoCurriculum,
@@ -165,6 +182,7 @@ CURRICULUM_CONFIGS: dict[str, type[CurriculumConfig]] = {
     "accel": AccelConfig,
     "accel_parallel": AccelParallelConfig,
     "sfl": SflConfig,
+    "paired": PairedConfig,
 }
 """Method → its settings."""
 
