@@ -66,6 +66,19 @@ def minatar(trunk: Layer, x: np.ndarray, picture: tuple[int, int, int]) -> tuple
     return made, {"conv": seen.reshape(-1, seen.shape[-1]), "dense": made}
 
 
+def minigrid(
+    trunk: Layer, x: np.ndarray, picture: tuple[int, int, int], dense_layers: int
+) -> tuple[np.ndarray, Sown]:
+    """minimax's: a picture through a convolution, the rest through a linear layer, then both."""
+    size = int(np.prod(picture))
+    seen = relu(convolution(x[:, :size].reshape(-1, *picture), trunk["conv"], 3, 1))
+    sown = {"conv": seen.reshape(-1, seen.shape[-1])}
+    made = np.concatenate([seen.reshape(len(seen), -1), dense(x[:, size:], trunk["beside"])], axis=1)
+    for name in (f"dense_{i}" for i in range(dense_layers)):
+        made = sown[name] = relu(dense(made, trunk[name]))
+    return made, sown
+
+
 def in_blocks(pixels: np.ndarray, block: int) -> np.ndarray:
     """Pixel by pixel: channels of a block in the order row, column, channel."""
     n, rows, columns, channels = pixels.shape

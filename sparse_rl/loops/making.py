@@ -26,7 +26,7 @@ from sparse_rl.settings.schema import ConfigError
 def _check_fit(config: RunConfig, env: Spec) -> None:
     """Raise :class:`ConfigError` if the agent cannot act in this environment, or not read it."""
     agent = config.agent
-    wrong = misread(agent.network, env.picture)
+    wrong = misread(agent.network, env.picture, env.beside)
     if wrong:
         raise ConfigError(f"agent.network={agent.network} {wrong.format(env=env.name)}")
     if agent.name == "azopg" and not env.name.startswith("lqr/"):

@@ -10,6 +10,7 @@ float32.
 """
 
 import functools
+import math
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -29,18 +30,20 @@ from sparse_rl.networks.convolutions import (
     positions,
 )
 
-Kind = Literal["simba", "mlp", "minatar", "nips", "nature"]
+Kind = Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"]
 Reader = Kind | DrqKind | Literal["linear"]
 """What an agent may read observations with; a linear one has no hidden layers."""
 ROUNDING: tuple[Reader, ...] = ("simba", "mlp")
 """Those whose products can be of bfloat16."""
-CONVOLVING: tuple[Reader, ...] = ("minatar", "nips", "nature", "drq", "drq_strided")
+CONVOLVING: tuple[Reader, ...] = ("minatar", "minigrid", "nips", "nature", "drq", "drq_strided")
 """Those that read pictures, with convolutions."""
 
 ROWS_AT_ONCE = 64
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 MLP_LAYERS = 2
 CONV_SIZE = 3
+BESIDE_UNITS = 5
+"""What the numbers beside a picture become."""
 ACTIVATION = "_activation"
 """Suffix of a sown activation: a name that flax does not already use for the dense layer."""
 
@@ -158,12 +161,22 @@ def applications(kind: Reader, path: str, picture: Picture | None) -> int:
     return conv_positions(picture)
 
 
-def misread(kind: Reader, picture: Picture | None) -> str | None:
-    """What stands in the way of reading such pictures, with a place for ``env``; ``None``: nothing."""
+def misread(kind: Reader, picture: Picture | None, beside: int = 0) -> str | None:
+    """What stands in the way of reading such pictures with so many numbers beside them, with a place for
+    ``env``; ``None``: nothing."""
     if kind not in CONVOLVING:
         return None
     if picture is None:
         return "reads pictures, and env={env} shows none; choose mlp or simba"
+    if kind != "minigrid" and beside:
+        return (
+            "reads nothing but pictures, and env={env} shows numbers beside its own; "
+            "choose minigrid, mlp or simba"
+        )
+    if kind == "minigrid":
+        others = "nips or nature" if picture == ATARI_PICTURE else "minatar, mlp or simba"
+        alone = "reads numbers beside a picture, and env={env} shows none; choose "
+        return None if beside else alone + others
     if kind == "drq" or kind == "drq_strided":
         blocks = picture == ATARI_PICTURE
         return "reads pictures as they are, and env={env} shows blocks" if blocks else None
@@ -203,6 +216,36 @@ class MinAtarTrunk(nn.Module):
         return x
 
 
+class MiniGridTrunk(nn.Module):
+    """What minimax reads mazes with (Jiang et al. 2023, arXiv 2311.12716; ``gridworld_models.py``): of a
+    picture one convolution of 3×3, W/8 channels, ReLU, orthogonal(√2); of the numbers beside it (which
+    way the agent looks) five units, linear, orthogonal(1).
+
+    Both go on together, through ``layers`` − 1 dense layers of width W, ReLU, orthogonal(√2): before a
+    cell there are none, as published. Maps float32 ``[n, h·w·c + b]`` to ``[n, W]``, or without such a
+    layer to ``[n, positions · W/8 + 5]``.
+    """
+
+    width: int
+    picture: Picture
+    layers: int = MLP_LAYERS
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init, size = nn.initializers.orthogonal(jnp.sqrt(2.0)), math.prod(self.picture)
+        seen = x[:, :size].reshape(-1, *self.picture)
+        seen = nn.relu(Convolution(conv_channels(self.width), size=CONV_SIZE, name="conv")(seen))
+        # A unit of a convolution is a channel: each position is a sample of it.
+        self.sow("activations", "conv" + ACTIVATION, seen.reshape(-1, seen.shape[-1]))
+        beside = nn.Dense(BESIDE_UNITS, kernel_init=nn.initializers.orthogonal(1.0), name="beside")
+        x = jnp.concatenate([seen.reshape(x.shape[0], -1), beside(x[:, size:])], axis=1)
+        for i in range(self.layers - 1):
+            x = nn.relu(nn.Dense(self.width, kernel_init=init, name=f"dense_{i}")(x))
+            self.sow("activations", f"dense_{i}" + ACTIVATION, x)
+        self.sow("features", "trunk", x)
+        return x
+
+
 def trunk_of(
     kind: Kind,
     width: int,
@@ -213,7 +256,8 @@ def trunk_of(
     layers: int = MLP_LAYERS,
     name: str | None = "trunk",
 ) -> nn.Module:
-    """What reads observations; ``layers`` of an MLP; ``name=None`` where an attribute names it.
+    """What reads observations, with so many ``layers`` of an MLP or MiniGrid's; ``name=None`` where an
+    attribute names it.
 
     Raises:
         ValueError: it reads pictures and there are none, or its products cannot be of that format.
@@ -228,6 +272,8 @@ def trunk_of(
         raise ValueError(f"network={kind} reads pictures; this environment shows none")
     if kind == "minatar":
         return MinAtarTrunk(width, picture, name=name)
+    if kind == "minigrid":
+        return MiniGridTrunk(width, picture, layers, name=name)
     return AtariTrunk(kind, width, picture, name=name)
 
 
@@ -335,7 +381,9 @@ def trunk_parameters(
 
     SimBa: 8BW² + W(d + 7B + 3); MLP of L layers: (L − 1)W² + W(d + L);
     MinAtar, C channels in, F = W/8 out, P positions:
-    F(9C + 1) + W(PF + 1); Atari's: :func:`~sparse_rl.networks.dense.convolutions.atari_parameters`.
+    F(9C + 1) + W(PF + 1); Atari's: :func:`~sparse_rl.networks.dense.convolutions.atari_parameters`;
+    MiniGrid, b numbers beside the picture: F(9C + 1) + 5(b + 1), and W(PF + 6) for a first dense layer,
+    W(W + 1) for each after it.
     """
     if kind == "simba":
         return 8 * blocks * width**2 + width * (inputs + 7 * blocks + 3)
@@ -343,11 +391,29 @@ def trunk_parameters(
         return (layers - 1) * width**2 + width * (inputs + layers)
     if picture is None:
         raise ValueError(f"network={kind} reads pictures")
-    if kind != "minatar":
+    if kind == "nips" or kind == "nature":
         return atari_parameters(kind, width, picture)
     channels = conv_channels(width)
     conv = channels * (CONV_SIZE**2 * picture[2] + 1)
-    return conv + width * (conv_positions(picture) * channels + 1)
+    if kind == "minatar":
+        return conv + width * (conv_positions(picture) * channels + 1)
+    total, read = conv + BESIDE_UNITS * (inputs - math.prod(picture) + 1), _read(width, picture)
+    for _ in range(layers - 1):
+        total, read = total + width * (read + 1), width
+    return total
+
+
+def _read(width: int, picture: Picture) -> int:
+    """What MiniGrid's convolution and the numbers beside it make."""
+    return conv_positions(picture) * conv_channels(width) + BESIDE_UNITS
+
+
+def trunk_units(kind: Kind, width: int, picture: Picture | None, layers: int) -> int:
+    """Numbers that a trunk puts out: W, but for MiniGrid's without a dense layer."""
+    if kind != "minigrid" or layers > 1:
+        return width
+    assert picture is not None
+    return _read(width, picture)
 
 
 def critic_parameters(kind: Kind, width: int, blocks: int, observation: int, action: int) -> int:

@@ -1,7 +1,8 @@
 """Networks that remember: a trunk, a recurrent cell, and the heads of an actor or a critic.
 
 ``x → Dense(W)·ReLU → cell → heads`` for numbers; pictures and SimBa have their own trunk in place of the
-dense layer. The cell is flax's own, each of whose kernels is a matrix, so that any storage can hold it.
+dense layer (MiniGrid's is its convolution alone, as published). The cell is flax's own, each of whose
+kernels is a matrix, so that any storage can hold it.
 
 A network has three parts, so that a sequence takes one step of the cell after the other and all else at
 once: :meth:`Recurrent.seen`, :meth:`Recurrent.remembered` and :meth:`Recurrent.said`.
@@ -17,10 +18,10 @@ from jax import Array
 
 from sparse_rl.kernels.products import Products
 from sparse_rl.networks.convolutions import Picture
-from sparse_rl.networks.dense import Kind, as_float, trunk_of, trunk_parameters
+from sparse_rl.networks.dense import Kind, as_float, trunk_of, trunk_parameters, trunk_units
 
 LAYERS = 1
-"""Of an MLP before the cell."""
+"""Of an MLP before the cell, or of MiniGrid's network: its convolution is the first."""
 Cell = Literal["gru", "lstm"]
 Memory = Any
 """What a network carries from step to step: float32 ``[n, M]`` of a GRU, two of an LSTM."""
@@ -50,7 +51,7 @@ class Recurrent(nn.Module, metaclass=abc.ABCMeta):
         self.cell = cell(self.memory_width)
 
     def seen(self, observation: Array) -> Array:
-        """What the trunk makes of n observations: float32 ``[n, W]``."""
+        """What the trunk makes of n observations: float32 ``[n, W]``, or as many as its units are."""
         return self.trunk(as_float(observation))
 
     def remembered(self, memory: Memory, seen: Array) -> tuple[Memory, Array]:
@@ -185,6 +186,7 @@ def recurrent_parameters(
 ) -> int:
     """Parameters of a network that remembers: trunk, cell, M + 1 for each output, and one more for each
     of a Gaussian."""
+    units = trunk_units(kind, width, picture, LAYERS)
     trunk = trunk_parameters(kind, width, blocks, inputs, picture, LAYERS)
     heads = outputs * (memory_width + 1 + gaussian)
-    return trunk + cell_parameters(cell, width, memory_width) + heads
+    return trunk + cell_parameters(cell, units, memory_width) + heads

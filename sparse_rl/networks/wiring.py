@@ -5,13 +5,13 @@ it which layers read the network's inputs, and the shapes of kernels that are he
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpy as np
 
-from sparse_rl.networks.convolutions import DRQ_SIZE, DRQ_STRIDES, layer_name, layers
+from sparse_rl.networks.convolutions import DRQ_SIZE, DRQ_STRIDES, Picture, layer_name, layers
 from sparse_rl.networks.dense import (
     CONV_SIZE,
     MLP_LAYERS,
@@ -20,6 +20,7 @@ from sparse_rl.networks.dense import (
     GaussianActor,
     Kind,
     Policy,
+    conv_positions,
 )
 from sparse_rl.networks.drq import HEADS, Encoder, PixelActor, TwinCritic
 from sparse_rl.networks.recurrent import KERNELS, LAYERS, Recurrent, RecurrentCritic, RecurrentPolicy
@@ -36,6 +37,8 @@ class Wire(NamedTuple):
     window, has its rows in the order (place, unit)."""
     window: tuple[int, int] | None = None
     """Of a convolution: height and width of its kernel."""
+    places: tuple[int, ...] = ()
+    """Where there are several groups: at how many places each is laid out; none said: once each."""
 
     @property
     def kernel(self) -> str:
@@ -75,6 +78,19 @@ def chain(*layers: str, inputs: str = "inputs") -> tuple[Wire, ...]:
 def heads(*layers: str, of: Iterable[str]) -> tuple[Wire, ...]:
     """Layers that all read the sum of the same ones."""
     return tuple(Wire(layer, (tuple(of),)) for layer in layers)
+
+
+class Trunk(NamedTuple):
+    """The layers of a trunk, and what it puts out."""
+
+    layers: tuple[Wire, ...]
+    out: tuple[tuple[str, ...], ...]
+    """As :attr:`Wire.reads` of who reads it."""
+    places: tuple[int, ...] = ()
+
+    def read_by(self, *layers: str) -> tuple[Wire, ...]:
+        """Layers that all read what it puts out."""
+        return tuple(Wire(layer, self.out, places=self.places) for layer in layers)
 
 
 def kernel_shapes(wiring: Wiring, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -122,10 +138,11 @@ def follow(
     for wire in wiring.layers:
         rows, first = shapes[wire.kernel][0], 0
         sizes = [shapes[f"{group[0]}/kernel"][1] if group[0] in names else 0 for group in wire.reads]
-        for group, size in zip(wire.reads, sizes, strict=True):
+        places = wire.places or (1,) * len(sizes)
+        for group, size, often in zip(wire.reads, sizes, places, strict=True):
             # what is no layer's lies under a window, or is what the other groups leave
             entries = size or (rows - sum(sizes)) // math.prod(wire.window or (1,))
-            end = rows if len(sizes) == 1 else first + entries
+            end = rows if len(sizes) == 1 else first + often * entries
             missed = unread(wire.kernel, np.arange(first, end).reshape(-1, entries).T)
             first = end
             for name in group:
@@ -147,14 +164,14 @@ def ensemble(wiring: Wiring, labels: Iterable[str]) -> Wiring:
     return Wiring(tuple(labelled(label, wire) for label in labels for wire in wiring.layers))
 
 
-def _simba(blocks: int) -> tuple[tuple[Wire, ...], tuple[str, ...]]:
-    """The trunk's layers, and those whose sum its heads read: each block adds to what was before."""
+def _simba(blocks: int) -> Trunk:
+    """Its heads read a sum: each block adds to what was before."""
     wires, stream = [*chain("trunk/embed")], ["trunk/embed"]
     for name in (f"trunk/block_{b}" for b in range(blocks)):
         wires += heads(f"{name}_expand", of=stream)
         wires += chain(f"{name}_project", inputs=f"{name}_expand")
         stream.append(f"{name}_project")
-    return tuple(wires), tuple(stream)
+    return Trunk(tuple(wires), (tuple(stream),))
 
 
 def _convolving(windows: Iterable[tuple[int, int]], inputs: str = "inputs") -> tuple[Wire, ...]:
@@ -167,18 +184,32 @@ def _convolving(windows: Iterable[tuple[int, int]], inputs: str = "inputs") -> t
     )
 
 
+def _minigrid(picture: Picture, dense: Sequence[str]) -> Trunk:
+    """A convolution of the picture, the numbers beside it, and dense layers that read both."""
+    wires = _convolving([(CONV_SIZE, CONV_SIZE)], "picture")
+    wires += chain("trunk/beside", inputs="beside")
+    both = Trunk(wires, tuple((wire.layer,) for wire in wires), (conv_positions(picture), 1))
+    if not dense:
+        return both
+    rest = chain(*dense[1:], inputs=dense[0])
+    return Trunk((*wires, *both.read_by(dense[0]), *rest), ((dense[-1],),))
+
+
 def _trunk(
-    kind: Kind, width: int, blocks: int, mlp_layers: int = MLP_LAYERS
-) -> tuple[tuple[Wire, ...], tuple[str, ...]]:
-    """A trunk's layers, and those whose sum its heads read."""
+    kind: Kind, width: int, blocks: int, picture: Picture | None, mlp_layers: int = MLP_LAYERS
+) -> Trunk:
+    """What a trunk's layers read, and what is read of it."""
+    names = [f"trunk/dense_{i}" for i in range(mlp_layers)]
     if kind == "simba":
         return _simba(blocks)
     if kind == "mlp":
-        names = [f"trunk/dense_{i}" for i in range(mlp_layers)]
-        return chain(*names), (names[-1],)
+        return Trunk(chain(*names), ((names[-1],),))
+    if kind == "minigrid":
+        assert picture is not None
+        return _minigrid(picture, names[:-1])
     sizes = [CONV_SIZE] if kind == "minatar" else [layer.size for layer in layers(kind, width)]
     wires = _convolving((size, size) for size in sizes)
-    return (*wires, *chain("trunk/dense", inputs=wires[-1].layer)), ("trunk/dense",)
+    return Trunk((*wires, *chain("trunk/dense", inputs=wires[-1].layer)), (("trunk/dense",),))
 
 
 def _twin() -> Wiring:
@@ -192,13 +223,14 @@ def _twin() -> Wiring:
 
 def _recurrent(network: Recurrent, last: str) -> Wiring:
     """A unit of the memory comes from all kernels of the cell, so who reads it reads a unit of each."""
-    trunk, stream = _trunk(network.kind, network.width, network.blocks, LAYERS)
+    trunk = _trunk(network.kind, network.width, network.blocks, network.picture, LAYERS)
     names = {kernel: f"cell/{kernel}" for kernel in KERNELS[network.cell_kind]}
     memory = tuple(names.values())
-    cell = tuple(
-        Wire(name, (memory if kernel.startswith("h") else stream,)) for kernel, name in names.items()
-    )
-    return Wiring((*trunk, *cell, *heads(last, of=memory)))
+    cell = [
+        heads(name, of=memory) if kernel.startswith("h") else trunk.read_by(name)
+        for kernel, name in names.items()
+    ]
+    return Wiring((*trunk.layers, *sum(cell, ()), *heads(last, of=memory)))
 
 
 def wiring_of(network: nn.Module) -> Wiring:
@@ -229,5 +261,6 @@ def wiring_of(network: nn.Module) -> Wiring:
             return _twin()
         case _:
             raise TypeError(f"nothing is known of what the layers of a {type(network).__name__} read")
-    trunk, stream = _trunk(network.kind, network.width, network.blocks)
-    return Wiring((*trunk, *heads(*last, of=stream)))
+    seen = None if isinstance(network, GaussianActor | DeterministicActor) else network.picture
+    trunk = _trunk(network.kind, network.width, network.blocks, seen)
+    return Wiring((*trunk.layers, *trunk.read_by(*last)))

@@ -157,7 +157,7 @@ class DrqConfig(ReplayConfig):
 class OnPolicyConfig:
     """What agents have in common that learn from the rollouts of parallel actors."""
 
-    network: Literal["simba", "mlp", "minatar", "nips", "nature"] = "mlp"
+    network: Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"] = "mlp"
     width: int = at_least(1, default=64)
     critic_blocks: int = at_least(1, default=2)
     num_envs: int = at_least(1)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sparse_rl.settings.schema import ConfigError, at_least, build, later, share
+from sparse_rl.settings.schema import ConfigError, at_least, build, fits, later, share
 
 Colour = Literal["grey", "rgb"]
 Quality = Literal["fast", "full"]
@@ -16,7 +16,7 @@ class EnvConfig:
     """An environment and the budgets that go with it, in env steps (frames)."""
 
     source: Literal[
-        "atari", "dm_control", "dm_control_pixels", "gymnasium", "gymnax", "lqr", "pixels",
+        "atari", "dm_control", "dm_control_pixels", "gymnasium", "gymnax", "lqr", "maze", "pixels",
         "playground", "probe",
     ]  # fmt: skip
     task: str
@@ -132,6 +132,21 @@ class LqrConfig(CompiledConfig):
         return super().options | ({} if self.masses is None else {"masses": self.masses})
 
 
+@dataclass(frozen=True)
+class MazeConfig(CompiledConfig):
+    """A maze whose side is the task. ``null`` walls: draws as dense as the published 60 at 13×13."""
+
+    walls: int | None = at_least(0, default=None)
+    actions: Literal[3, 7] = 7
+    episode_length: int = at_least(1, default=250)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        walls = {} if self.walls is None else {"walls": self.walls}
+        own = {"actions": self.actions, "episode_length": self.episode_length}
+        return super().options | walls | own
+
+
 def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
     """The chain of a run of this width; raises :class:`ConfigError` if azopg's gain has another size."""
     if agent == "azopg" and env.masses not in (None, width):
@@ -146,6 +161,7 @@ ENV_CONFIGS: dict[str, type[EnvConfig]] = {
     "dm_control_pixels": DmControlPixelsConfig,
     "gymnax": DelayedConfig,
     "lqr": LqrConfig,
+    "maze": MazeConfig,
     "pixels": PixelsConfig,
     "playground": ShownConfig,
     "probe": DelayedConfig,
@@ -155,7 +171,9 @@ ENV_CONFIGS: dict[str, type[EnvConfig]] = {
 
 def build_env(data: Mapping[str, Any]) -> EnvConfig:
     """The settings of an environment of the source that ``data`` names."""
-    source = data.get("source")
+    source, task = data.get("source"), data.get("task")
+    if source == "maze" and fits(task, int):  # env.task=11: the side of a grid
+        data = {**data, "task": str(task)}
     schema = ENV_CONFIGS.get(source, EnvConfig) if isinstance(source, str) else EnvConfig
     built: EnvConfig = build(schema, data, "env")
     return built

@@ -33,6 +33,7 @@ from sparse_rl.settings.envs import (
     DmControlPixelsConfig,
     EnvConfig,
     LqrConfig,
+    MazeConfig,
     PixelsConfig,
     build_env,
     of_width,
@@ -69,7 +70,15 @@ class RunConfig:
     """One run: everything that decides its numbers, and nothing else."""
 
     agent: AgentConfig
-    env: EnvConfig | DelayedConfig | AtariConfig | LqrConfig | PixelsConfig | DmControlPixelsConfig
+    env: (
+        EnvConfig
+        | DelayedConfig
+        | AtariConfig
+        | LqrConfig
+        | MazeConfig
+        | PixelsConfig
+        | DmControlPixelsConfig
+    )
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig
     width: int = at_least(1)

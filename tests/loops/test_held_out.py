@@ -30,9 +30,7 @@ def forward(view: View, memory: Any, key: jax.Array) -> Any:
 
 def corridor(cells: int, width: int = 7) -> Level:
     """From the left edge to a goal so many cells to the right."""
-    return Level(
-        jnp.zeros((width, width), bool), jnp.int32([cells, 3]), jnp.int32([0, 3]), jnp.int32(0)
-    )
+    return Level(jnp.zeros((width, width), bool), jnp.int32([cells, 3]), jnp.int32([0, 3]), jnp.int32(0))
 
 
 def test_frames_are_counted_until_the_goal_and_a_turn_away_never_gets_there() -> None:

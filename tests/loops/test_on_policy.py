@@ -265,6 +265,23 @@ def test_an_unknown_agent_lists_the_known_ones(make_config: MakeConfig) -> None:
             {"task": "CartPole-v1"},
             r"agent.network=minatar reads pictures, and env=gymnax/CartPole-v1 shows none",
         ),
+        (
+            {"name": "ppo", "network": "minatar"},
+            {"source": "maze", "task": "5"},
+            r"agent.network=minatar reads nothing but pictures, and env=maze/5 shows numbers beside its "
+            "own; choose minigrid, mlp or simba",
+        ),
+        (
+            {"name": "ppo", "network": "minigrid"},
+            {"task": "CartPole-v1"},
+            r"agent.network=minigrid reads pictures, and env=gymnax/CartPole-v1 shows none; choose mlp",
+        ),
+        (
+            {"name": "paac", "network": "minigrid"},
+            {"task": "Breakout-MinAtar"},
+            r"agent.network=minigrid reads numbers beside a picture, and env=gymnax/Breakout-MinAtar "
+            "shows none; choose minatar, mlp or simba",
+        ),
     ],
 )
 def test_an_agent_that_does_not_fit_its_environment_is_refused_before_anything_starts(

@@ -29,6 +29,8 @@ from sparse_rl.networks.dense import (
     critic_parameters,
     he_normal,
     policy_parameters,
+    trunk_parameters,
+    trunk_units,
     value_parameters,
 )
 from sparse_rl.networks.drq import (
@@ -126,6 +128,11 @@ CASES = {
         Policy("minatar", 24, 1, 4, False, picture=(7, 5, 3)),
         (GRID,),
         headed(lambda trunk: by_numpy.minatar(trunk, GRID, (7, 5, 3)), linear("logits")),
+    ),
+    "minigrid": Case(
+        Critic("minigrid", 24, 1, picture=(5, 4, 3)),
+        (GRID[:, :66],),
+        headed(lambda trunk: by_numpy.minigrid(trunk, GRID[:, :66], (5, 4, 3), 1), scalar),
     ),
     "gaussian policy": Case(
         Policy("mlp", 7, 1, 2, True),
@@ -247,6 +254,11 @@ GAINS: list[tuple[nn.Module, tuple[Any, ...], dict[str, float]]] = [
         {"trunk/conv": ROOT, "trunk/dense": ROOT, "value": 1},
     ),
     (
+        Critic("minigrid", 16, 1, picture=(5, 4, 3)),
+        (GRID[:, :66],),
+        {"trunk/conv": ROOT, "trunk/beside": 1, "trunk/dense_0": ROOT, "value": 1},
+    ),
+    (
         Critic("nips", 16, 1, picture=(11, 9, 32)),
         (FOLDED,),
         {"trunk/conv_2": ROOT, "trunk/dense": ROOT},
@@ -316,6 +328,15 @@ def test_numbers_of_parameters_by_hand() -> None:
     assert (conv_channels(24), conv_channels(7)) == (3, 1)
     assert value_parameters("minatar", 24, 1, 70, (7, 5, 2)) == 57 + (45 * 24 + 24) + 25
     assert applications("minatar", "trunk/conv/kernel", (7, 5, 2)) == 15
+    # the same convolution, four numbers beside it, and 45 + 5 for the dense layer
+    kernels = 57 + 5 * 5
+    assert value_parameters("minigrid", 24, 1, 74, (7, 5, 2)) == kernels + 51 * 24 + 25
+    assert trunk_parameters("minigrid", 24, 9, 74, (7, 5, 2), layers=1) == kernels
+    assert trunk_parameters("minigrid", 24, 9, 74, (7, 5, 2), layers=3) == kernels + 51 * 24 + 25 * 24
+    assert [trunk_units("minigrid", 24, (7, 5, 2), layers) for layers in (1, 2)] == [50, 24]
+    assert trunk_units("mlp", 24, None, 1) == 24
+    assert applications("minigrid", "trunk/conv/kernel", (7, 5, 2)) == 15
+    assert applications("minigrid", "trunk/beside/kernel", (7, 5, 2)) == 1
     # nature on 11 × 11 blocks of two channels: 10², 4², 2² places
     assert positions("nature", (11, 11, 32)) == {"conv": 100, "conv_2": 16, "conv_3": 4}
     kernels = 2 * (64 * 2 + 1) + 4 * (16 * 2 + 1) + 4 * (9 * 4 + 1)

@@ -137,3 +137,18 @@ def test_an_lstm_that_keeps_much_takes_little() -> None:
     assert float(cell["hf"]["bias"].min()) >= 0.0
     np.testing.assert_array_equal(cell["ho"]["bias"], params["cell"]["ho"]["bias"])
     np.testing.assert_array_equal(cell["hf"]["kernel"], params["cell"]["hf"]["kernel"])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_before_a_cell_pictures_and_what_is_beside_them_have_no_dense_layer(cell: Any) -> None:
+    """The published numbers at width 128 and memory 256: 448 + 25, then 144 + 5 for the cell."""
+    network = RecurrentPolicy("minigrid", 128, 1, cell, 256, picture=(5, 5, 3), action_size=7)
+    inputs = (empty(network, 2), jnp.zeros((2, 79)))
+    params = jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
+    assert set(params["trunk"]) == {"conv", "beside"}
+    gates = {"gru": 3, "lstm": 4}[cell]
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert count == 448 + 25 + gates * 256 * (149 + 256) + 4 * 256 + 7 * 257
+    assert count == recurrent_parameters("minigrid", 128, 1, cell, 256, 79, 7, (5, 5, 3))
+    shapes = {name: part["kernel"].shape for name, part in params["cell"].items()}
+    assert {shape[0] for name, shape in shapes.items() if name.startswith("i")} == {149}

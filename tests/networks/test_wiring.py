@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_rl.networks import Critic, Encoder, GaussianActor, PixelActor, Policy, TwinCritic
+from sparse_rl.networks import (
+    Critic,
+    Encoder,
+    GaussianActor,
+    PixelActor,
+    Policy,
+    RecurrentCritic,
+    TwinCritic,
+)
 from sparse_rl.networks.wiring import Wire, Wiring, chain, ensemble, follow, kernel_shapes, wiring_of
 from sparse_rl.pruning import prunable_shapes
 
@@ -20,10 +28,13 @@ def inputs_of(*sizes: int) -> tuple[jax.Array, ...]:
     return tuple(jax.random.uniform(jax.random.fold_in(KEY, i), (40, n)) for i, n in enumerate(sizes))
 
 
+RECALLING = RecurrentCritic("minigrid", 24, 1, "gru", 5, picture=PICTURE)
 NETWORKS: dict[str, tuple[nn.Module, tuple[jax.Array, ...]]] = {
     "simba critic": (Critic("simba", 6, 2), inputs_of(4, 1)),
     "mlp actor": (GaussianActor("mlp", 6, 1, 2), inputs_of(4)),
     "minatar policy": (Policy("minatar", 24, 1, 2, False, picture=PICTURE), inputs_of(90)),
+    "minigrid policy": (Policy("minigrid", 24, 1, 3, False, picture=PICTURE), inputs_of(94)),
+    "minigrid critic": (RECALLING, inputs_of(5, 94)),
     "nature critic": (Critic("nature", 32, 1, picture=(21, 21, 64)), inputs_of(28224)),
     "drq encoder": (Encoder("drq_strided", 4, (18, 17, 3)), inputs_of(18 * 17 * 3)),
     "drq critic": (TwinCritic(7, 4), inputs_of(11, 2)),
@@ -97,7 +108,8 @@ def test_who_is_read_by_no_row_does_not_matter(name: str) -> None:
         return jax.grad(loss, argnums=(0, 1))(params, inputs)
 
     def apply(params: Any, inputs: Any) -> Any:
-        return network.apply({"params": params}, *inputs)
+        said = network.apply({"params": params}, *inputs)
+        return said[0] if network is RECALLING else said  # not what it remembers of it
 
     for wire in wiring.layers:
         mixed = "embed" in wire.layer or "project" in wire.layer or "feature" in wire.layer
@@ -118,6 +130,9 @@ def test_who_is_read_by_no_row_does_not_matter(name: str) -> None:
         flat = np.concatenate([np.asarray(g) for g in grads], axis=1)
         if len(grads) > 1 and named in ("seen", "action"):
             flat = np.asarray(grads[0 if named == "seen" else 1])
+        if named in ("picture", "beside"):
+            seen = np.asarray(grads[-1])
+            flat = seen[:, :90] if named == "picture" else seen[:, 90:]
         by_entry = flat.reshape(40, -1, entries)
         assert not np.any(by_entry[..., 1]), (named, i)
         assert np.any(by_entry[..., 0])
@@ -154,6 +169,19 @@ def test_kernels_of_convolutions_have_the_published_shapes() -> None:
         "trunk/dense/kernel": (49 * 4, 32),
         "value/kernel": (32, 1),
     }
+
+
+def test_what_reads_a_picture_and_numbers_beside_it() -> None:
+    """Twelve places of three channels first, then five units; what a cell remembers reads both."""
+    wiring, shapes = wiring_of(NETWORKS["minigrid policy"][0]), matrices(initial("minigrid policy"))
+    assert shapes["trunk/dense_0/kernel"] == (12 * 3 + 5, 24)
+    assert wiring.first == ("trunk/conv/kernel", "trunk/beside/kernel")
+    rows = {name: rows_of(wiring, shapes, f"trunk/{name}") for name in ("conv", "beside")}
+    np.testing.assert_array_equal(rows["conv"]["trunk/dense_0/kernel"], np.arange(36).reshape(12, 3).T)
+    np.testing.assert_array_equal(rows["beside"]["trunk/dense_0/kernel"], np.arange(36, 41)[:, None])
+    cell = {wire.layer: wire for wire in wiring_of(RECALLING).layers}["cell/iz"]
+    assert cell == Wire("cell/iz", (("trunk/conv",), ("trunk/beside",)), places=(12, 1))
+    assert kernel_shapes(wiring, shapes)["trunk/conv/kernel"] == (3, 3, 3, 3)
 
 
 def test_what_is_not_ours_is_refused() -> None:

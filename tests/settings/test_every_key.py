@@ -23,7 +23,7 @@ from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.agents import AGENT_CONFIGS
 from sparse_rl.settings.envs import ENV_CONFIGS, EnvConfig
 from sparse_rl.settings.pruning import PruningConfig
-from sparse_rl.settings.run import BUDGET, DiagnosticsConfig, RunConfig, run_config
+from sparse_rl.settings.run import BUDGET, DiagnosticsConfig, RunConfig, run_config, schema_keys
 from sparse_rl.settings.schema import fields_of, fits
 
 Settings = dict[str, Any]
@@ -276,6 +276,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "dm_control_pixels": ("cartpole_swingup", "drq"),
     "gymnasium": ("inverted_pendulum", "ppo"),
     "lqr": ("chain", "ddpg"),
+    "maze": ("5", "ppo"),
     "pixels": ("cartpole_swingup", "drq"),
     "probe": ("truncation", "ppo"),
 }
@@ -326,6 +327,8 @@ def test_every_key_of_an_environment_changes_runs_in_it(
 def test_every_kind_of_settings_is_among_these() -> None:
     kinds = {kind for source in SOURCES for kind in ENV_CONFIGS.get(source, EnvConfig).mro()}
     assert kinds >= {EnvConfig, *ENV_CONFIGS.values()}
+    of_envs = {f"env.{name}" for kind in kinds if kind is not object for name in fields_of(kind)}
+    assert of_envs <= set(schema_keys()), "the command would not know them"
     assert set(TASKS) == set(AGENT_CONFIGS)
 
 

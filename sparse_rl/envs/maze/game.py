@@ -12,10 +12,10 @@ from sparse_rl.envs.maze import level as levels
 from sparse_rl.envs.maze.held_out import own, sets
 from sparse_rl.envs.maze.level import DIRECTIONS, STEPS, Level
 from sparse_rl.envs.maze.solver import shortest
+from sparse_rl.settings.envs import MazeConfig
 
 LEFT, RIGHT, FORWARD = range(3)
 """Actions; those after them (pickup, drop, toggle, done in the published seven) do nothing."""
-ACTIONS = (3, 7)
 VIEW = 5
 """Side of what the agent sees: itself at the middle of the lower edge, looking up."""
 EMPTY, WALL, GOAL = range(3)
@@ -124,7 +124,10 @@ def size_of(task: str) -> int:
 
 
 def make(
-    task: str, walls: int | None = None, actions: int = max(ACTIONS), episode_length: int | None = None
+    task: str,
+    walls: int | None = None,
+    actions: int = MazeConfig.actions,
+    episode_length: int = levels.PUBLISHED_FRAMES,
 ) -> Env:
     """Build the maze.
 
@@ -132,7 +135,7 @@ def make(
         task: the side of its grid: ``13`` as published.
         walls: draws of a random level; ``None``: as dense as the published 60.
         actions: seven as published, or the three of them that do something.
-        episode_length: frames of an episode; ``None``: the published 250. Rewards are shares of it.
+        episode_length: frames of an episode, 250 as published. Rewards fall over it.
 
     Raises:
         ValueError: there is no such grid, or it has no room for so many walls.
@@ -144,26 +147,25 @@ def make(
             f"env.walls={walls} leaves no room for agent and goal in a maze of {size}×{size}; "
             f"give at most {size**2 - 2}"
         )
-    length = levels.PUBLISHED_FRAMES if episode_length is None else episode_length
     sample = functools.partial(levels.sample, size=size, walls=walls)
     return Env(
         name=f"maze/{task}",
         observation_size=int(np.prod(PICTURE)) + DIRECTIONS,
         action_size=actions,
-        episode_length=length,
+        episode_length=episode_length,
         discrete=True,
         picture=PICTURE,
         beside=DIRECTIONS,
         reset=lambda key: begin(sample(key)),
-        step=functools.partial(step, episode_length=length),
+        step=functools.partial(step, episode_length=episode_length),
         levels=Levels(
             sample=sample,
             begin=begin,
             mutate=levels.mutate,
             describe=describe,
-            best=functools.partial(best, episode_length=length),
+            best=functools.partial(best, episode_length=episode_length),
             solved=lambda episode_return: episode_return > 0,
-            sets=sets(size, sample, length),
+            sets=sets(size, sample, episode_length),
             watched=("random", own(size), *(("rooms",) if size == levels.PUBLISHED_SIZE else ())),
         ),
     )

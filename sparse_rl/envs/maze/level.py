@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from sparse_rl.settings.envs import MazeConfig
+
 STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)], np.int32)
 """Direction → what a step that way adds to (x, y); turning right is the next one."""
 DIRECTIONS = len(STEPS)
 ARROWS = ">v<^"
 """Direction → the agent in a written level."""
-PUBLISHED_SIZE, PUBLISHED_WALLS, PUBLISHED_FRAMES = 13, 60, 250
+PUBLISHED_SIZE, PUBLISHED_WALLS, PUBLISHED_FRAMES = 13, 60, MazeConfig.episode_length
 """Of the published maze: its side, draws of walls and frames of an episode."""
 EDITS = 3
 """Kinds of them, each as likely as the others: none, a wall that comes or goes, a goal that moves."""
