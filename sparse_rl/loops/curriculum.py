@@ -158,28 +158,37 @@ class CurriculumLoop(NamedTuple):
     def iterate(self, state: CurriculumState, iteration: Array) -> tuple[CurriculumState, Cycles, Seen]:
         """One cycle: the new state, what came of it, what was seen by those that are learned from."""
         key_play, key_learn = iteration_keys(state.key, iteration)
-        learning, part = self.learning, self.method.trained
         proposal = self.propose(state, iteration)
         envs, rollout = self.play(state, proposal.levels, key_play)
+        after, totals, seen, valued = self.learn(state, proposal, envs, rollout, iteration, key_learn)
+        outcome = self.outcome(state, proposal, rollout, valued)
+        kept = self.method.absorb(state.curriculum, proposal, outcome)
+        return after._replace(curriculum=kept), self.cycle(proposal, outcome, totals), seen
+
+    def learn(
+        self, state: CurriculumState, proposal: Proposal, envs: vector.VectorState, rollout: Rollout,
+        iteration: Array, key: Array,
+    ) -> tuple[CurriculumState, Totals, Seen, Valued]:  # fmt: skip
+        """The critic values all that was played; what is learned from is learned from, unless nothing
+        is."""
+        learning, part = self.learning, self.method.trained
         wide = state._replace(memory=self.agent.begin(self.method.actors))
         views = learning.see(state, flat(rollout.view))
         valued = learning.value(wide, views, view_of(self.env, envs), rollout)
-        outcome = self.outcome(wide, proposal, rollout, valued)
         mine = (rollout, valued._replace(memory=()))  # every cycle begins without memory
         own, own_valued = jax.tree.map(lambda x: x[:, part], mine)
 
         def learn(state: CurriculumState) -> tuple[CurriculumState, Totals]:
-            after, totals, _ = learning.learn_valued(state, own_valued, own, iteration, key_learn)
-            return after._replace(memory=state.memory, reward_scale=_anew(after.reward_scale)), totals
+            after, totals, _ = learning.learn_valued(state, own_valued, own, iteration, key)
+            return after._replace(memory=state.memory, reward_scale=anew(after.reward_scale)), totals
 
         def skip(state: CurriculumState) -> tuple[CurriculumState, Totals]:
             nothing = jax.eval_shape(learn, state)[1]
             return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing)
 
-        state, totals = jax.lax.cond(proposal.learns, learn, skip, state)
-        kept = self.method.absorb(state.curriculum, proposal, outcome)
+        after, totals = jax.lax.cond(proposal.learns, learn, skip, state)
         seen = Seen(flat(own.view), Memories(*flat((own.memory, own_valued.before))))
-        return state._replace(curriculum=kept), self.cycle(proposal, outcome, totals), seen
+        return after, totals, seen, valued
 
     def cycle(self, proposal: Proposal, outcome: Outcome, totals: Totals) -> Cycles:
         """The sums of one cycle."""
@@ -223,6 +232,6 @@ class CurriculumLoop(NamedTuple):
         return f"{self.learning.describe()}; levels by {self.config.curriculum.method}{more}"
 
 
-def _anew(scale: RewardScale) -> RewardScale:
+def anew(scale: RewardScale) -> RewardScale:
     """Statistics of returns before episodes begin."""
     return scale._replace(running=jnp.zeros_like(scale.running))

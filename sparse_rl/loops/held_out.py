@@ -116,7 +116,8 @@ def watch(learning: Learning, env: Env, interactions: Array, state: Any) -> Metr
         return rates
     key = jax.random.fold_in(evaluation_key(state.key, interactions), HELD_OUT)
     for i, name in enumerate(env.levels.watched):
-        held = env.levels.sets[name]()
+        with jax.ensure_compile_time_eval():  # levels are drawn now, and not by the program
+            held = env.levels.sets[name]()
         episodes = -(-EPISODES // len(held.names))
         key_set = jax.random.fold_in(key, i)
         attempts = try_set(learning, env, held, state, key_set, greedy=False, episodes=episodes)

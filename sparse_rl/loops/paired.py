@@ -15,7 +15,7 @@ from sparse_rl.envs import Env, Levels, vector
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Beside, Workload
-from sparse_rl.loops.curriculum import described
+from sparse_rl.loops.curriculum import anew, described
 from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
 from sparse_rl.loops.on_policy import evaluate_greedily
 from sparse_rl.loops.rollout import Rollout, collect, ended, view_of
@@ -271,7 +271,5 @@ def make(config: RunConfig, env: Env, agent: OnPolicyAgent) -> PairedLoop:
 
 
 def _anew(after: Learner, before: Learner) -> Learner:
-    """A learner before episodes begin: without memory, and without returns that go on."""
-    scale = after.reward_scale
-    scale = scale._replace(running=jnp.zeros_like(scale.running))
-    return after._replace(memory=before.memory, reward_scale=scale)
+    """A learner before episodes begin."""
+    return after._replace(memory=before.memory, reward_scale=anew(after.reward_scale))
