@@ -277,6 +277,6 @@ def test_an_evaluation_draws_levels_at_its_beginning_alone(
     loop, inputs = on_policy(make_config(agent=agent, env=task, width=8, **sizes))
     state = loop.init(inputs)
     drawn.clear()
-    found = jax.jit(lambda s: loop.evaluate(0, s))(state)
+    found = jax.jit(lambda s: loop.evaluate(jnp.int32(0), s))(state)
     assert len(drawn) == 2
     assert float(found[results.EPISODES_DISTINCT]) == 40.0

@@ -1,6 +1,5 @@
 """The maze beside the published one's transcripts, beside a search in plain Python, and by hand."""
 
-import collections
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mazes import bfs, each
 
 from sparse_rl import envs
 from sparse_rl.envs import Env, vector
@@ -18,7 +18,6 @@ KEY = jax.random.key(11)
 TRANSCRIPTS = Path(__file__).parents[1] / "data" / "maze_transcripts.json"
 SHOWN = {".": (0.1, 0.0, 0.0), "#": (0.2, 0.5, 0.0), "G": (0.8, 0.1, 0.0)}
 """What a cell of a picture shows, as in MiniGrid."""
-WAYS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 def picture_of(text: str) -> np.ndarray:
@@ -117,31 +116,6 @@ def test_the_vector_layer_ends_what_takes_too_long() -> None:
         state, seen = step(state)
         assert seen.truncated.tolist() == [t == 2] * 5
         assert not seen.terminated.any()
-
-
-def bfs(level: Level) -> int:
-    """Actions of the shortest solution, by a queue; −1 if there is none."""
-    walls, goal = np.asarray(level.walls), tuple(np.asarray(level.goal).tolist())
-    start = (*np.asarray(level.agent).tolist(), int(level.direction))
-    came, queue = {start: 0}, collections.deque([start])
-    while queue:
-        x, y, way = now = queue.popleft()
-        ahead = (x + WAYS[way][0], y + WAYS[way][1])
-        if ahead == goal:
-            return came[now] + 1
-        inside = 0 <= ahead[0] < walls.shape[1] and 0 <= ahead[1] < walls.shape[0]
-        next_ = [(x, y, (way + 1) % 4), (x, y, (way - 1) % 4)]
-        if inside and not walls[ahead[1], ahead[0]]:
-            next_.append((*ahead, way))
-        for then in next_:
-            if then not in came:
-                came[then] = came[now] + 1
-                queue.append(then)
-    return -1
-
-
-def each(levels: Level) -> list[Level]:
-    return [Level(*leaves) for leaves in zip(*map(np.asarray, levels), strict=True)]
 
 
 @pytest.mark.parametrize(("size", "walls"), [(13, 60), (7, 17), (5, 3)])
