@@ -6,6 +6,8 @@ import numpy as np
 
 from sparse_rl.envs.maze import Level
 
+SHOWN = {".": (0.1, 0.0, 0.0), "#": (0.2, 0.5, 0.0), "G": (0.8, 0.1, 0.0)}
+"""What a cell of a picture shows, as in MiniGrid."""
 WAYS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """Right, down, left, up: what a step adds to a column and a row."""
 
@@ -33,3 +35,7 @@ def bfs(level: Level) -> int:
 
 def each(levels: Level) -> list[Level]:
     return [Level(*leaves) for leaves in zip(*map(np.asarray, levels), strict=True)]
+
+
+def picture_of(text: str) -> np.ndarray:
+    return np.array([SHOWN[cell] for cell in text], np.float32).reshape(-1)

@@ -68,12 +68,14 @@ class Design:
     picture: tuple[int, int, int]
     """Of what the teacher sees, laid out as a vector; ``beside`` numbers follow."""
     beside: int
+    noise: int
+    """Numbers of ``beside`` that are drawn anew for each action, uniform in [0, 1): its last ones."""
     blank: Callable[[], Any]
     """``() → level``: what it starts with."""
     place: Callable[[Array, Any, Array, Array], Any]
     """``(key, level, t, action) → level``: action t of :attr:`steps`."""
     observe: Callable[[Any, Array, Array], Array]
-    """``(level, t, noise [beside's last]) → float32 [observation_size]``: before action t."""
+    """``(level, t, noise) → float32 [observation_size]``: before action t; :attr:`noise` is given."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mazes import bfs, each
+from mazes import SHOWN, bfs, each, picture_of
 
 from sparse_rl import envs
 from sparse_rl.envs import Env, vector
@@ -16,12 +16,6 @@ from sparse_rl.envs.maze import Level, mutate, parse, sample, shortest
 
 KEY = jax.random.key(11)
 TRANSCRIPTS = Path(__file__).parents[1] / "data" / "maze_transcripts.json"
-SHOWN = {".": (0.1, 0.0, 0.0), "#": (0.2, 0.5, 0.0), "G": (0.8, 0.1, 0.0)}
-"""What a cell of a picture shows, as in MiniGrid."""
-
-
-def picture_of(text: str) -> np.ndarray:
-    return np.array([SHOWN[cell] for cell in text], np.float32).reshape(-1)
 
 
 def maze(**options: Any) -> Env:

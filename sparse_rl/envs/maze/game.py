@@ -9,8 +9,10 @@ from jax import Array
 
 from sparse_rl.envs.contract import Env, Levels, Step
 from sparse_rl.envs.maze import level as levels
+from sparse_rl.envs.maze.design import design
 from sparse_rl.envs.maze.held_out import sets
 from sparse_rl.envs.maze.level import DIRECTIONS, STEPS, Level
+from sparse_rl.envs.maze.seen import CODES, EMPTY, GOAL, WALL
 from sparse_rl.envs.maze.solver import shortest
 from sparse_rl.settings.envs import MazeConfig
 
@@ -18,9 +20,6 @@ LEFT, RIGHT, FORWARD = range(3)
 """Actions; those after them (pickup, drop, toggle, done in the published seven) do nothing."""
 VIEW = 5
 """Side of what the agent sees: itself at the middle of the lower edge, looking up."""
-EMPTY, WALL, GOAL = range(3)
-CODES = np.array([(1, 0, 0), (2, 5, 0), (8, 1, 0)], np.float32) / 10.0
-"""Kind of a cell → MiniGrid's object, colour and state, a tenth of each as in minimax."""
 PICTURE = (VIEW, VIEW, CODES.shape[1])
 LOST = 0.9
 """Of the reward, 1, what an episode of full length loses."""
@@ -166,5 +165,6 @@ def make(
             best=functools.partial(best, episode_length=episode_length),
             solved=lambda episode_return: episode_return > 0,
             sets=functools.partial(sets, size, sample, episode_length),
+            design=design(size, walls),
         ),
     )
