@@ -221,7 +221,7 @@ def test_walls_are_as_dense_in_every_size(size: str, expected: int) -> None:
     assert float(levels.walls.sum(axis=(1, 2)).mean()) == pytest.approx(mean, abs=0.2)
 
 
-@pytest.mark.parametrize("task", ["2", "102", "x", "-9", "9.5"])
+@pytest.mark.parametrize("task", ["2", "102", "x", "-9", "9.5", "09", "٣"])
 def test_a_size_that_is_none_is_refused(task: str) -> None:
     with pytest.raises(ValueError, match=rf"maze task '{task}' is unknown; give the side of its grid"):
         envs.make("maze", task)

@@ -115,7 +115,7 @@ def size_of(task: str) -> int:
     Raises:
         ValueError: it names none.
     """
-    if not task.isdecimal() or not LEAST_SIZE <= int(task) <= MOST_SIZE:
+    if task not in map(str, range(LEAST_SIZE, MOST_SIZE + 1)):
         raise ValueError(
             f"maze task {task!r} is unknown; give the side of its grid, {LEAST_SIZE} to {MOST_SIZE}"
         )
