@@ -27,6 +27,8 @@ SCORE_RANGES: dict[str, tuple[float, float]] = {
     "dm_control_pixels/*": (0.0, 1000.0),
     "pixels/*": (0.0, 1000.0),
     "maze/*": (0.0, 1.0),
+    "classic/pendulum": (-1200.0, 0.0),
+    "classic/cartpole": (0.0, 500.0),
     "dog-*": (0.0, 1000.0),
     "humanoid-*": (0.0, 1000.0),
     "gymnax/Pendulum-v1": (-1200.0, 0.0),

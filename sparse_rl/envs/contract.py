@@ -69,13 +69,13 @@ class Design:
     """Of what the teacher sees, laid out as a vector; ``beside`` numbers follow."""
     beside: int
     noise: int
-    """How many random numbers it sees, drawn anew for each action: so one policy makes many levels."""
+    """Numbers of ``beside`` that are drawn anew for each action, uniform in [0, 1): its last ones."""
     blank: Callable[[], Any]
     """``() → level``: what it starts with."""
     place: Callable[[Array, Any, Array, Array], Any]
     """``(key, level, t, action) → level``: action t of :attr:`steps`."""
     observe: Callable[[Any, Array, Array], Array]
-    """``(level, t, noise [noise]) → float32 [observation_size]``: before action t."""
+    """``(level, t, noise) → float32 [observation_size]``: before action t; :attr:`noise` is given."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ VELOCITIES = {
     "gymnax/Pendulum-v1": (2,),
     "gymnax/MountainCarContinuous-v0": (1,),
     "gymnax/Acrobot-v1": (4, 5),
+    "classic/cartpole": (1, 3),
+    "classic/pendulum": (2,),
 }
 """Places of an observation that are velocities: without them one does not say where things go."""
 

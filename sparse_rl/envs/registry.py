@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
-from sparse_rl.envs import atari, gymnax, lqr, maze, pixels, playground, probe
+from sparse_rl.envs import atari, classic, gymnax, lqr, maze, pixels, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv
 from sparse_rl.envs.hiding import without
 from sparse_rl.envs.sticky import sticky
@@ -13,6 +13,7 @@ from sparse_rl.envs.workers import drawn_in_workers, in_workers
 
 SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
     "atari": atari.make,
+    "classic": classic.make,
     "dm_control": functools.partial(in_workers, "dm_control"),
     "dm_control_pixels": functools.partial(drawn_in_workers, "dm_control_pixels"),
     "gymnasium": functools.partial(in_workers, "gymnasium"),
@@ -31,7 +32,7 @@ def make(source: Literal["dm_control", "gymnasium"], task: str) -> HostEnv: ...
 def make(source: Literal["atari", "dm_control_pixels"], task: str, **options: Any) -> HostEnv: ...
 @overload
 def make(
-    source: Literal["gymnax", "lqr", "maze", "pixels", "playground", "probe"],
+    source: Literal["classic", "gymnax", "lqr", "maze", "pixels", "playground", "probe"],
     task: str,
     **options: Any,
 ) -> Env: ...

@@ -16,8 +16,8 @@ class EnvConfig:
     """An environment and the budgets that go with it, in env steps (frames)."""
 
     source: Literal[
-        "atari", "dm_control", "dm_control_pixels", "gymnasium", "gymnax", "lqr", "maze", "pixels",
-        "playground", "probe",
+        "atari", "classic", "dm_control", "dm_control_pixels", "gymnasium", "gymnax", "lqr", "maze",
+        "pixels", "playground", "probe",
     ]  # fmt: skip
     task: str
     action_repeat: int = at_least(1, default=1)
@@ -158,6 +158,7 @@ def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
 
 ENV_CONFIGS: dict[str, type[EnvConfig]] = {
     "atari": AtariConfig,
+    "classic": ShownConfig,
     "dm_control_pixels": DmControlPixelsConfig,
     "gymnax": DelayedConfig,
     "lqr": LqrConfig,

@@ -1,6 +1,5 @@
 """The maze beside the published one's transcripts, beside a search in plain Python, and by hand."""
 
-import collections
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mazes import SHOWN, bfs, each, picture_of
 
 from sparse_rl import envs
 from sparse_rl.envs import Env, vector
@@ -16,13 +16,6 @@ from sparse_rl.envs.maze import Level, mutate, parse, sample, shortest
 
 KEY = jax.random.key(11)
 TRANSCRIPTS = Path(__file__).parents[1] / "data" / "maze_transcripts.json"
-SHOWN = {".": (0.1, 0.0, 0.0), "#": (0.2, 0.5, 0.0), "G": (0.8, 0.1, 0.0)}
-"""What a cell of a picture shows, as in MiniGrid."""
-WAYS = ((1, 0), (0, 1), (-1, 0), (0, -1))
-
-
-def picture_of(text: str) -> np.ndarray:
-    return np.array([SHOWN[cell] for cell in text], np.float32).reshape(-1)
 
 
 def maze(**options: Any) -> Env:
@@ -117,31 +110,6 @@ def test_the_vector_layer_ends_what_takes_too_long() -> None:
         state, seen = step(state)
         assert seen.truncated.tolist() == [t == 2] * 5
         assert not seen.terminated.any()
-
-
-def bfs(level: Level) -> int:
-    """Actions of the shortest solution, by a queue; −1 if there is none."""
-    walls, goal = np.asarray(level.walls), tuple(np.asarray(level.goal).tolist())
-    start = (*np.asarray(level.agent).tolist(), int(level.direction))
-    came, queue = {start: 0}, collections.deque([start])
-    while queue:
-        x, y, way = now = queue.popleft()
-        ahead = (x + WAYS[way][0], y + WAYS[way][1])
-        if ahead == goal:
-            return came[now] + 1
-        inside = 0 <= ahead[0] < walls.shape[1] and 0 <= ahead[1] < walls.shape[0]
-        next_ = [(x, y, (way + 1) % 4), (x, y, (way - 1) % 4)]
-        if inside and not walls[ahead[1], ahead[0]]:
-            next_.append((*ahead, way))
-        for then in next_:
-            if then not in came:
-                came[then] = came[now] + 1
-                queue.append(then)
-    return -1
-
-
-def each(levels: Level) -> list[Level]:
-    return [Level(*leaves) for leaves in zip(*map(np.asarray, levels), strict=True)]
 
 
 @pytest.mark.parametrize(("size", "walls"), [(13, 60), (7, 17), (5, 3)])
@@ -253,7 +221,7 @@ def test_walls_are_as_dense_in_every_size(size: str, expected: int) -> None:
     assert float(levels.walls.sum(axis=(1, 2)).mean()) == pytest.approx(mean, abs=0.2)
 
 
-@pytest.mark.parametrize("task", ["2", "102", "x", "-9", "9.5"])
+@pytest.mark.parametrize("task", ["2", "102", "x", "-9", "9.5", "09", "٣"])
 def test_a_size_that_is_none_is_refused(task: str) -> None:
     with pytest.raises(ValueError, match=rf"maze task '{task}' is unknown; give the side of its grid"):
         envs.make("maze", task)

@@ -9,8 +9,10 @@ from jax import Array
 
 from sparse_rl.envs.contract import Env, Levels, Step
 from sparse_rl.envs.maze import level as levels
+from sparse_rl.envs.maze.design import design
 from sparse_rl.envs.maze.held_out import own, sets
 from sparse_rl.envs.maze.level import DIRECTIONS, STEPS, Level
+from sparse_rl.envs.maze.seen import CODES, EMPTY, GOAL, WALL
 from sparse_rl.envs.maze.solver import shortest
 from sparse_rl.settings.envs import MazeConfig
 
@@ -18,9 +20,6 @@ LEFT, RIGHT, FORWARD = range(3)
 """Actions; those after them (pickup, drop, toggle, done in the published seven) do nothing."""
 VIEW = 5
 """Side of what the agent sees: itself at the middle of the lower edge, looking up."""
-EMPTY, WALL, GOAL = range(3)
-CODES = np.array([(1, 0, 0), (2, 5, 0), (8, 1, 0)], np.float32) / 10.0
-"""Kind of a cell → MiniGrid's object, colour and state, a tenth of each as in minimax."""
 PICTURE = (VIEW, VIEW, CODES.shape[1])
 LOST = 0.9
 """Of the reward, 1, what an episode of full length loses."""
@@ -116,7 +115,7 @@ def size_of(task: str) -> int:
     Raises:
         ValueError: it names none.
     """
-    if not task.isdecimal() or not LEAST_SIZE <= int(task) <= MOST_SIZE:
+    if task not in map(str, range(LEAST_SIZE, MOST_SIZE + 1)):
         raise ValueError(
             f"maze task {task!r} is unknown; give the side of its grid, {LEAST_SIZE} to {MOST_SIZE}"
         )
@@ -167,5 +166,6 @@ def make(
             solved=lambda episode_return: episode_return > 0,
             sets=sets(size, sample, episode_length),
             watched=("random", own(size), *(("rooms",) if size == levels.PUBLISHED_SIZE else ())),
+            design=design(size, walls),
         ),
     )
