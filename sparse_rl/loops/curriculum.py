@@ -25,9 +25,17 @@ from sparse_rl.curricula import (
 from sparse_rl.envs import Env, Levels, vector
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
+from sparse_rl.loops import rounds
 from sparse_rl.loops.contract import Workload
-from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, Valued, iteration_keys
-from sparse_rl.loops.on_policy import evaluate_greedily
+from sparse_rl.loops.learning import (
+    Learning,
+    RewardScale,
+    Seen,
+    Totals,
+    Valued,
+    advantages_of,
+    iteration_keys,
+)
 from sparse_rl.loops.rollout import Rollout, collect, ended, flat, view_of
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
@@ -135,7 +143,7 @@ class CurriculumLoop(NamedTuple):
         keys = jax.random.split(key, self.learning.settings.num_steps)
         envs = vector.begin(self.env, levels)
         memory = self.agent.begin(self.method.actors).acting
-        behaviour, repeat = self.learning.behaviour(state), self.config.env.action_repeat
+        behaviour, repeat = rounds.behaviour(self.learning, state), self.config.env.action_repeat
         envs, _, rollout = collect(self.env, behaviour, envs, memory, keys, repeat)
         return envs, rollout
 
@@ -151,7 +159,7 @@ class CurriculumLoop(NamedTuple):
         wanted = self.method.score
         best = jax.vmap(self.levels.best)(proposal.levels) if wanted == "regret" else highest
         rewards = self.learning.scaled(state.reward_scale, rollout.reward)
-        advantage = self.learning.advantage(valued, rollout, rewards)
+        advantage = advantages_of(self.learning.settings, valued, rollout, rewards)
         played = Played(over, returns, valued.values, advantage, solved, highest, best)
         return Outcome(score(wanted, played), now, over_episodes(over, solved.astype(jnp.float32)))
 
@@ -180,7 +188,9 @@ class CurriculumLoop(NamedTuple):
 
         def learn(state: CurriculumState) -> tuple[CurriculumState, Totals]:
             after, totals, _ = learning.learn_valued(state, own_valued, own, iteration, key)
-            return after._replace(memory=state.memory, reward_scale=anew(after.reward_scale)), totals
+            return after._replace(
+                memory=state.memory, reward_scale=rounds.anew(after.reward_scale)
+            ), totals
 
         def skip(state: CurriculumState) -> tuple[CurriculumState, Totals]:
             nothing = jax.eval_shape(learn, state)[1]
@@ -209,12 +219,12 @@ class CurriculumLoop(NamedTuple):
         Returns:
             The new state, and a row (:meth:`Learning.row`) with the curriculum's state at its end.
         """
-        state, row = self.learning.chunk(self.iterate, first, state)
+        state, row = rounds.chunk(self.learning, self.iterate, first, state)
         return state, row | self.method.describe(state.curriculum)
 
     def evaluate(self, interactions: Array, state: CurriculumState) -> Metrics:
         """Whole episodes with the deterministic policy, in levels as the environment draws them."""
-        return evaluate_greedily(self.learning, self.env, interactions, state)
+        return rounds.evaluate(self.learning, self.env, interactions, state)
 
     def workload(self, state: CurriculumState) -> Workload:
         """Counted from the state's shapes, as if no cycle left learning out."""
@@ -230,8 +240,3 @@ class CurriculumLoop(NamedTuple):
         beside = self.method.actors - self.learning.settings.num_envs
         more = f", {beside:,} more levels beside to be scored" if beside else ""
         return f"{self.learning.describe()}; levels by {self.config.curriculum.method}{more}"
-
-
-def anew(scale: RewardScale) -> RewardScale:
-    """Statistics of returns before episodes begin."""
-    return scale._replace(running=jnp.zeros_like(scale.running))

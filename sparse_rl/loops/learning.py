@@ -4,9 +4,7 @@ Nothing here knows an environment. A *learner's state* is any NamedTuple with th
 ``normaliser``, ``reward_scale``, ``memory`` and ``key``; a loop's own has its environments beside them.
 """
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -30,7 +28,6 @@ from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.rollout import (
-    Behaviour,
     Rollout,
     ended,
     final_values,
@@ -141,6 +138,19 @@ class Valued(NamedTuple):
     """bool ``[T, N]``: where an episode begins."""
 
 
+def advantages_of(settings: OnPolicyConfig, valued: Valued, rollout: Rollout, rewards: Array) -> Array:
+    """Generalised advantage estimates of these rewards, float32 ``[T, N]``."""
+    return advantages(
+        rewards,
+        valued.values,
+        valued.successors,
+        rollout.terminated,
+        rollout.truncated,
+        discount=settings.discount,
+        gae_lambda=settings.gae_lambda,
+    )
+
+
 class Learning(NamedTuple):
     """A run's static parts, without its environment. All methods are pure."""
 
@@ -196,16 +206,16 @@ class Learning(NamedTuple):
 
     def rewards(self, state: Any, rollout: Rollout) -> tuple[RewardScale, Array]:
         """The statistics after a rollout, and the rewards to learn from, float32 ``[T, N]``."""
-        scale = state.reward_scale
-        if self.settings.normalise_rewards:
-            scale = take_rewards(scale, rollout, self.settings.discount)
+        settings, scale = self.settings, state.reward_scale
+        if settings.normalise_rewards:
+            scale = take_rewards(scale, rollout, settings.discount)
         return scale, self.scaled(scale, rollout.reward)
 
     def scaled(self, scale: RewardScale, rewards: Array) -> Array:
         """The environment's rewards as they are learned from, of any shape."""
-        limit = self.settings.reward_clip
         if self.settings.normalise_rewards:
             rewards = norm.bounded(rewards / norm.deviation(scale.statistics))
+        limit = self.settings.reward_clip
         return rewards if limit is None else jnp.clip(rewards, -limit, limit)
 
     @property
@@ -217,14 +227,6 @@ class Learning(NamedTuple):
     def sequence_length(self) -> int:
         """Steps in a row of a piece of experience, for networks that remember."""
         return self.settings.sequence_length or self.settings.num_steps
-
-    def behaviour(self, state: Any) -> Behaviour:
-        """What drives the actors of a rollout."""
-        return Behaviour(
-            functools.partial(self.see, state),
-            self.agent.act(state.agent),
-            None if self.remembers else self.agent.value(state.agent),
-        )
 
     def value(self, state: Any, views: View, last: View, rollout: Rollout) -> Valued:
         """What the critic says of a rollout, of what is seen after it, and of what was seen where time
@@ -252,18 +254,6 @@ class Learning(NamedTuple):
         successors = successor_values(rollout, values, value(self.see(state, last), memory), finals)
         return Valued(values, successors, memory, before(start, after, first), first)
 
-    def advantage(self, valued: Valued, rollout: Rollout, rewards: Array) -> Array:
-        """Generalised advantage estimates of these rewards, float32 ``[T, N]``."""
-        return advantages(
-            rewards,
-            valued.values,
-            valued.successors,
-            rollout.terminated,
-            rollout.truncated,
-            discount=self.settings.discount,
-            gae_lambda=self.settings.gae_lambda,
-        )
-
     def experience(
         self, state: Any, views: View, valued: Valued, rollout: Rollout, rewards: Array
     ) -> Experience:
@@ -276,7 +266,7 @@ class Learning(NamedTuple):
             rollout: T interactions of N actors.
             rewards: float32 ``[T, N]``: of :meth:`rewards`.
         """
-        advantage = self.advantage(valued, rollout, rewards)
+        advantage = advantages_of(self.settings, valued, rollout, rewards)
         rest = (
             rollout.action, rollout.log_prob, valued.values, advantage, advantage + valued.values,
         )  # fmt: skip
@@ -299,11 +289,8 @@ class Learning(NamedTuple):
     def learn_valued(
         self, state: Any, valued: Valued, rollout: Rollout, iteration: Array, key: Array
     ) -> tuple[Any, Totals, Seen]:
-        """The same once the critic has said what it says of the rollout.
-
-        The statistics that normalise take the rollout in after it was learned from: policy and value
-        are then compared on exactly the inputs on which they acted.
-        """
+        """The same once the critic was asked. The statistics that normalise take the rollout in after it
+        was learned from: policy and value are compared on exactly the inputs on which they acted."""
         scale, rewards = self.rewards(state, rollout)
         seen = self.see(state, flat(rollout.view))
         experience = self.experience(state, seen, valued, rollout, rewards)
@@ -326,36 +313,6 @@ class Learning(NamedTuple):
         memory = state.memory._replace(valuing=valued.memory)
         state = state._replace(agent=agent, normaliser=normaliser, reward_scale=scale, memory=memory)
         return state, totals, Seen(views, Memories(*flat((rollout.memory, valued.before))))
-
-    def chunk(
-        self, iterate: Callable[[Any, Array], tuple[Any, Any, Seen]], first: Array, state: Any
-    ) -> tuple[Any, Metrics]:
-        """Iterations from interaction ``first`` to the next log point: the new state, and a row.
-
-        Args:
-            iterate: ``(state, iteration) → (state, sums of it, what was seen)``.
-            first: interactions so far.
-            state: then.
-        """
-        start = jnp.asarray(first, jnp.int32) // self.settings.num_steps
-        end = start + self.iterations_per_chunk
-        n, kept = self.samples_per_rollout, self.probed
-
-        _, totals, seen = jax.eval_shape(iterate, state, start)
-        totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), totals)
-        probe = jax.tree.map(lambda x: jnp.zeros((kept * n, *x.shape[1:]), x.dtype), seen)
-
-        def one(iteration: Array, carry: Any) -> Any:
-            state, totals, probe = carry
-            state, new, seen = iterate(state, iteration)
-            place = (iteration % kept) * n
-            probe = jax.tree.map(
-                lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, place, 0), probe, seen
-            )
-            return state, jax.tree.map(jnp.add, totals, new), probe
-
-        state, totals, probe = jax.lax.fori_loop(start, end, one, (state, totals, probe))
-        return state, self.row(state, totals, probe, end)
 
     def row(self, state: Any, totals: Sums, probe: Seen, end: Array) -> Metrics:
         """A chunk's row of float32 scalars: means over its updates, rollouts and finished episodes, and

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from sparse_rl.agents import Memories, Metrics, OnPolicyAgent, RunInputs, Streams, actions_of
+from sparse_rl.agents import Memories, Metrics, OnPolicyAgent, RunInputs, Streams
 from sparse_rl.envs import Env, vector
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
-from sparse_rl.loops import held_out
+from sparse_rl.loops import rounds
 from sparse_rl.loops.contract import Workload
-from sparse_rl.loops.evaluation import evaluate, evaluation_key
 from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
 from sparse_rl.loops.rollout import Rollout, collect, view_of, with_levels_ahead
 from sparse_rl.networks import Memory
@@ -34,27 +33,6 @@ class OnPolicyState(NamedTuple):
     """Of its actors."""
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
-
-
-def evaluate_greedily(learning: Learning, env: Env, interactions: Array, state: Any) -> Metrics:
-    """Whole episodes with the deterministic policy, in fresh environments; and held-out levels.
-
-    Args:
-        learning: the run's.
-        env: the environment.
-        interactions: before this evaluation.
-        state: a learner's.
-    """
-    act, to_env = learning.agent.act_greedily(state.agent), actions_of(env).to_env
-
-    def greedily(envs: vector.VectorState, memory: Memory) -> tuple[Array, Memory]:
-        action, memory = act(learning.see(state, view_of(env, envs)), memory)
-        return to_env(action), memory
-
-    memory = learning.agent.begin(learning.config.env.eval_episodes).acting
-    key = evaluation_key(state.key, interactions)
-    played = evaluate(learning.config, env, greedily, key, memory)
-    return played | held_out.watch(learning, env, interactions, state)
 
 
 class OnPolicyLoop(NamedTuple):
@@ -94,7 +72,7 @@ class OnPolicyLoop(NamedTuple):
     def collect(self, state: OnPolicyState, key: Array) -> tuple[vector.VectorState, Memory, Rollout]:
         """One rollout with the weights and statistics of ``state``; environments and memory after it."""
         keys = jax.random.split(key, self.learning.settings.num_steps)
-        behaviour, repeat = self.learning.behaviour(state), self.config.env.action_repeat
+        behaviour, repeat = rounds.behaviour(self.learning, state), self.config.env.action_repeat
         return collect(self.env, behaviour, state.envs, state.memory.acting, keys, repeat)
 
     def iterate(self, state: OnPolicyState, iteration: Array) -> tuple[OnPolicyState, Totals, Seen]:
@@ -116,11 +94,11 @@ class OnPolicyLoop(NamedTuple):
         Returns:
             The new state, and a row (:meth:`Learning.row`).
         """
-        return self.learning.chunk(self.iterate, first, state)
+        return rounds.chunk(self.learning, self.iterate, first, state)
 
     def evaluate(self, interactions: Array, state: OnPolicyState) -> Metrics:
         """Whole episodes with the deterministic policy, in fresh environments."""
-        return evaluate_greedily(self.learning, self.env, interactions, state)
+        return rounds.evaluate(self.learning, self.env, interactions, state)
 
     def workload(self, state: OnPolicyState) -> Workload:
         """Counted from the state's shapes."""

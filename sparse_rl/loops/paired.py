@@ -9,15 +9,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents import ON_POLICY, Memories, Metrics, OnPolicyAgent, RunInputs, Streams
-from sparse_rl.curricula.paired import Shown, design_env, estimated_regret
-from sparse_rl.curricula.scores import over_episodes
+from sparse_rl.curricula import Shown, design_env, estimated_regret, over_episodes
 from sparse_rl.envs import Env, Levels, vector
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
+from sparse_rl.loops import rounds
 from sparse_rl.loops.contract import Beside, Workload
-from sparse_rl.loops.curriculum import anew, described
+from sparse_rl.loops.curriculum import described
 from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
-from sparse_rl.loops.on_policy import evaluate_greedily
 from sparse_rl.loops.rollout import Rollout, collect, ended, view_of
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.agents import PaacConfig, PpoConfig
@@ -177,7 +176,7 @@ class PairedLoop(NamedTuple):
         key_begin, key_act = jax.random.split(key)
         n, steps = self.config.agent.num_envs, self.teaching.settings.num_steps
         envs = vector.reset(self.design, key_begin, n)
-        behaviour, keys = self.teaching.behaviour(learner), jax.random.split(key_act, steps)
+        behaviour, keys = rounds.behaviour(self.teaching, learner), jax.random.split(key_act, steps)
         envs, _, rollout = collect(self.design, behaviour, envs, learner.memory.acting, keys, 1)
         return envs.env.level, envs, rollout
 
@@ -187,7 +186,7 @@ class PairedLoop(NamedTuple):
         """A student plays the levels, and learns from them."""
         key_play, key_learn = iteration_keys(learner.key, iteration)
         keys = jax.random.split(key_play, self.learning.settings.num_steps)
-        behaviour, repeat = self.learning.behaviour(learner), self.config.env.action_repeat
+        behaviour, repeat = rounds.behaviour(self.learning, learner), self.config.env.action_repeat
         envs, _, rollout = collect(
             self.env, behaviour, vector.begin(self.env, levels), learner.memory.acting, keys, repeat
         )
@@ -231,12 +230,12 @@ class PairedLoop(NamedTuple):
         Returns:
             The new state, and a row (:meth:`Learning.row`) of the protagonist.
         """
-        return self.learning.chunk(self.iterate, first, state)
+        return rounds.chunk(self.learning, self.iterate, first, state)
 
     def evaluate(self, interactions: Array, state: PairedState) -> Metrics:
         """The protagonist's whole episodes, in levels as the environment draws them and held-out
         ones."""
-        return evaluate_greedily(self.learning, self.env, interactions, state.protagonist)
+        return rounds.evaluate(self.learning, self.env, interactions, state.protagonist)
 
     def workload(self, state: PairedState) -> Workload:
         """Counted from the state's shapes. Updates are the protagonist's; the others' work is beside."""
@@ -245,7 +244,7 @@ class PairedLoop(NamedTuple):
             levels, _, _ = self.make_levels(state.teacher, state.teacher.key)
             envs = vector.begin(self.env, levels)
             keys = jax.random.split(state.protagonist.key, self.learning.settings.num_steps)
-            behaviour = self.learning.behaviour(state.protagonist)
+            behaviour = rounds.behaviour(self.learning, state.protagonist)
             memory = state.protagonist.memory.acting
             return collect(self.env, behaviour, envs, memory, keys, 1)[2]
 
@@ -272,4 +271,4 @@ def make(config: RunConfig, env: Env, agent: OnPolicyAgent) -> PairedLoop:
 
 def _anew(after: Learner, before: Learner) -> Learner:
     """A learner before episodes begin."""
-    return after._replace(memory=before.memory, reward_scale=anew(after.reward_scale))
+    return after._replace(memory=before.memory, reward_scale=rounds.anew(after.reward_scale))

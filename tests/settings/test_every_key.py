@@ -21,6 +21,7 @@ from sparse_rl.loops.hosted.hosting import Living
 from sparse_rl.loops.zero_order import master
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.agents import AGENT_CONFIGS
+from sparse_rl.settings.curricula import CURRICULUM_CONFIGS, ReplayingConfig
 from sparse_rl.settings.envs import ENV_CONFIGS, EnvConfig
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.run import BUDGET, DiagnosticsConfig, RunConfig, run_config, schema_keys
@@ -143,12 +144,23 @@ def agent_keys() -> list[Key]:
     return keys
 
 
+def curriculum_keys() -> list[Key]:
+    keys: list[Key] = []
+    for method, schema in CURRICULUM_CONFIGS.items():
+        run = base("paac", "maze", "5") | {"curriculum.method": method}
+        if issubclass(schema, ReplayingConfig):
+            run |= {"curriculum.buffer_size": 20}
+        but = () if method == "plr" else ("method",)
+        keys += keys_of(method, "curriculum.", schema, run, but=but)
+    return keys
+
+
 def other_keys() -> list[Key]:
     drq = base("drq")
     keys = [
         *keys_of("pruning", "pruning.", PruningConfig, base(), but=("encoder_sparsity",)),
         *keys_of("diagnostics", "diagnostics.", DiagnosticsConfig, base(), but=()),
-        *keys_of("run", "", RunConfig, base(), but=("agent", "env", *BUDGET)),
+        *keys_of("run", "", RunConfig, base(), but=("agent", "env", "curriculum", *BUDGET)),
     ]
     (encoder,) = (
         k for k in keys_of("pruning", "pruning.", PruningConfig, drq, but=()) if "encoder" in k.name
@@ -209,6 +221,13 @@ def test_every_key_of_an_agent_changes_its_runs(agent: str, monkeypatch: pytest.
         if key.name.startswith(f"{agent}."):
             real = key.run.get("agent.clock") == "real"
             silent += without_effect(key, on_the_clock if real else difference)
+    assert not silent
+
+
+def test_every_key_of_a_curriculum_changes_its_runs() -> None:
+    silent = []
+    for key in curriculum_keys():
+        silent += without_effect(key, difference)
     assert not silent
 
 

@@ -1,0 +1,88 @@
+"""What on-policy loops in tensorised environments share, whoever chooses the levels."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sparse_rl.agents import Metrics, actions_of
+from sparse_rl.envs import Env, vector
+from sparse_rl.loops import held_out
+from sparse_rl.loops.evaluation import evaluate as whole_episodes
+from sparse_rl.loops.evaluation import evaluation_key
+from sparse_rl.loops.learning import Learning, RewardScale, Seen
+from sparse_rl.loops.rollout import Behaviour, view_of
+from sparse_rl.networks import Memory
+
+
+def behaviour(learning: Learning, state: Any) -> Behaviour:
+    """What drives the actors of a rollout."""
+    return Behaviour(
+        functools.partial(learning.see, state),
+        learning.agent.act(state.agent),
+        None if learning.remembers else learning.agent.value(state.agent),
+    )
+
+
+def chunk(
+    learning: Learning,
+    iterate: Callable[[Any, Array], tuple[Any, Any, Seen]],
+    first: Array,
+    state: Any,
+) -> tuple[Any, Metrics]:
+    """Iterations from interaction ``first`` to the next log point: the new state, and a row.
+
+    Args:
+        learning: the run's.
+        iterate: ``(state, iteration) → (state, sums of it, what was seen)``.
+        first: interactions so far.
+        state: then.
+    """
+    start = jnp.asarray(first, jnp.int32) // learning.settings.num_steps
+    end = start + learning.iterations_per_chunk
+    n, kept = learning.samples_per_rollout, learning.probed
+
+    _, totals, seen = jax.eval_shape(iterate, state, start)
+    totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), totals)
+    probe = jax.tree.map(lambda x: jnp.zeros((kept * n, *x.shape[1:]), x.dtype), seen)
+
+    def one(iteration: Array, carry: Any) -> Any:
+        state, totals, probe = carry
+        state, new, seen = iterate(state, iteration)
+        place = (iteration % kept) * n
+        probe = jax.tree.map(
+            lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, place, 0), probe, seen
+        )
+        return state, jax.tree.map(jnp.add, totals, new), probe
+
+    state, totals, probe = jax.lax.fori_loop(start, end, one, (state, totals, probe))
+    return state, learning.row(state, totals, probe, end)
+
+
+def evaluate(learning: Learning, env: Env, interactions: Array, state: Any) -> Metrics:
+    """Whole episodes with the deterministic policy, in fresh environments; and held-out levels.
+
+    Args:
+        learning: the run's.
+        env: the environment.
+        interactions: before this evaluation.
+        state: a learner's.
+    """
+    act, to_env = learning.agent.act_greedily(state.agent), actions_of(env).to_env
+
+    def greedily(envs: vector.VectorState, memory: Memory) -> tuple[Array, Memory]:
+        action, memory = act(learning.see(state, view_of(env, envs)), memory)
+        return to_env(action), memory
+
+    memory = learning.agent.begin(learning.config.env.eval_episodes).acting
+    key = evaluation_key(state.key, interactions)
+    played = whole_episodes(learning.config, env, greedily, key, memory)
+    return played | held_out.watch(learning, env, interactions, state)
+
+
+def anew(scale: RewardScale) -> RewardScale:
+    """Statistics of returns before episodes begin."""
+    return scale._replace(running=jnp.zeros_like(scale.running))
