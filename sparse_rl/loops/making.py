@@ -14,7 +14,7 @@ from sparse_rl.loops.zero_order import loop as zero_order
 from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 from sparse_rl.networks import misread
-from sparse_rl.settings.agents import AzopgConfig, OffPolicyConfig, OnPolicyConfig, ReplayConfig
+from sparse_rl.settings.agents import AzopgConfig, OffPolicyConfig, ReplayConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -28,11 +28,6 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
     if agent.name == "azopg" and not env.name.startswith("lqr/"):
         raise ConfigError(
             f"agent=azopg controls linear plants, and env={env.name} is none; choose lqr/…"
-        )
-    if isinstance(agent, OnPolicyConfig) and agent.memory != "none" and isinstance(env, HostEnv):
-        raise ConfigError(
-            f"agent.memory={agent.memory} is for compiled environments, and env={env.name} is of the "
-            "host; give agent.memory=none"
         )
     repeats = config.env.options.get("sticky_actions")
     if agent.name == "azopg" and repeats:
