@@ -106,8 +106,7 @@ def bare(threads: int) -> Callable[[], dict[str, Any]]:
 
 def training(row: Row) -> tuple[Callable[[], dict[str, Any]], float]:
     """A training loop without diagnostics in between, and the seconds it took to compile."""
-    from sparse_rl.loops.hosted import hosting
-    from sparse_rl.loops.hosted import on_policy as host
+    from sparse_rl.loops.hosted import hosting, parts
     from sparse_rl.records.results import TIME_SHARE
     from sparse_rl.runs.pack import compile_programs, prepare_pack
     from sparse_rl.settings.run import run_config
@@ -117,7 +116,7 @@ def training(row: Row) -> tuple[Callable[[], dict[str, Any]], float]:
     env = {"source": "atari", "task": "breakout", "action_repeat": REPEAT}
     budget = {"env_steps": 1000 * frames, "log_every": frames, "eval_every": 1000 * frames}
     config = run_config({"agent": agent, "env": env, "width": row.width, **budget})
-    host.GROUPS, hosting.threads = row.groups, lambda: row.threads
+    parts.GROUPS, hosting.threads = row.groups, lambda: row.threads
     loop, (run,) = prepare_pack([config])
     programs = compile_programs(loop, [run.inputs], "map")
     held = {"state": programs.chunk(np.int32(0), programs.init(run.inputs))[0], "turn": 1}

@@ -18,6 +18,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from sparse_rl.agents.actor_critic import ActorCritic  # noqa: E402
 from sparse_rl.agents.contract import RunInputs  # noqa: E402
 from sparse_rl.experience.replay import Transition  # noqa: E402
 from sparse_rl.kernels import machine  # noqa: E402
@@ -56,6 +57,13 @@ MakeConfig = Callable[..., RunConfig]
 def static_parts(agent: Any) -> Any:
     """An off-policy agent's networks and constants, from the closure of its functions."""
     return agent.act.__closure__[0].cell_contents
+
+
+def parts_of(loop: Any) -> ActorCritic:
+    """Actor and critic of an on-policy loop, from the closure of the agent's functions."""
+    found = [cell.cell_contents for cell in loop.agent.act.__closure__ or ()]
+    (parts,) = [x for x in found if isinstance(x, ActorCritic)]
+    return parts
 
 
 def off_policy(config: RunConfig) -> tuple[OffPolicyLoop, RunInputs]:

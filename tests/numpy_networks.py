@@ -134,6 +134,31 @@ def twin(params: Layer, seen: np.ndarray, action: np.ndarray) -> tuple[np.ndarra
     return np.stack(values), sown
 
 
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def gate(cell: Layer, names: tuple[str, str], x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """What a gate reads of the trunk and of the memory; either may have no biases."""
+    both = zip(names, (x, h), strict=True)
+    return sum((y @ cell[n]["kernel"] + cell[n].get("bias", 0.0) for n, y in both), np.zeros(()))
+
+
+def gru(cell: Layer, h: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Cho et al. 2014 (arXiv 1406.1078), with cuDNN's place of the reset gate."""
+    r, z = (sigmoid(gate(cell, (f"i{g}", f"h{g}"), x, h)) for g in "rz")
+    new = np.tanh(dense(x, cell["in"]) + r * dense(h, cell["hn"]))
+    return (1.0 - z) * new + z * h
+
+
+def lstm(cell: Layer, memory: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hochreiter and Schmidhuber 1997, with forget gates: the cell and what is seen of it."""
+    c, h = memory
+    i, f, g, o = (gate(cell, (f"i{g}", f"h{g}"), x, h) for g in "ifgo")
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return c, sigmoid(o) * np.tanh(c)
+
+
 def as_float64(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
 

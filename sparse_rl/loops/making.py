@@ -17,10 +17,25 @@ from sparse_rl.loops.zero_order import loop as zero_order
 from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 from sparse_rl.networks import misread
-from sparse_rl.settings.agents import AzopgConfig, OffPolicyConfig, OnPolicyConfig, ReplayConfig
+from sparse_rl.settings.agents import AzopgConfig, OffPolicyConfig, ReplayConfig
 from sparse_rl.settings.curricula import NoCurriculum, PairedConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
+
+
+def _check_levels(config: RunConfig, env: Spec) -> None:
+    """Raise :class:`ConfigError` if there are no levels that the run's curriculum could choose."""
+    levels = env.levels if isinstance(env, Env) else None
+    if not isinstance(config.curriculum, NoCurriculum) and levels is None:
+        raise ConfigError(
+            f"curriculum.method={config.curriculum.method} chooses levels, and env={env.name} has none; "
+            "choose maze/… or give curriculum=none"
+        )
+    if isinstance(config.curriculum, PairedConfig) and not (levels and levels.design):
+        raise ConfigError(
+            f"curriculum.method=paired has a teacher make levels, and those of env={env.name} cannot be "
+            "made step by step; choose maze/… or another curriculum"
+        )
 
 
 def _check_fit(config: RunConfig, env: Spec) -> None:
@@ -33,22 +48,7 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
         raise ConfigError(
             f"agent=azopg controls linear plants, and env={env.name} is none; choose lqr/…"
         )
-    if isinstance(agent, OnPolicyConfig) and agent.memory != "none" and isinstance(env, HostEnv):
-        raise ConfigError(
-            f"agent.memory={agent.memory} is for compiled environments, and env={env.name} is of the "
-            "host; give agent.memory=none"
-        )
-    levels = env.levels if isinstance(env, Env) else None
-    if not isinstance(config.curriculum, NoCurriculum) and levels is None:
-        raise ConfigError(
-            f"curriculum.method={config.curriculum.method} chooses levels, and env={env.name} has none; "
-            "choose maze/… or give curriculum=none"
-        )
-    if isinstance(config.curriculum, PairedConfig) and not (levels and levels.design):
-        raise ConfigError(
-            f"curriculum.method=paired has a teacher make levels, and those of env={env.name} cannot be "
-            "made step by step; choose maze/… or another curriculum"
-        )
+    _check_levels(config, env)
     repeats = config.env.options.get("sticky_actions")
     if agent.name == "azopg" and repeats:
         raise ConfigError(

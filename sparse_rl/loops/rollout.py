@@ -112,6 +112,17 @@ def final_values(
     return jnp.where(truncated, jnp.take_along_axis(values, which, axis=0), 0.0)
 
 
+def most_truncations(num_steps: int, episode_length: int, action_repeat: int) -> int:
+    """How often an actor's time can run out in T interactions, at most.
+
+    Args:
+        num_steps: T.
+        episode_length: frames before time runs out.
+        action_repeat: frames per interaction.
+    """
+    return -(-num_steps // -(-episode_length // action_repeat))
+
+
 def collect(
     env: Env,
     behaviour: Behaviour,
@@ -131,8 +142,8 @@ def collect(
         action_repeat: frames per interaction.
     """
     to_env = actions_of(env).to_env
-    interactions_per_episode = -(-env.episode_length // action_repeat)
-    slots, num_envs = -(-keys.shape[0] // interactions_per_episode), envs.observation.shape[0]
+    num_envs = envs.observation.shape[0]
+    slots = most_truncations(keys.shape[0], env.episode_length, action_repeat)
     none = _Finals(jnp.zeros((slots, num_envs, env.observation_size)), jnp.zeros(num_envs, jnp.int32))
 
     def interact(carry: tuple[vector.VectorState, Memory, _Finals], key: Array) -> Any:

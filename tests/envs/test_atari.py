@@ -171,14 +171,14 @@ def train(pack: list[RunConfig], study: Path, until: int | None = None) -> None:
     train_pack(prepare_pack(pack), study, watch=watch, policy=Policy(every=160), stop=stop)
 
 
-@pytest.mark.parametrize("agent", ["ppo", "paac"])
+@pytest.mark.parametrize(("agent", "memory"), [("ppo", "none"), ("paac", "none"), ("paac", "gru")])
 def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str, memory: str
 ) -> None:
     """Short episodes, so that sessions end: two runs side by side, compact and pruned by half."""
     monkeypatch.setattr(atari, "EPISODE_LENGTH", 60)
     monkeypatch.setattr(atari, "SEED_EVERY", 12)
-    settings: dict[str, Any] = {"name": agent} | (
+    settings: dict[str, Any] = {"name": agent, "memory": memory} | (
         {"minibatches": 2, "epochs": 1} if agent == "ppo" else {}
     )
     pruning = {"storage": "compact"}

@@ -424,7 +424,7 @@ def test_an_evaluation_that_breaks_off_begins_again(make_config: MakeConfig) -> 
 
     breaking = dataclasses.replace(made, open=opens)
     living = Living(config, breaking, 0, hosted.begin(breaking, config.env, 1), 1)
-    found = living.evaluate(0, lambda seen: np.zeros((2, 1), np.float32))
+    found = living.evaluate(0, lambda: lambda seen: np.zeros((2, 1), np.float32))
     assert (found["return_mean"], found["episode_length_mean"]) == (5.0, 5.0)
     assert living.restarts() == {results.RESTARTS: 1.0}
     assert living.restarts() == {results.RESTARTS: 0.0}

@@ -60,7 +60,7 @@ def test_an_evaluation_on_the_host_counts_them_too(
     config = make_config(env={"eval_episodes": 6})
     env = on_host(lambda task: walk(draws))("walk")
     living = Living(config, env, 3, sessions.begin(env, config.env, 1), 1)
-    row = living.evaluate(10, lambda seen: np.ones((len(seen), 1), np.float32))
+    row = living.evaluate(10, lambda: lambda seen: np.ones((len(seen), 1), np.float32))
     assert row[results.EPISODES_DISTINCT] == distinct
 
 

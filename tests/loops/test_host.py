@@ -14,7 +14,7 @@ from host_env import on_host
 
 from sparse_rl.agents.contract import Streams
 from sparse_rl.envs import HostEnv, HostStep, gymnax, probe, registry
-from sparse_rl.loops.hosted import hosting
+from sparse_rl.loops.hosted import hosting, parts
 from sparse_rl.loops.hosted import on_policy as host
 from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.on_policy import HostLoop
@@ -93,12 +93,24 @@ def outcome(study: Path, config: RunConfig) -> tuple[bytes, bytes]:
     return (run_dir / results.METRICS).read_bytes(), (run_dir / results.PARAMETERS).read_bytes()
 
 
-@pytest.mark.parametrize("task", ["discount", "truncation", "CartPole-v1"])
+NORMALISED = {"name": "ppo", "normalise_observations": True, "normalise_rewards": True}
+
+
+@pytest.mark.parametrize(
+    ("task", "agent"),
+    [
+        ("discount", NORMALISED),
+        ("truncation", NORMALISED),
+        ("CartPole-v1", NORMALISED),
+        ("CartPole-v1", NORMALISED | {"memory": "gru", "sequence_length": 5}),
+        ("CartPole-v1", {"name": "dqn", "memory": "lstm"}),
+    ],
+)
 def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(
-    make_config: MakeConfig, tmp_path: Path, task: str
+    make_config: MakeConfig, tmp_path: Path, task: str, agent: dict[str, Any]
 ) -> None:
-    """Sessions end between and after the interruptions; the environments are rebuilt from them."""
-    agent = {"name": "ppo", "normalise_observations": True, "normalise_rewards": True}
+    """Sessions end between and after the interruptions; the environments are rebuilt from them. What is
+    remembered goes on where it was."""
     env = {"source": "gymnax" if task[0] == "C" else "probe", "task": task}
     pack = [make_config(seed=s, sparsity=0.5, env_steps=600, agent=agent, env=env) for s in (0, 1)]
     train(pack, tmp_path / "calm")
@@ -182,7 +194,7 @@ def test_no_two_draws_of_a_rollout_share_a_key(make_config: MakeConfig) -> None:
         key, key_learn = iteration_keys(learner.key, iteration)
         found.append(key_learn)
         for t in range(loop.learning.settings.num_steps):
-            found += [host.key_of(key, t, group) for group in range(host.GROUPS)]
+            found += [host.key_of(key, t, group) for group in range(parts.GROUPS)]
     assert len({tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in found}) == len(found)
 
 
@@ -218,5 +230,5 @@ def test_episodes_are_as_long_as_their_limit_where_the_action_repeat_does_not_di
     settings = {"source": "probe", "task": "truncation", "action_repeat": 3}
     config = make_config(env=settings, env_steps=300, log_every=150, eval_every=150)
     living = hosting.Living(config, env, 0, hosted.begin(env, config.env, 1), 1)
-    found = living.evaluate(0, lambda seen: np.zeros((len(seen), 1), np.float32))
+    found = living.evaluate(0, lambda: lambda seen: np.zeros((len(seen), 1), np.float32))
     assert (found["episode_length_mean"], found["return_mean"]) == (10.0, 1.0)

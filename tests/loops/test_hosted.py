@@ -1,7 +1,7 @@
 """The host loop's parts on scripted environments: three observations, two actions, five of them in two
 groups of unequal size, with episodes that end at different times and in both ways."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,79 +10,19 @@ import pytest
 import tides
 from conftest import MakeConfig
 from puppets import puppet, value_of
+from tides_on_host import Scripted, env_of, fresh
 
-from sparse_rl.agents.contract import Streams
-from sparse_rl.envs import HostEnv, HostStep
+from sparse_rl.agents.contract import Memories, Streams
+from sparse_rl.envs import HostEnv
 from sparse_rl.loops.evaluation import evaluation_key
 from sparse_rl.loops.hosted import hosting
 from sparse_rl.loops.hosted import sessions as hosted
-from sparse_rl.loops.hosted.on_policy import (
-    Answer,
-    Compiled,
-    Driver,
-    HostLoop,
-    LearnerState,
-    OnDevice,
-    Told,
-)
+from sparse_rl.loops.hosted.on_policy import Compiled, Driver, HostLoop, LearnerState, OnDevice
+from sparse_rl.loops.hosted.parts import Answer, Told
 from sparse_rl.records import results
 from sparse_rl.settings.run import RunConfig
 
 N, T, REPEAT = 5, 4, 2
-
-
-def fresh(seed: int, episode: int) -> tides.Twin:
-    """The start of an episode, from an environment's last seed and its episodes since."""
-    rng = np.random.default_rng([seed, episode])
-    return tides.Twin(float(rng.uniform(2.0, 4.0)), int(rng.integers(2, 8)))
-
-
-class Scripted:
-    """Tides in plain Python, as actors of the host."""
-
-    def __init__(self, num_envs: int) -> None:
-        self.seeds, self.episodes = np.zeros(num_envs, int), np.zeros(num_envs, int)
-        self.twins = [fresh(0, 0) for _ in range(num_envs)]
-        self.seeded: list[int] = []
-
-    def look(self) -> np.ndarray:
-        return np.array([[w.level, 0.7 * w.time, -0.25 * w.lasts] for w in self.twins], np.float32)
-
-    def seed(self, seeds: np.ndarray, where: np.ndarray) -> np.ndarray:
-        for n in np.flatnonzero(where):
-            self.seeds[n], self.episodes[n] = seeds[n], 0
-            self.twins[n] = fresh(int(seeds[n]), 0)
-            self.seeded.append(int(seeds[n]))
-        return self.look()
-
-    def send(self, action: np.ndarray) -> None:
-        self.given = np.asarray(action)
-        assert self.given.shape == (len(self.twins), 2)
-
-    def receive(self) -> HostStep:
-        brought = [w.interact(a, REPEAT) for w, a in zip(self.twins, self.given, strict=True)]
-        for n, b in enumerate(brought):
-            if b.terminated or b.truncated:
-                self.episodes[n] += 1
-                self.twins[n] = fresh(int(self.seeds[n]), int(self.episodes[n]))
-        fields = zip(
-            *((b.reward, b.terminated, b.truncated, b.observation) for b in brought), strict=True
-        )
-        reward, terminated, truncated, final = map(np.array, fields)
-        return HostStep(
-            self.look(), reward.astype(np.float32), terminated, truncated, final.astype(np.float32)
-        )
-
-
-def env_of(seed_every: int, opened: list[Scripted]) -> HostEnv:
-    def opens(settings: Any, num_envs: int, threads: int) -> Any:
-        opened.append(Scripted(num_envs))
-        return opened[-1]
-
-    return HostEnv(
-        name="probe/tides", observation_size=3, action_size=2, episode_length=tides.LIMIT, open=opens,
-        seed_every=seed_every,
-    )  # fmt: skip
 
 
 def config_of(make_config: MakeConfig) -> RunConfig:
@@ -98,6 +38,13 @@ def actions_of(iteration: Any, t: Any, group: Any, n: int) -> np.ndarray:
     return np.array([[0.1 * t + 0.02 * i - 0.3, 0.3 * group - 0.05 * iteration] for i in range(n)])
 
 
+class Counting(NamedTuple):
+    """What is on the device: how many updates were made, and no memory of the two groups."""
+
+    updates: float
+    memory: Memories = Memories(acting=((), ()))
+
+
 class Learner:
     """The programs of a learner that writes down what it is given."""
 
@@ -105,40 +52,43 @@ class Learner:
         self.learned: list[Any] = []
         self.rows: list[Any] = []
 
-    def act(self, learner: Any, i: Any, t: Any, group: Any, observation: Any) -> Any:
+    def act(
+        self, learner: Any, i: Any, t: Any, group: Any, observation: Any, memory: Any, ended: Any
+    ) -> Any:
         n = len(observation)
         given = actions_of(i, t, group, n).astype(np.float32)
-        return given, 10.0 * given, np.full(n, 100.0 * group + t)
+        return given, 10.0 * given, np.full(n, 100.0 * group + t), memory, memory
 
     def value(self, learner: Any, observation: Any) -> Any:
-        return value_of(np.asarray(observation), learner)
+        return value_of(np.asarray(observation), learner.updates)
 
-    def learn(self, learner: Any, answers: Any, told: Told, last: Any, i: Any) -> Any:
+    def learn(self, learner: Any, answers: Any, told: Told, last: Any, memory: Any, i: Any) -> Any:
         seen = [
             np.concatenate([np.asarray(group[t].observation) for group in answers]) for t in range(T)
         ]
         self.learned.append((answers, told, [np.asarray(x) for x in last], int(i), np.array(seen)))
-        return learner + 1.0, {"sum": np.float32(10.0 ** int(i))}, np.concatenate(seen)
+        return Counting(learner.updates + 1.0), {"sum": np.float32(10.0 ** int(i))}, np.concatenate(seen)
 
     def programs(self) -> Compiled:
         sizes = hosted.sizes(N, 2)
 
         def row(learner: Any, totals: Any, probe: Any, end: Any) -> Any:
-            self.rows.append((learner, totals, probe, int(end)))
+            self.rows.append((learner.updates, totals, probe, int(end)))
             return {}
 
         def add(a: Any, b: Any) -> Any:
             return jax.tree.map(np.add, a, b)
 
         acts, values = dict.fromkeys(sizes, self.act), dict.fromkeys(sizes, self.value)
-        return Compiled(acts, values, self.learn, add, row, lambda learner, seen: seen[:, :2])
+        unused: Any = None
+        return Compiled(acts, values, self.learn, add, row, greedily=unused, nothing=())
 
 
 def chunks(config: RunConfig, env: HostEnv) -> tuple[Learner, hosting.HostState]:
     """Two chunks by hand."""
     made, loop = Learner(), HostLoop(config, env, puppet()[0])
     driver = Driver(loop.learning, env, made.programs())
-    state: Any = hosting.begin(config, env, jnp.float32(0.0), 3)
+    state: Any = hosting.begin(config, env, Counting(0.0), 3)
     for first in (0, 2 * T):
         state, _ = driver.chunk(first, state)
     return made, state
@@ -221,7 +171,7 @@ def test_an_evaluation_on_the_host_is_its_episodes_and_no_more(make_config: Make
     def greedily(seen: np.ndarray) -> np.ndarray:
         return 0.1 * seen[:, :2]
 
-    rows = [living.evaluate(i, greedily) for i in (20, 20, 40)]
+    rows = [living.evaluate(i, lambda: greedily) for i in (20, 20, 40)]
     seeds = opened[2].seeded
     assert seeds[:6] == seeds[6:12]
     assert len(set(seeds)) == 12
@@ -268,10 +218,10 @@ def test_what_is_learned_from_is_in_the_order_of_time_and_then_of_actors(
     on_device = OnDevice(loop.learning, loop.env)
     given = Told(*map(jnp.asarray, (reward, none, none, reward, 0.0 * reward)))
     _, _, shown = on_device.learn(
-        learner, answers, given, [jnp.asarray(last[part]) for part in parts], jnp.int32(0)
+        learner, answers, given, [jnp.asarray(last[part]) for part in parts], [(), ()], jnp.int32(0)
     )
     jax.effects_barrier()
-    np.testing.assert_array_equal(shown, seen.reshape(-1, 3))
+    np.testing.assert_array_equal(shown.view.observation, seen.reshape(-1, 3))
     ((experience, *_),) = told.experiences
     np.testing.assert_array_equal(experience.view.observation, seen.reshape(-1, 3))
     np.testing.assert_array_equal(experience.action, action.reshape(-1, 2))
@@ -289,7 +239,7 @@ def test_groups_and_moments_draw_each_for_itself(make_config: MakeConfig) -> Non
     sight = jnp.tile(jnp.array([[1.5, 0.7, -1.0]]), (3, 1))
     drawn = []
     for at in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)):
-        given, action, _ = act(learner, *map(jnp.int32, at), sight)
+        given, action, *_ = act(learner, *map(jnp.int32, at), sight, (), jnp.zeros(3, bool))
         drawn.append(np.asarray(action))
         np.testing.assert_allclose(given, np.clip(action, -1.0, 1.0))
     assert (np.stack(drawn)[..., 0] > 1.0).any()

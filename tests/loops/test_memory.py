@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MakeConfig, on_policy
+from conftest import MakeConfig, on_policy, parts_of
 from tides import install, tides
 
 from sparse_rl.agents import View
-from sparse_rl.agents.actor_critic import ActorCritic, evaluate_actions
+from sparse_rl.agents.actor_critic import evaluate_actions
 from sparse_rl.envs import vector
 from sparse_rl.experience import advantages
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
@@ -58,13 +58,6 @@ def experience_of(loop: OnPolicyLoop, state: Any, envs: Any, rollout: Rollout) -
     valued = learning.value(state, flat, last, rollout)
     _, rewards = learning.rewards(state, rollout)
     return valued, learning.experience(state, flat, valued, rollout, rewards)
-
-
-def parts_of(loop: OnPolicyLoop) -> ActorCritic:
-    """The networks, from the closure of the agent's functions."""
-    found = [cell.cell_contents for cell in loop.agent.act.__closure__ or ()]
-    (parts,) = [x for x in found if isinstance(x, ActorCritic)]
-    return parts
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy_networks import as_float64, dense, gru, lstm
 
 from sparse_rl.agents.remembering import before, unroll
 from sparse_rl.networks import RecurrentCritic, RecurrentPolicy, empty, forget, wiring_of
 from sparse_rl.networks.recurrent import recurrent_parameters, spanned
 
-Weights = dict[str, Any]
 CELLS = ("gru", "lstm")
 
 
@@ -25,47 +25,23 @@ def policy(cell: Any = "gru", kind: Any = "mlp") -> RecurrentPolicy:
     return RecurrentPolicy(kind, 7, 1, cell, 5, action_size=3)
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-x))
-
-
-def dense(layer: Weights, x: np.ndarray) -> np.ndarray:
-    kernel = np.asarray(layer["kernel"], np.float64)
-    return x @ kernel + np.asarray(layer.get("bias", np.zeros(kernel.shape[1])), np.float64)
-
-
-def gru(p: Weights, h: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Cho et al. 2014 (arXiv 1406.1078), with cuDNN's place of the reset gate."""
-    r = sigmoid(dense(p["ir"], x) + dense(p["hr"], h))
-    z = sigmoid(dense(p["iz"], x) + dense(p["hz"], h))
-    n = np.tanh(dense(p["in"], x) + r * dense(p["hn"], h))
-    return (1.0 - z) * n + z * h
-
-
-def lstm(p: Weights, memory: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hochreiter and Schmidhuber 1997, with forget gates: the cell and what is seen of it."""
-    c, h = memory
-    i, f, o = (sigmoid(dense(p[f"i{g}"], x) + dense(p[f"h{g}"], h)) for g in "ifo")
-    c = f * c + i * np.tanh(dense(p["ig"], x) + dense(p["hg"], h))
-    return c, o * np.tanh(c)
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_three_steps_are_those_of_the_papers(cell: str) -> None:
     network, seen = policy(cell), np.random.default_rng(1).normal(size=(3, 2, 4))
     params = network.init(jax.random.key(0), empty(network, 2), jnp.zeros((2, 4)))["params"]
     params = numbers(params, 2)
+    plainly = as_float64(params)
     memory, plain = empty(network, 2), np.zeros((2, 5))
     pair = (plain, plain)
     for x in seen:
         logits, memory = network.apply({"params": params}, memory, jnp.asarray(x, jnp.float32))
-        hidden = np.maximum(dense(params["trunk"]["dense_0"], x), 0.0)
+        hidden = np.maximum(dense(x, plainly["trunk"]["dense_0"]), 0.0)
         if cell == "gru":
-            plain = gru(params["cell"], plain, hidden)
+            plain = gru(plainly["cell"], plain, hidden)
         else:
-            pair = lstm(params["cell"], pair, hidden)
+            pair = lstm(plainly["cell"], pair, hidden)
             plain = pair[1]
-        expected = dense(params["logits"], plain)
+        expected = dense(plain, plainly["logits"])
         np.testing.assert_allclose(np.asarray(logits), expected, rtol=1e-5, atol=1e-5)
 
 

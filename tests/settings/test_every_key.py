@@ -285,7 +285,7 @@ def on_the_host(config: RunConfig) -> Any:
     fields = {"_config": config, "_env": dataclasses.replace(env, open=ending), "_seed": 0}
     living = object.__new__(Living)
     living.__dict__.update(fields, _threads=1, _evaluating=None, _restarts=0, groups=[])
-    evaluated = living.evaluate(0, lambda seen: np.zeros(len(seen), np.int32))
+    evaluated = living.evaluate(0, lambda: lambda seen: np.zeros(len(seen), np.int32))
     shown = {f.name: getattr(env, f.name) for f in dataclasses.fields(env) if f.name != "open"}
     return str(shown), opened, str(evaluated), _play(env, config.env)
 

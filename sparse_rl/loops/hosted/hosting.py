@@ -47,6 +47,10 @@ def threads() -> int:
     return cores()
 
 
+Greedily = Callable[[np.ndarray], Any]
+"""``observations → what the environments are given`` by the deterministic policy; it may remember."""
+
+
 class Living:
     """A run's environments in groups, those of its evaluations, and how often any were opened again.
 
@@ -77,19 +81,19 @@ class Living:
         self._restarts = 0
         return {RESTARTS: float(so_far)}
 
-    def evaluate(self, interactions: int, greedily: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+    def evaluate(self, interactions: int, begins: Callable[[], Greedily]) -> dict[str, Any]:
         """Whole episodes with the deterministic policy, in environments that train nobody.
 
         Args:
             interactions: before this evaluation; its seeds follow from the run's and this.
-            greedily: ``observations → what the environments are given``.
+            begins: makes what acts; called anew where an evaluation that broke off begins again.
 
         Raises:
             ActorsLostError: the environments broke off :data:`~.sessions.TRIES` times.
         """
         for tried in range(1, TRIES + 1):
             try:
-                return self._episodes(interactions, greedily)
+                return self._episodes(interactions, begins())
             except ActorsLostError:
                 self._evaluating = None
                 self._restarts += 1
@@ -97,7 +101,7 @@ class Living:
                     raise
         raise AssertionError("unreachable")
 
-    def _episodes(self, interactions: int, greedily: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+    def _episodes(self, interactions: int, greedily: Greedily) -> dict[str, Any]:
         settings, episodes = self._config.env, self._config.env.eval_episodes
         if self._evaluating is None:
             self._evaluating = self._env.open(settings, episodes, self._threads)

@@ -242,6 +242,5 @@ class Driver(NamedTuple):
         if state.living is None:
             raise ValueError("a state is evaluated after it was trained")
         agent, normaliser, *_ = state.learner
-        return state.living.evaluate(
-            int(interactions), functools.partial(self.programs.greedily, agent, normaliser)
-        )
+        greedily = functools.partial(self.programs.greedily, agent, normaliser)
+        return state.living.evaluate(int(interactions), lambda: greedily)

@@ -6,7 +6,7 @@ All of a rollout is made with the same weights, and the update sees all of it: t
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,22 +15,29 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.agents import Memories, Metrics, OnPolicyAgent, RunInputs, View, actions_of
-from sparse_rl.envs import HostEnv
+from sparse_rl.envs import HostEnv, HostStep
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.compilation import compile_all
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.hosted import hosting
-from sparse_rl.loops.hosted import sessions as hosted
-from sparse_rl.loops.hosted.hosting import Clock, HostState
+from sparse_rl.loops.hosted.hosting import Clock, Greedily, HostState
+from sparse_rl.loops.hosted.parts import (
+    Answer,
+    Part,
+    Told,
+    groups_of,
+    keep,
+    most_finals,
+    parts_of,
+    sizes_of,
+    together,
+)
 from sparse_rl.loops.hosted.sessions import Group
 from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
-from sparse_rl.loops.rollout import Rollout
+from sparse_rl.loops.rollout import Rollout, ended
+from sparse_rl.networks import Memory, forget
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
-
-GROUPS = 2
-"""Groups of actors that take turns; their draws depend on it. One group makes a small learner's training
-a quarter slower (benchmarks/host_path.py)."""
 
 
 class LearnerState(NamedTuple):
@@ -40,33 +47,9 @@ class LearnerState(NamedTuple):
     normaliser: norm.Normaliser
     reward_scale: RewardScale
     memory: Memories
-    """Empty: networks that remember are for compiled environments."""
+    """Of its actors: that of what acts in groups, that of what values of all at once."""
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
-
-
-class Answer(NamedTuple):
-    """What the device holds of an interaction of a group of n."""
-
-    observation: Array
-    """``[n, observation_size]``, as the environment gave it."""
-    action: Array
-    log_prob: Array
-
-
-class Told(NamedTuple):
-    """What the host was told of it; of a rollout, ``[T, N]``. Fields as in :class:`Rollout`."""
-
-    reward: Any
-    terminated: Any
-    truncated: Any
-    episode_return: Any
-    final_value: Any
-
-
-def groups_of(config: RunConfig) -> int:
-    """Into how many groups a run's actors are divided."""
-    return min(GROUPS, config.agent.num_envs)
 
 
 def key_of(key: Array, t: Any, group: Any) -> Array:
@@ -89,6 +72,8 @@ class HostLoop(NamedTuple):
     def init(self, inputs: RunInputs) -> HostState:
         """The state before the first interaction; pure."""
         learner = LearnerState(**self.learning.init(inputs, self.env.observation_size))
+        acting = tuple(self.agent.begin(n).acting for n in sizes_of(self.config))
+        learner = learner._replace(memory=learner.memory._replace(acting=acting))
         return hosting.begin(self.config, self.env, learner, inputs.seed)
 
     def to_disk(self, state: HostState) -> Arrays:
@@ -110,10 +95,14 @@ class HostLoop(NamedTuple):
     def workload(self, state: HostState) -> Workload:
         """Counted from shapes."""
         steps, num_envs = self.learning.settings.num_steps, self.config.agent.num_envs
+        finals = most_finals(self.config, self.env) if self.learning.remembers else 0
         seen = jax.ShapeDtypeStruct(
-            (steps + 1, num_envs, self.env.observation_size), self.env.observation_dtype
+            (steps + 1 + finals, num_envs, self.env.observation_size), self.env.observation_dtype
         )
-        return self.learning.workload(seen)
+        memory = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((steps, *x.shape), x.dtype), state.learner.memory.acting
+        )
+        return self.learning.workload((seen, memory))
 
     def describe(self) -> str:
         """The shape of rollouts, and what is made of each."""
@@ -133,7 +122,9 @@ class HostLoop(NamedTuple):
             for name in ("act", "value")
         }
         alone: dict[str, Any] = {name: made[name, 0] for name in ("learn", "add", "row", "greedily")}
-        driver = Driver(self.learning, self.env, Compiled(**of_groups, **alone))
+        empty = jax.eval_shape(lambda: self.agent.begin(self.config.env.eval_episodes).acting)
+        nothing = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), empty)
+        driver = Driver(self.learning, self.env, Compiled(**of_groups, **alone, nothing=nothing))
         return made["init", 0], driver.chunk, driver.evaluate
 
 
@@ -144,24 +135,42 @@ class OnDevice(NamedTuple):
     env: HostEnv
 
     def act(
-        self, learner: LearnerState, iteration: Array, t: Array, group: Array, observation: Array
-    ) -> tuple[Array, Array, Array]:
-        """Answer what a group sees: what the environment is given, the action, its log-probability."""
+        self,
+        learner: LearnerState,
+        iteration: Array,
+        t: Array,
+        group: Array,
+        observation: Array,
+        memory: Memory,
+        ended: Array,
+    ) -> tuple[Array, Array, Array, Memory, Memory]:
+        """Answer what a group sees: what the environment is given, the action, its log-probability, and
+        the memory before and after it.
+
+        Args:
+            learner: what acts.
+            iteration, t, group: which answer of the run it is.
+            observation: ``[n, observation_size]``.
+            memory: ``[n, M]``: after the answer before.
+            ended: bool ``[n]``: whether that ended an episode.
+        """
         key = key_of(iteration_keys(learner.key, iteration)[0], t, group)
-        view = self.learning.see(learner, View(observation))
-        action, log_prob, _ = self.learning.agent.act(learner.agent)(view, (), key)
-        return actions_of(self.env).to_env(action), action, log_prob
+        view, before = self.learning.see(learner, View(observation)), forget(memory, ended)
+        action, log_prob, after = self.learning.agent.act(learner.agent)(view, before, key)
+        return actions_of(self.env).to_env(action), action, log_prob, before, after
 
     def value(self, learner: LearnerState, observation: Array) -> Array:
-        """float32 ``[n]``: values of what is seen."""
+        """float32 ``[n]``: values of what is seen, of a network that remembers nothing."""
         value = self.learning.agent.value(learner.agent)
         return value(self.learning.see(learner, View(observation)), ())
 
-    def greedily(self, learner: LearnerState, observation: Array) -> Array:
-        """What the environment is given by the deterministic policy."""
+    def greedily(
+        self, learner: LearnerState, observation: Array, memory: Memory
+    ) -> tuple[Array, Memory]:
+        """What the environment is given by the deterministic policy, and its memory after that."""
         view = self.learning.see(learner, View(observation))
-        action, _ = self.learning.agent.act_greedily(learner.agent)(view, ())
-        return actions_of(self.env).to_env(action)
+        action, memory = self.learning.agent.act_greedily(learner.agent)(view, memory)
+        return actions_of(self.env).to_env(action), memory
 
     def learn(
         self,
@@ -169,20 +178,24 @@ class OnDevice(NamedTuple):
         answers: Sequence[Sequence[Answer]],
         told: Told,
         last: Sequence[Array],
+        memory: Sequence[Memory],
         iteration: Array,
-    ) -> tuple[LearnerState, Totals, Array]:
-        """Learn from T answers of each group, what came of them, and what is seen after them."""
+    ) -> tuple[LearnerState, Totals, Seen]:
+        """Learn from T answers of each group, what came of them, and what is seen and remembered after
+        them."""
         by_time = [answer for moment in zip(*answers, strict=True) for answer in moment]
         steps = len(answers[0])
         held = jax.tree.map(lambda *x: jnp.concatenate(x).reshape(steps, -1, *x[0].shape[1:]), *by_time)
-        rollout = Rollout(View(held.observation), held.action, held.log_prob, *told)
+        rollout = Rollout(View(held.observation), held.action, held.log_prob, *told, memory=held.memory)
         key, after = iteration_keys(learner.key, iteration)[1], View(jnp.concatenate(last))
         learner, totals, seen = self.learning.learn(learner, after, rollout, iteration, key)
-        return learner, totals, seen.view.observation
+        over = jnp.split(ended(rollout)[-1], np.cumsum([len(x) for x in last])[:-1])
+        acting = tuple(map(forget, memory, over))
+        return learner._replace(memory=learner.memory._replace(acting=acting)), totals, seen
 
-    def row(self, learner: LearnerState, totals: Totals, probe: Sequence[Array], end: Array) -> Metrics:
+    def row(self, learner: LearnerState, totals: Totals, probe: Sequence[Seen], end: Array) -> Metrics:
         """A chunk's row."""
-        seen = Seen(View(jnp.concatenate(probe)), Memories())
+        seen = jax.tree.map(lambda *x: jnp.concatenate(x), *probe)
         return self.learning.row(learner, totals, seen, end)
 
     def lowered(self, learner: LearnerState) -> dict[tuple[str, int], Any]:
@@ -196,50 +209,53 @@ class OnDevice(NamedTuple):
         def seen(*shape: int) -> Any:
             return of((*shape, self.env.observation_size), self.env.observation_dtype)
 
-        i = of((), jnp.int32)
-        episodes = self.learning.config.env.eval_episodes
-        sizes = hosted.sizes(settings.num_envs, groups_of(self.learning.config))
-        acts = {n: (learner, i, i, i, seen(n)) for n in sizes}
+        i, config = of((), jnp.int32), self.learning.config
+        sizes, episodes = sizes_of(config), config.env.eval_episodes
+        memory = {
+            n: jax.eval_shape(lambda n=n: self.learning.agent.begin(n).acting)
+            for n in (*sizes, episodes)
+        }
+        acts = {n: (learner, i, i, i, seen(n), memory[n], of((n,), jnp.bool_)) for n in sizes}
         made = {n: jax.eval_shape(self.act, *acts[n]) for n in sizes}
-        answers = [[Answer(seen(n), *made[n][1:])] * settings.num_steps for n in sizes]
+        answers = [[Answer(seen(n), *made[n][1:-1])] * settings.num_steps for n in sizes]
         real, flag = (
             of((settings.num_steps, settings.num_envs), kind) for kind in (jnp.float32, jnp.bool_)
         )
-        told = Told(real, flag, flag, real, real)
-        learn = (learner, answers, told, [seen(n) for n in sizes], i)
-        totals = jax.eval_shape(self.learn, *learn)[1]
-        probe = [seen(self.learning.samples_per_rollout)] * self.learning.probed
+        told, values = Told(real, flag, flag, real, real), sizes
+        if self.learning.remembers:
+            finals = seen(most_finals(config, self.env), settings.num_envs)
+            told, values = told._replace(final_value=None, final_observation=finals), []
+        learn = (learner, answers, told, [seen(n) for n in sizes], [memory[n] for n in sizes], i)
+        _, totals, looked = jax.eval_shape(self.learn, *learn)
+        probe = [looked] * self.learning.probed
         return {
             **{("act", n): jax.jit(self.act).lower(*acts[n]) for n in sizes},
-            **{("value", n): jax.jit(self.value).lower(learner, seen(n)) for n in sizes},
+            **{("value", n): jax.jit(self.value).lower(learner, seen(n)) for n in values},
             ("learn", 0): jax.jit(self.learn, donate_argnums=0).lower(*learn),
             ("add", 0): jax.jit(functools.partial(jax.tree.map, jnp.add)).lower(totals, totals),
             ("row", 0): jax.jit(self.row).lower(learner, totals, probe, i),
-            ("greedily", 0): jax.jit(self.greedily).lower(learner, seen(episodes)),
+            ("greedily", 0): jax.jit(self.greedily).lower(learner, seen(episodes), memory[episodes]),
         }
 
 
 class Compiled(NamedTuple):
     """A run's programs. ``n`` is the size of a group."""
 
-    act: Mapping[int, Callable[..., tuple[Array, Array, Array]]]
-    """n → ``(learner, iteration, t, group, observation) → (given, action, log_prob)``; the first is what
-    the environment is given."""
+    act: Mapping[int, Callable[..., tuple[Array, Array, Array, Memory, Memory]]]
+    """n → ``(learner, iteration, t, group, observation, memory, ended) → (given, action, log_prob,
+    memory before, memory after)``; the first is what the environment is given."""
     value: Mapping[int, Callable[..., Array]]
-    """n → ``(learner, observation) → float32 [n]``."""
-    learn: Callable[..., tuple[LearnerState, Totals, Array]]
-    """``(learner, answers, told, last, iteration) → (learner, totals, what was seen)``."""
+    """n → ``(learner, observation) → float32 [n]``; none for a network that remembers."""
+    learn: Callable[..., tuple[LearnerState, Totals, Seen]]
+    """``(learner, answers, told, last, memory, iteration) → (learner, totals, what was seen)``."""
     add: Callable[..., Totals]
     """Sums of totals."""
     row: Callable[..., Metrics]
     """``(learner, totals, probe, iteration) → row``."""
-    greedily: Callable[..., Array]
-    """``(learner, observation) → given``, for evaluation."""
-
-
-def _fields(told: Sequence[Sequence[Told]]) -> Iterator[list[list[np.ndarray]]]:
-    """field → group → T arrays."""
-    return ([[moment[k] for moment in group] for group in told] for k in range(len(Told._fields)))
+    greedily: Callable[..., tuple[Array, Memory]]
+    """``(learner, observation, memory) → (given, memory)``, for evaluation."""
+    nothing: Memory
+    """What an evaluation remembers when it begins, on the host."""
 
 
 class Driver(NamedTuple):
@@ -249,44 +265,52 @@ class Driver(NamedTuple):
     env: HostEnv
     programs: Compiled
 
-    def _answer(self, clock: Clock, learner: LearnerState, group: Group, at: tuple[int, ...]) -> Answer:
+    def _answer(self, clock: Clock, learner: LearnerState, part: Part, at: tuple[int, ...]) -> None:
         """Answer a group's observations, and have it act; ``at``: iteration, interaction and group."""
         with clock.on("transfer"):
-            observation = jax.device_put(group.observation)
+            observation = jax.device_put(part.group.observation)
         with clock.on("inference"):
-            act = self.programs.act[len(group.observation)]
-            given, action, log_prob = act(learner, *map(np.int32, at), observation)
+            act, which = self.programs.act[len(observation)], map(np.int32, at)
+            given, *drawn, part.memory = act(learner, *which, observation, part.memory, part.ended)
             jax.block_until_ready(given)
         with clock.on("transfer"):
             on_host = np.asarray(given)
-        group.send(on_host)
-        return Answer(observation, action, log_prob)
+        part.group.send(on_host)
+        part.answers.append(Answer(observation, *drawn))
 
-    def _receive(self, clock: Clock, learner: LearnerState, group: Group) -> Told:
-        """Wait for a group, and value the observations at which time ran out."""
+    def _receive(self, clock: Clock, learner: LearnerState, part: Part) -> None:
+        """Wait for a group. What was seen where time ran out is valued, or kept until it can be."""
         with clock.on("environment"):
-            step, episode_return = group.receive()
+            step, episode_return = part.group.receive()
+        final_value = None
+        if part.finals is None:
+            final_value = self._final_value(learner, step)
+        else:
+            keep(part.finals, step)
+        told = Told(step.reward, step.terminated, step.truncated, episode_return, final_value)
+        part.told.append(told)
+
+    def _final_value(self, learner: LearnerState, step: HostStep) -> np.ndarray:
+        """float32 ``[n]``: V of what was seen where time ran out; 0 where it did not."""
         final_value = np.zeros_like(step.reward)
         if step.truncated.any():
             value = self.programs.value[len(step.reward)](learner, step.final_observation)
             final_value = np.where(step.truncated, np.asarray(value), final_value)
-        return Told(step.reward, step.terminated, step.truncated, episode_return, final_value)
+        return final_value
 
     def _collect(
         self, clock: Clock, learner: LearnerState, groups: Sequence[Group], i: int
-    ) -> tuple[list[list[Answer]], Told]:
+    ) -> list[Part]:
         """T interactions of all groups, taking turns."""
-        answers: list[list[Answer]] = [[] for _ in groups]
-        told: list[list[Told]] = [[] for _ in groups]
+        parts = parts_of(self.learning.config, self.env, groups, learner.memory.acting)
         for t in range(self.learning.settings.num_steps):
-            for g, group in enumerate(groups):
+            for g, part in enumerate(parts):
                 if t:
-                    told[g].append(self._receive(clock, learner, group))
-                answers[g].append(self._answer(clock, learner, group, (i, t, g)))
-        for g, group in enumerate(groups):
-            told[g].append(self._receive(clock, learner, group))
-        by_time = [np.concatenate([np.stack(x) for x in field], axis=1) for field in _fields(told)]
-        return answers, Told(*by_time)
+                    self._receive(clock, learner, part)
+                self._answer(clock, learner, part, (i, t, g))
+        for part in parts:
+            self._receive(clock, learner, part)
+        return parts
 
     def chunk(self, first: Any, state: HostState) -> tuple[HostState, dict[str, Any]]:
         """Interact and learn from interaction ``first`` to the next log point.
@@ -304,11 +328,15 @@ class Driver(NamedTuple):
         totals: Totals | None = None
         probe: list[Any] = [None] * kept
         for i in range(start, end):
-            answers, told = self._collect(clock, learner, groups, i)
+            parts = self._collect(clock, learner, groups, i)
+            answers, told = [part.answers for part in parts], together(parts)
+            memory = [part.memory for part in parts]
             with clock.on("transfer"):
                 last = [jax.device_put(group.observation) for group in groups]
             with clock.on("learning"):
-                learner, new, seen = self.programs.learn(learner, answers, told, last, np.int32(i))
+                learner, new, seen = self.programs.learn(
+                    learner, answers, told, last, memory, np.int32(i)
+                )
                 probe[i % kept] = seen
                 totals = new if totals is None else self.programs.add(totals, new)
                 jax.block_until_ready(learner)
@@ -319,5 +347,16 @@ class Driver(NamedTuple):
         """Whole episodes with the deterministic policy, in environments of their own."""
         if state.living is None:
             raise ValueError("a state is evaluated after it was trained")
-        act = functools.partial(self.programs.greedily, state.learner)
-        return state.living.evaluate(int(interactions), act)
+        begins = functools.partial(self._greedily, state.learner)
+        return state.living.evaluate(int(interactions), begins)
+
+    def _greedily(self, learner: LearnerState) -> Greedily:
+        """What acts in an evaluation from its beginning on: it remembers what it has seen."""
+        memory = self.programs.nothing
+
+        def act(observation: np.ndarray) -> Array:
+            nonlocal memory
+            given, memory = self.programs.greedily(learner, observation, memory)
+            return given
+
+        return act
