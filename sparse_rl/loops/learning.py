@@ -115,6 +115,18 @@ def explained_variance(value: Array, target: Array) -> Array:
     return jnp.where(constant, jnp.nan, explained)
 
 
+class LearnerState(NamedTuple):
+    """What a learner needs to go on, wherever its actors are."""
+
+    agent: Any
+    normaliser: norm.Normaliser
+    reward_scale: RewardScale
+    memory: Memories
+    """Of its actors."""
+    key: Array
+    """The run's key: never drawn from; its children are named in :class:`Streams`."""
+
+
 class Seen(NamedTuple):
     """What actors saw, and what they remembered before; each field ``[n, …]``."""
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agents import ON_POLICY, Memories, Metrics, OnPolicyAgent, RunInputs, Streams
+from sparse_rl.agents import ON_POLICY, Metrics, OnPolicyAgent, RunInputs, Streams
 from sparse_rl.curricula import Shown, design_env, estimated_regret, over_episodes
 from sparse_rl.envs import Env, Levels, vector
 from sparse_rl.experience import normaliser as norm
@@ -16,7 +16,7 @@ from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import rounds
 from sparse_rl.loops.contract import Beside, Workload
 from sparse_rl.loops.curriculum import described
-from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
+from sparse_rl.loops.learning import LearnerState, Learning, Seen, Totals, iteration_keys
 from sparse_rl.loops.rollout import Rollout, collect, ended, view_of
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.agents import PaacConfig, PpoConfig
@@ -24,22 +24,13 @@ from sparse_rl.settings.curricula import NoCurriculum, PairedConfig
 from sparse_rl.settings.run import RunConfig
 
 
-class Learner(NamedTuple):
-    """What one of them needs to go on. Memory is that of episodes that begin: each cycle begins anew."""
-
-    agent: Any
-    normaliser: norm.Normaliser
-    reward_scale: RewardScale
-    memory: Memories
-    key: Array
-
-
 class PairedState(NamedTuple):
-    """Everything one run needs to go on. What is evaluated and counted is the protagonist."""
+    """Everything one run needs to go on. What is evaluated and counted is the protagonist. Each cycle
+    begins anew, so memory is that of episodes that begin."""
 
-    protagonist: Learner
-    antagonist: Learner
-    teacher: Learner
+    protagonist: LearnerState
+    antagonist: LearnerState
+    teacher: LearnerState
 
     @property
     def agent(self) -> Any:
@@ -150,9 +141,9 @@ class PairedLoop(NamedTuple):
         dense: dict[str, Any] = {name: {} for name in self.config.agent.NETWORKS}
         teacher = inputs._replace(seed=seed[1], mask_seed=mask_seed[1], budgets=dense)
         return PairedState(
-            Learner(**self.learning.init(inputs, size)),
-            Learner(**self.learning.init(other, size)),
-            Learner(**self.teaching.init(teacher, self.design.observation_size)),
+            LearnerState(**self.learning.init(inputs, size)),
+            LearnerState(**self.learning.init(other, size)),
+            LearnerState(**self.teaching.init(teacher, self.design.observation_size)),
         )
 
     def to_disk(self, state: PairedState) -> Arrays:
@@ -171,7 +162,7 @@ class PairedLoop(NamedTuple):
         """What acting and evaluating needs, of the protagonist."""
         return self.learning.trained(state.protagonist)
 
-    def make_levels(self, learner: Learner, key: Array) -> tuple[Any, vector.VectorState, Rollout]:
+    def make_levels(self, learner: LearnerState, key: Array) -> tuple[Any, vector.VectorState, Rollout]:
         """N levels by the teacher, its environments after them, and how it made them."""
         key_begin, key_act = jax.random.split(key)
         n, steps = self.config.agent.num_envs, self.teaching.settings.num_steps
@@ -181,8 +172,8 @@ class PairedLoop(NamedTuple):
         return envs.env.level, envs, rollout
 
     def study(
-        self, learner: Learner, levels: Any, iteration: Array
-    ) -> tuple[Learner, Totals, Seen, Shown]:
+        self, learner: LearnerState, levels: Any, iteration: Array
+    ) -> tuple[LearnerState, Totals, Seen, Shown]:
         """A student plays the levels, and learns from them."""
         key_play, key_learn = iteration_keys(learner.key, iteration)
         keys = jax.random.split(key_play, self.learning.settings.num_steps)
@@ -195,9 +186,9 @@ class PairedLoop(NamedTuple):
         return _anew(after, learner), totals, seen, Shown(ended(rollout), rollout.episode_return)
 
     def teach(
-        self, learner: Learner, envs: vector.VectorState, rollout: Rollout, regret: Array, key: Array,
-        iteration: Array,
-    ) -> tuple[Learner, Totals]:  # fmt: skip
+        self, learner: LearnerState, envs: vector.VectorState, rollout: Rollout, regret: Array,
+        key: Array, iteration: Array,
+    ) -> tuple[LearnerState, Totals]:  # fmt: skip
         """The teacher learns: its only reward is the regret, with its last action, which ends the
         episode. Nothing follows it, so nothing is bootstrapped."""
         finished = rollout._replace(
@@ -269,6 +260,6 @@ def make(config: RunConfig, env: Env, agent: OnPolicyAgent) -> PairedLoop:
     return PairedLoop(config, env, agent, ON_POLICY[config.agent.name](settings, design), design)
 
 
-def _anew(after: Learner, before: Learner) -> Learner:
+def _anew(after: LearnerState, before: LearnerState) -> LearnerState:
     """A learner before episodes begin."""
     return after._replace(memory=before.memory, reward_scale=rounds.anew(after.reward_scale))

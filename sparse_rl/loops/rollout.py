@@ -144,7 +144,9 @@ def collect(
     to_env = actions_of(env).to_env
     num_envs = envs.observation.shape[0]
     slots = most_truncations(keys.shape[0], env.episode_length, action_repeat)
-    none = _Finals(jnp.zeros((slots, num_envs, env.observation_size)), jnp.zeros(num_envs, jnp.int32))
+    # of the dtype in which it is seen: pictures are bytes, and networks scale bytes alone
+    seen_last = jnp.zeros((slots, num_envs, env.observation_size), envs.observation.dtype)
+    none = _Finals(seen_last, jnp.zeros(num_envs, jnp.int32))
 
     def interact(carry: tuple[vector.VectorState, Memory, _Finals], key: Array) -> Any:
         envs, memory, finals = carry

@@ -17,7 +17,7 @@ from sparse_rl.agents import actor_critic
 from sparse_rl.agents import dqn as ours_dqn
 from sparse_rl.agents import ppo as ours
 from sparse_rl.agents.contract import View
-from sparse_rl.loops.hosted.on_policy import LearnerState
+from sparse_rl.loops.learning import LearnerState
 from sparse_rl.loops.rollout import Rollout
 from sparse_rl.pruning import restore, store, support_masks
 from sparse_rl.pruning.storage import support_of

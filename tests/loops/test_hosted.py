@@ -17,8 +17,9 @@ from sparse_rl.envs import HostEnv
 from sparse_rl.loops.evaluation import evaluation_key
 from sparse_rl.loops.hosted import hosting
 from sparse_rl.loops.hosted import sessions as hosted
-from sparse_rl.loops.hosted.on_policy import Compiled, Driver, HostLoop, LearnerState, OnDevice
+from sparse_rl.loops.hosted.on_policy import Compiled, Driver, HostLoop, OnDevice
 from sparse_rl.loops.hosted.parts import Answer, Told
+from sparse_rl.loops.learning import LearnerState
 from sparse_rl.records import results
 from sparse_rl.settings.run import RunConfig
 

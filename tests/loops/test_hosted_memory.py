@@ -21,8 +21,9 @@ from sparse_rl.agents.contract import RunInputs
 from sparse_rl.envs import ActorsLostError, HostStep
 from sparse_rl.loops.hosted import hosting
 from sparse_rl.loops.hosted import sessions as hosted
-from sparse_rl.loops.hosted.on_policy import Compiled, Driver, HostLoop, LearnerState, OnDevice
+from sparse_rl.loops.hosted.on_policy import Compiled, Driver, HostLoop, OnDevice
 from sparse_rl.loops.hosted.parts import Told
+from sparse_rl.loops.learning import LearnerState
 from sparse_rl.records import results
 from sparse_rl.settings.run import RunConfig, run_config
 

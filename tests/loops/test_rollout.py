@@ -1,5 +1,6 @@
 """Rollouts, chunks and evaluations of an agent that learns nothing, predicted in plain Python."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +11,13 @@ import tides
 from puppets import UPDATES, Told, greedy, log_prob_of, puppet, value_of
 from references import on_policy as of_all
 
+from sparse_rl import envs
 from sparse_rl.envs import vector
 from sparse_rl.loops.evaluation import evaluate
 from sparse_rl.loops.learning import RewardScale, Totals
 from sparse_rl.loops.on_policy import OnPolicyLoop, OnPolicyState
 from sparse_rl.loops.rollout import Behaviour, Rollout, collect, view_of
+from sparse_rl.networks.dense import as_float
 from sparse_rl.records import results
 from sparse_rl.settings.run import RunConfig, run_config
 
@@ -106,6 +109,21 @@ def test_what_is_allowed_is_seen_with_what_is_shown() -> None:
     run = jax.jit(lambda start: collect(env, behaviour, start, (), jax.random.split(KEY, 3), 1)[2])
     rollout = run(start)
     np.testing.assert_array_equal(rollout.action, [[1, 2, 1], [1, 2, 2], [2, 1, 2]])
+
+
+def test_a_picture_at_which_time_ran_out_is_valued_as_a_picture() -> None:
+    """In bytes, as it is seen: a network divides bytes by 255 and numbers by nothing."""
+    env = dataclasses.replace(envs.make("probe", "picture"), episode_length=1)
+    start = vector.reset(env, KEY, 4)
+    behaviour = Behaviour(
+        lambda view: view,
+        lambda view, _, key: (jnp.full((4, 1), 0.3), jnp.zeros(4), ()),
+        lambda view, _: as_float(view.observation).mean(axis=1),
+    )
+    _, _, rollout = collect(env, behaviour, start, (), jax.random.split(KEY, 1), 1)
+    assert bool(rollout.truncated.all())
+    # half of the first picture is bright, nothing of the second
+    np.testing.assert_allclose(np.asarray(rollout.final_value), np.full((1, 4), 0.25), rtol=1e-6)
 
 
 class Ran(NamedTuple):

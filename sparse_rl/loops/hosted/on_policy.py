@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sparse_rl.agents import Memories, Metrics, OnPolicyAgent, RunInputs, View, actions_of
+from sparse_rl.agents import Metrics, OnPolicyAgent, RunInputs, View, actions_of
 from sparse_rl.envs import HostEnv, HostStep
-from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.compilation import compile_all
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.hosted import hosting
@@ -33,23 +32,11 @@ from sparse_rl.loops.hosted.parts import (
     together,
 )
 from sparse_rl.loops.hosted.sessions import Group
-from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
+from sparse_rl.loops.learning import LearnerState, Learning, Seen, Totals, iteration_keys
 from sparse_rl.loops.rollout import Rollout, ended
 from sparse_rl.networks import Memory, forget
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
-
-
-class LearnerState(NamedTuple):
-    """What is on the device."""
-
-    agent: Any
-    normaliser: norm.Normaliser
-    reward_scale: RewardScale
-    memory: Memories
-    """Of its actors: that of what acts in groups, that of what values of all at once."""
-    key: Array
-    """The run's key: never drawn from; its children are named in :class:`Streams`."""
 
 
 def key_of(key: Array, t: Any, group: Any) -> Array:
