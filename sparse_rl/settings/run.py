@@ -215,8 +215,12 @@ def rounding(composed: Mapping[str, Any], config: RunConfig) -> str | None:
     ]
     if not changed:
         return None
+    round_ = config.agent.ROUND
+    if config.actors != config.agent.num_envs:
+        beside = f"agent.num_envs and those of curriculum.method={config.curriculum.method} beside"
+        round_ = round_.replace("agent.num_envs", f"{config.actors} actors ({beside})")
     return (
-        f"{config.agent.name} on {config.env.name}, in whole rounds of {config.agent.ROUND} "
+        f"{config.agent.name} on {config.env.name}, in whole rounds of {round_} "
         f"(= {config.frames_per_round}): {', '.join(changed)}"
     )
 
