@@ -48,6 +48,12 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _curriculum(config: RunConfig) -> dict[str, str]:
+    """Who chooses the levels, where somebody does."""
+    method = config.curriculum.method
+    return {} if method == "none" else {"curriculum": method}
+
+
 def _versions(config: RunConfig) -> dict[str, str]:
     packages = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     if config.storage.storage == "block":
@@ -76,6 +82,7 @@ def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
         "learning_rate": config.agent.learning_rate,
         "num_envs": config.agent.num_envs,
         **{name: getattr(config.agent, name) for name in config.agent.RECORDED},
+        **_curriculum(config),
         "seed": config.seed,
         "mask_seed": config.mask_seed,
         "parameters_total": costs.parameters_total,
