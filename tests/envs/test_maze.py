@@ -179,6 +179,17 @@ def test_agent_goal_and_direction_are_uniform_on_what_is_free() -> None:
     assert abs((walls.sum(axis=(1, 2)) == 1).mean() - 1 / 9) < 4 * (8 / 81 / n) ** 0.5
 
 
+def test_where_the_goal_is_does_not_depend_on_where_the_agent_is() -> None:
+    """Of 3×3 without a wall all 72 pairs are as likely as each other."""
+    n = 14400
+    levels = jax.jit(jax.vmap(lambda key: sample(key, 3, 0)))(jax.random.split(KEY, n))
+    cells = [np.asarray(3 * place[:, 1] + place[:, 0]) for place in (levels.goal, levels.agent)]
+    pairs = np.bincount(9 * cells[0] + cells[1], minlength=81).reshape(9, 9)
+    assert not np.diag(pairs).any()
+    each_ = pairs[~np.eye(9, dtype=bool)]
+    np.testing.assert_allclose(each_, n / 72, atol=4.5 * (n / 72) ** 0.5)
+
+
 def test_an_edit_is_nothing_or_a_wall_or_another_goal_each_a_third_of_the_time() -> None:
     level, n = parse(".#..\n.>.#\nG..."), 6000
     edited = jax.jit(jax.vmap(lambda key: mutate(key, level)))(jax.random.split(KEY, n))

@@ -18,11 +18,10 @@ def shortest(level: Level) -> Array:
     """Actions of the shortest solution, an int32 scalar; −1 if there is none.
 
     From what n actions can reach, bool ``[4, H, W]`` (direction and cell), what n + 1 can: by a turn
-    either way, or a step into what is neither wall nor goal. A step into the goal is the last action.
+    either way, or a step into what is no wall. It ends before a step into the goal, the last action.
     """
     shape = level.walls.shape
     goal = at(level.goal, shape)
-    free = ~level.walls & ~goal
     # a step from here solves it
     before = jnp.stack([_moved(goal, (d + 2) % DIRECTIONS) for d in range(DIRECTIONS)])
     start = at(level.agent, shape) & (jnp.arange(DIRECTIONS) == level.direction)[:, None, None]
@@ -33,7 +32,7 @@ def shortest(level: Level) -> Array:
 
     def act(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         reached, actions, _ = carry
-        stepped = jnp.stack([_moved(reached[d], d) & free for d in range(DIRECTIONS)])
+        stepped = jnp.stack([_moved(reached[d], d) & ~level.walls for d in range(DIRECTIONS)])
         more = reached | jnp.roll(reached, 1, axis=0) | jnp.roll(reached, -1, axis=0) | stepped
         return more, actions + 1, jnp.any(more != reached)
 
