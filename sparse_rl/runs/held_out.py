@@ -1,0 +1,242 @@
+"""Trained agents in levels that nobody trained on: every held-out set, with drawn and with greedy
+actions, and the worst of many random levels."""
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_rl.agents import acting
+from sparse_rl.envs import Env, HeldOut
+from sparse_rl.kernels.keys import key_of
+from sparse_rl.loops import Attempts, CurriculumLoop, OnPolicyLoop, PairedLoop, regret, try_set, worst
+from sparse_rl.records import results
+from sparse_rl.records.checkpoints import CheckpointError, from_arrays, read_arrays
+from sparse_rl.runs.pack import compiler_options, prepare_pack, program_of
+from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.schema import unknown
+
+FILE = "held_out.json"
+"""Of a run: what was found."""
+SEED = 77
+"""Of the levels whose worst are looked for."""
+SHARES = (0.01, 0.05, 0.1, 1.0)
+"""Of these levels, the worst that are looked at, and all."""
+BATCH = 1000
+"""Random levels that are described at once."""
+
+
+WORST = "worst"
+"""What they are called in tables."""
+
+
+class Asked(NamedTuple):
+    """What a run's agent is tried on."""
+
+    sets: list[str] | None
+    """Names; ``None``: all that its environment has."""
+    episodes: int
+    """In each level."""
+    random: int
+    """Levels of which the worst are looked for; 0: they are not."""
+
+
+class CannotTryError(Exception):
+    """A run that cannot be tried, and why."""
+
+
+def _loop(config: RunConfig) -> tuple[Any, Env]:
+    loop = prepare_pack([config]).loop
+    if not isinstance(loop, OnPolicyLoop | CurriculumLoop | PairedLoop) or loop.env.levels is None:
+        raise CannotTryError("agents that learn from rollouts only, in environments with levels")
+    return loop, loop.env
+
+
+class Tried:
+    """What is compiled once for all runs of a program.
+
+    Args:
+        config: of one of them.
+        asked: what is tried.
+
+    Raises:
+        CannotTryError: they are of another kind.
+        ConfigError: there is no set of such a name.
+    """
+
+    def __init__(self, config: RunConfig, asked: Asked) -> None:
+        self._loop, self._env = _loop(config)
+        self._asked = asked
+        (run,) = prepare_pack([config]).runs
+        state = jax.eval_shape(self._loop.init, run.inputs)
+        self._shapes: Any = getattr(state, "protagonist", state)
+        assert self._env.levels is not None
+        self._levels = self._env.levels
+        for name in asked.sets or ():
+            if name not in self._levels.sets:
+                raise unknown("set of levels", name, list(self._levels.sets))
+
+    def learner(self, held: Any) -> Any:
+        """A learner with trained networks and statistics; of the rest it has the shapes."""
+        shapes = self._shapes.agent
+        networks = held["parameters"]
+        fields = {"networks": networks} if "networks" in shapes._fields else networks
+        agent = shapes._replace(**fields, supports=held["supports"])
+        return self._shapes._replace(agent=agent, normaliser=held["normaliser"])
+
+    def read(self, run_dir: Path) -> Any:
+        """What was trained.
+
+        Raises:
+            CannotTryError: it cannot be read.
+        """
+        like = acting(self._loop.agent, self._shapes)
+        try:
+            return from_arrays(like, read_arrays(run_dir / results.PARAMETERS))
+        except (CheckpointError, FileNotFoundError) as error:
+            raise CannotTryError(f"its parameters cannot be read ({error})") from error
+
+    @functools.cache  # noqa: B019
+    def held_out(self, name: str) -> HeldOut:
+        """A set's levels, or random ones of which the worst are looked for."""
+        return solvable(self._env, self._asked.random) if name == WORST else self._levels.sets[name]()
+
+    @functools.cache  # noqa: B019
+    def program(self, name: str, greedy: bool) -> Callable[[Any, Any], Attempts]:
+        """``(what was trained, key) → attempts [M, E]``."""
+        held = self.held_out(name)
+
+        def played(trained: Any, key: Any) -> Attempts:
+            learning, learner, episodes = (
+                self._loop.learning,
+                self.learner(trained),
+                self._asked.episodes,
+            )
+            return try_set(learning, self._env, held, learner, key, greedy=greedy, episodes=episodes)
+
+        made: Callable[[Any, Any], Attempts] = jax.jit(
+            played, compiler_options=compiler_options(self._loop)
+        )
+        return made
+
+    @functools.cache  # noqa: B019
+    def best(self, name: str) -> Callable[[Attempts], Any]:
+        """``attempts → regret [M]``."""
+        return jax.jit(functools.partial(regret, self._levels, self.held_out(name)))
+
+    def rows(self, trained: Any) -> Iterator[dict[str, Any]]:
+        """A row for each level, policy and horizon."""
+        for name in self._asked.sets or self._levels.sets:
+            held = self.held_out(name)
+            for i, policy in enumerate(("drawn", "greedy")):
+                key = jax.random.fold_in(key_of(SEED), i)
+                attempts = self.program(name, policy == "greedy")(trained, key)
+                lost = np.asarray(self.best(name)(attempts))
+                returns = np.asarray(attempts.episode_return).mean(axis=1)
+                for horizon in held.horizons:
+                    solved = np.asarray(attempts.within(horizon)).mean(axis=1)
+                    for m, level in enumerate(held.names):
+                        yield {
+                            "set": name, "level": level, "policy": policy, "horizon": horizon,
+                            "solve_rate": float(solved[m]), "return_mean": float(returns[m]),
+                            "regret": float(lost[m]),
+                        }  # fmt: skip
+
+    def worst(self, trained: Any) -> Iterator[dict[str, Any]]:
+        """A row for each share of the worst random levels: ranked by some episodes, told of others."""
+        played = self.program(WORST, False)
+        one, two = (
+            jnp.mean(played(trained, key).solved.astype(jnp.float32), axis=1)
+            for key in jax.random.split(key_of(SEED))
+        )
+        for share in SHARES:
+            yield {
+                "set": WORST, "level": f"{share:g}", "policy": "drawn",
+                "horizon": self._env.episode_length, "solve_rate": float(worst(one, two, share)),
+            }  # fmt: skip
+
+
+def solvable(env: Env, count: int) -> HeldOut:
+    """So many random levels that can be solved, as the environment draws them, from no run's key."""
+    levels = env.levels
+    assert levels is not None
+
+    def drawn(key: Any) -> Any:
+        level = levels.sample(key)
+        return level, levels.describe(level)["solvable"] > 0
+
+    many, found, some, batch = jax.jit(jax.vmap(drawn)), [], 0, 0
+    while some < count:
+        keys = jax.random.split(jax.random.fold_in(key_of(SEED), batch), BATCH)
+        level, can_be = jax.tree.map(np.asarray, many(keys))
+        found.append(jax.tree.map(lambda x, can_be=can_be: x[can_be], level))
+        some, batch = some + int(can_be.sum()), batch + 1
+    together = jax.tree.map(lambda *x: np.concatenate(x)[:count], *found)
+    return HeldOut(tuple(f"{WORST}{i}" for i in range(count)), together, (env.episode_length,))
+
+
+def _try_run(
+    run_dir: Path, config: RunConfig, asked: Asked, compiled: dict[Any, Tried]
+) -> list[dict[str, Any]]:
+    """The rows of one run.
+
+    Raises:
+        CannotTryError: it has not ended, is of another kind, or cannot be read.
+    """
+    record = results.read_run(run_dir) or {}
+    if record.get("status") != "done":
+        raise CannotTryError(f"it is {record.get('status', 'pending')}")
+    program = program_of(config)
+    if program not in compiled:
+        compiled[program] = Tried(config, asked)
+    tried = compiled[program]
+    trained = tried.read(run_dir)
+    return [*tried.rows(trained), *(tried.worst(trained) if asked.random else ())]
+
+
+def _write(path: Path, text: str) -> None:
+    results.write_aside(path, lambda aside: aside.write_text(text))
+
+
+def try_study(study: Path, asked: Asked, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Try a study's runs one after the other; what was found before is not looked for again.
+
+    Args:
+        study: its folder.
+        asked: what is tried.
+        say: tells of progress.
+
+    Yields:
+        The rows of each run that could be tried, with its axes.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ConfigError: there is no set of such a name.
+    """
+    found = sorted(results.run_dirs(study))
+    if not found:
+        raise FileNotFoundError(f"no runs in {study}: expected {study}/<run_id>/{results.RUN}")
+    compiled: dict[Any, Tried] = {}
+    for i, run_dir in enumerate(found, 1):
+        config = run_config(results.read_config(run_dir))
+        path, what = run_dir / FILE, asked._asdict()
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if known.get("asked") != what:
+            say(f"{i}/{len(found)} {config.run_id}")
+            try:
+                known = {"asked": what, "rows": _try_run(run_dir, config, asked, compiled)}
+            except CannotTryError as why:
+                say(f"{config.run_id} is left out: {why}")
+                continue
+            _write(path, json.dumps(known))
+        axes = {
+            "run_id": config.run_id, "env": config.env.name, "agent": config.agent.name,
+            "curriculum": config.curriculum.method, "width": config.width,
+            "sparsity": config.sparsity, "seed": config.seed,
+        }  # fmt: skip
+        yield from (axes | row for row in known["rows"])
