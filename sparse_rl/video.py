@@ -1,6 +1,7 @@
 """``python -m sparse_rl.video results/<name>/<run_id>``: an episode of a trained agent, as a GIF.
 
-The environment must show pictures (``env=pixels/…``, ``env=dm_control_pixels/…``).
+The environment must show pictures (``env=pixels/…``, ``env=dm_control_pixels/…``), or draw its levels
+(``env=maze/…``).
 """
 
 import argparse
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records.checkpoints import CheckpointError
-from sparse_rl.runs import film
+from sparse_rl.runs import CannotTryError, film
 from sparse_rl.settings.schema import ConfigError
 
 
@@ -17,11 +18,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="of the episode's first state")
+    parser.add_argument("--set", help="of held-out levels (default: the first that is watched)")
+    parser.add_argument("--number", type=int, default=0, help="of the level in its set")
     options = parser.parse_args()
     use_cache()
     try:
-        path, score = film(options.run_dir, options.seed)
-    except (CheckpointError, ConfigError, FileNotFoundError) as error:
+        path, score = film(options.run_dir, options.seed, options.set, options.number)
+    except (CannotTryError, CheckpointError, ConfigError, FileNotFoundError) as error:
         print(f"no video of {options.run_dir}: {error}", file=sys.stderr)
         return 1
     print(f"{path}: return {score:.1f}")

@@ -102,6 +102,8 @@ class Levels:
     watched: tuple[str, ...] = ()
     """Those of the sets that are tried at every evaluation."""
     design: Design | None = None
+    draw: Callable[[Any], Array] | None = None
+    """``state → uint8 [height, width, 3]``: a picture for people."""
 
 
 @dataclass(frozen=True, kw_only=True)

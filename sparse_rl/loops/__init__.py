@@ -6,7 +6,7 @@ Not here: how an agent learns (:mod:`sparse_rl.agents`), what many runs share (:
 
 from sparse_rl.loops.contract import Beside, HostedLoop, Loop, PureLoop, Workload
 from sparse_rl.loops.curriculum import CurriculumLoop
-from sparse_rl.loops.held_out import Attempts, regret, try_set, worst
+from sparse_rl.loops.held_out import Attempts, policy, regret, try_set, worst
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.hosted.sessions import seeds_of
@@ -16,6 +16,7 @@ from sparse_rl.loops.on_policy import OnPolicyLoop
 from sparse_rl.loops.paired import PairedLoop
 from sparse_rl.loops.probing import TREATMENTS, Prober
 from sparse_rl.loops.replaying import RunState
+from sparse_rl.loops.rollout import view_of
 from sparse_rl.loops.zero_order.master import MasterLoop
 
 __all__ = [
@@ -37,8 +38,10 @@ __all__ = [
     "Workload",
     "drawn",
     "make_loop",
+    "policy",
     "regret",
     "seeds_of",
     "try_set",
+    "view_of",
     "worst",
 ]

@@ -8,7 +8,7 @@ Not here: which runs there are and where they train (:mod:`sparse_rl.sweeps`), w
 from sparse_rl.runs.connections import Connections, connections_of
 from sparse_rl.runs.costs import count, dense_networks
 from sparse_rl.runs.film import film
-from sparse_rl.runs.held_out import Asked, try_study
+from sparse_rl.runs.held_out import Asked, CannotTryError, try_study
 from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch
 from sparse_rl.runs.pack import (
     PreparedPack,
@@ -27,6 +27,7 @@ from sparse_rl.runs.recorder import Recorder
 
 __all__ = [
     "Asked",
+    "CannotTryError",
     "Connections",
     "Policy",
     "PreparedPack",

@@ -1,7 +1,7 @@
 """Films of runs that ended: an episode of a trained agent, as a GIF.
 
-The environment must show pictures (``env=pixels/…``, ``env=dm_control_pixels/…``). Pillow writes it,
-which Matplotlib stands on: nothing else is needed.
+The environment must show pictures (``env=pixels/…``, ``env=dm_control_pixels/…``), or draw its levels
+(``env=maze/…``). Pillow writes it, which Matplotlib stands on: nothing else is needed.
 """
 
 import functools
@@ -13,11 +13,12 @@ from jax import Array
 from PIL import Image
 
 from sparse_rl.agents import Streams, acting
-from sparse_rl.envs import vector
+from sparse_rl.envs import Env, vector
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import HostOffPolicyLoop, OffPolicyLoop, RunState, seeds_of
 from sparse_rl.records import results
 from sparse_rl.records.checkpoints import from_arrays, read_arrays
+from sparse_rl.runs.held_out import Asked, Tried
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.run import run_config
 from sparse_rl.settings.schema import ConfigError
@@ -28,6 +29,8 @@ LEAST_SIDE = 192
 """Pixels of a side at least: small pictures are enlarged by a whole number."""
 MILLISECONDS = 20
 """Between pictures; browsers slow down what is faster."""
+MILLISECONDS_A_CELL = 120
+"""The same where each picture is a decision."""
 
 
 def trained_state(loop: OffPolicyLoop | HostOffPolicyLoop, run_dir: Path) -> RunState:
@@ -93,26 +96,48 @@ def episode_on_host(loop: HostOffPolicyLoop, state: RunState, seed: int) -> tupl
     return np.stack(pictures), score
 
 
-def write_gif(path: Path, pictures: np.ndarray) -> None:
+def write_gif(path: Path, pictures: np.ndarray, milliseconds: int = MILLISECONDS) -> None:
     """Write pictures ``[n, height, width, 1 or 3]`` as an animation."""
     times = -(-LEAST_SIDE // pictures.shape[1])
     large = pictures.repeat(times, axis=1).repeat(times, axis=2)
     first, *others = (Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in large)
 
     def write(aside: Path) -> None:
-        first.save(aside, "GIF", save_all=True, append_images=others, duration=MILLISECONDS, loop=0)
+        first.save(aside, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
 
     results.write_aside(path, write)
 
 
-def film(run_dir: Path, seed: int) -> tuple[Path, float]:
-    """Write a video beside a run's results; where it is, and the episode's return."""
-    loop = prepare_pack([run_config(results.read_config(run_dir))]).loop
+def film(run_dir: Path, seed: int, levels: str | None = None, number: int = 0) -> tuple[Path, float]:
+    """Write a video beside a run's results; where it is, and the episode's return.
+
+    Args:
+        run_dir: the run's.
+        seed: of what is drawn.
+        levels: where the environment has levels: the held-out set; ``None``: the first that is watched.
+        number: which of its levels.
+
+    Raises:
+        CannotTryError: there is no such level, or the run's parameters cannot be read.
+        CheckpointError: they cannot, of a run without levels.
+        ConfigError: the environment shows no pictures, or there is no such set.
+    """
+    config = run_config(results.read_config(run_dir))
+    loop = prepare_pack([config]).loop
+    has = loop.env.levels if isinstance(loop.env, Env) else None
+    if has is not None:
+        name = levels or has.watched[0]
+        tried = Tried(config, Asked([name], 1, 0))
+        pictures, score = tried.episode(tried.read(run_dir), name, number, key_of(seed))
+        write_gif(run_dir / FILE, pictures, MILLISECONDS_A_CELL)
+        return run_dir / FILE, score
+    if levels or number:
+        raise ConfigError(f"env={config.env.name} has no levels")
     if isinstance(loop, HostOffPolicyLoop):
         pictures, score = episode_on_host(loop, trained_state(loop, run_dir), seed)
     elif isinstance(loop, OffPolicyLoop):
         pictures, score = episode(loop, trained_state(loop, run_dir), key_of(seed))
     else:
-        raise ConfigError(f"agent={loop.config.agent.name}: videos are of drq")
+        raise ConfigError(f"agent={loop.config.agent.name}: videos are of drq, and of mazes")
     write_gif(run_dir / FILE, pictures)
     return run_dir / FILE, score

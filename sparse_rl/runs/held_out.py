@@ -1,6 +1,7 @@
 """Trained agents in levels that nobody trained on: every held-out set, with drawn and with greedy
 actions, and the worst of many random levels."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -11,10 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_rl.agents import acting
-from sparse_rl.envs import Env, HeldOut
+from sparse_rl.agents import acting, actions_of
+from sparse_rl.envs import Env, HeldOut, vector
 from sparse_rl.kernels.keys import key_of
-from sparse_rl.loops import Attempts, CurriculumLoop, OnPolicyLoop, PairedLoop, regret, try_set, worst
+from sparse_rl.loops import (
+    Attempts,
+    CurriculumLoop,
+    OnPolicyLoop,
+    PairedLoop,
+    policy,
+    regret,
+    try_set,
+    view_of,
+    worst,
+)
 from sparse_rl.records import results
 from sparse_rl.records.checkpoints import CheckpointError, from_arrays, read_arrays
 from sparse_rl.runs.pack import compiler_options, prepare_pack, program_of
@@ -133,19 +144,55 @@ class Tried:
         """A row for each level, policy and horizon."""
         for name in self._asked.sets or self._levels.sets:
             held = self.held_out(name)
-            for i, policy in enumerate(("drawn", "greedy")):
+            for i, how in enumerate(("drawn", "greedy")):
                 key = jax.random.fold_in(key_of(SEED), i)
-                attempts = self.program(name, policy == "greedy")(trained, key)
+                attempts = self.program(name, how == "greedy")(trained, key)
                 lost = np.asarray(self.best(name)(attempts))
                 returns = np.asarray(attempts.episode_return).mean(axis=1)
                 for horizon in held.horizons:
                     solved = np.asarray(attempts.within(horizon)).mean(axis=1)
                     for m, level in enumerate(held.names):
                         yield {
-                            "set": name, "level": level, "policy": policy, "horizon": horizon,
+                            "set": name, "level": level, "policy": how, "horizon": horizon,
                             "solve_rate": float(solved[m]), "return_mean": float(returns[m]),
                             "regret": float(lost[m]),
                         }  # fmt: skip
+
+    def episode(self, trained: Any, name: str, number: int, key: Any) -> tuple[np.ndarray, float]:
+        """An episode in one level of a set, with drawn actions.
+
+        Returns:
+            A picture before each interaction, uint8 ``[n, height, width, 3]``, and the return.
+
+        Raises:
+            CannotTryError: there is no such level, or the environment draws none.
+        """
+        held, draw = self.held_out(name), self._levels.draw
+        if draw is None:
+            raise CannotTryError(f"env={self._env.name} draws no pictures of its levels")
+        if not 0 <= number < len(held.names):
+            raise CannotTryError(f"{name} has levels 0 to {len(held.names) - 1}, and no {number}")
+        env = dataclasses.replace(self._env, episode_length=max(held.horizons))
+        learning, repeat = self._loop.learning, self._loop.config.env.action_repeat
+        act, to_env = policy(learning, self.learner(trained), greedy=False), actions_of(env).to_env
+
+        @jax.jit
+        def interact(envs: vector.VectorState, memory: Any, key: Any) -> Any:
+            key_act, key_env = jax.random.split(key)
+            picture = draw(jax.tree.map(lambda x: x[0], envs.env))
+            action, memory = act(view_of(env, envs), memory, key_act)
+            envs, seen = vector.step(env, key_env, envs, to_env(action), repeat)
+            over = (seen.terminated | seen.truncated)[0]
+            return envs, memory, picture, seen.episode_return[0], over
+
+        level = jax.tree.map(lambda x: jnp.asarray(x)[number : number + 1], held.levels)
+        envs, memory = vector.begin(env, level), learning.agent.begin(1).acting
+        pictures, over = [], False
+        while not over:
+            key, now = jax.random.split(key)
+            envs, memory, picture, score, over = interact(envs, memory, now)
+            pictures.append(np.asarray(picture))
+        return np.stack(pictures), float(score)
 
     def worst(self, trained: Any) -> Iterator[dict[str, Any]]:
         """A row for each share of the worst random levels: ranked by some episodes, told of others."""

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import MakeConfig
+from PIL import Image
 
 from sparse_rl import held_out
 from sparse_rl.records import results
+from sparse_rl.runs import CannotTryError, film
 from sparse_rl.runs.held_out import FILE, solvable
 from sparse_rl.runs.pack import prepare_pack, train_pack
 
@@ -62,6 +64,13 @@ def test_the_command_tries_every_run_once_and_says_who_is_left_out(
     assert (tmp_path / runs[0] / FILE).stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "held_out.parquet"), rows)
     unfinished.write_text(json.dumps(record))
+    path, score = film(tmp_path / runs[2], seed=3, levels="perfect5", number=7)
+    with Image.open(path) as shown:
+        assert shown.size == (225, 225)  # 5 cells of 9 pixels, enlarged to at least 192
+        assert shown.n_frames <= 98  # type: ignore[attr-defined]
+        assert (score > 0) == (shown.n_frames < 98)  # type: ignore[attr-defined]
+    with pytest.raises(CannotTryError, match="perfect5 has levels 0 to 99, and no 100"):
+        film(tmp_path / runs[2], seed=3, levels="perfect5", number=100)
     with pytest.raises(SystemExit, match="2"):
         held_out.main([str(tmp_path), "--sets", "perfct5"])
     assert "unknown set of levels 'perfct5'. Did you mean perfect5" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from jax import Array
 from sparse_rl.envs.contract import Env, Levels, Step
 from sparse_rl.envs.maze import level as levels
 from sparse_rl.envs.maze.design import design
+from sparse_rl.envs.maze.drawn import draw
 from sparse_rl.envs.maze.held_out import own, sets
 from sparse_rl.envs.maze.level import DIRECTIONS, STEPS, Level
 from sparse_rl.envs.maze.seen import CODES, EMPTY, GOAL, WALL
@@ -167,5 +168,6 @@ def make(
             sets=sets(size, sample, episode_length),
             watched=("random", own(size), *(("rooms",) if size == levels.PUBLISHED_SIZE else ())),
             design=design(size, walls),
+            draw=lambda state: draw(state.level, state.position, state.direction),
         ),
     )
