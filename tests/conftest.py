@@ -12,6 +12,11 @@ CACHE = Path(tempfile.gettempdir()) / f"sparse_rl_test_cache_{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("WANDB_MODE", "offline")
+# A third of the suite's time goes to LLVM's optimisations. What is computed is decided by XLA's own
+# passes before them, and those are as users have them.
+LLVM_LEVEL = "--xla_backend_optimization_level"
+if LLVM_LEVEL not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {LLVM_LEVEL}=0".strip()
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
