@@ -61,13 +61,6 @@ class CannotTryError(Exception):
     """A run that cannot be tried, and why."""
 
 
-def _loop(config: RunConfig) -> tuple[Any, Env]:
-    loop = prepare_pack([config]).loop
-    if not isinstance(loop, OnPolicyLoop | CurriculumLoop | PairedLoop) or loop.env.levels is None:
-        raise CannotTryError("agents that learn from rollouts only, in environments with levels")
-    return loop, loop.env
-
-
 class Tried:
     """What is compiled once for all runs of a program.
 
@@ -81,13 +74,15 @@ class Tried:
     """
 
     def __init__(self, config: RunConfig, asked: Asked) -> None:
-        self._loop, self._env = _loop(config)
-        self._asked = asked
-        (run,) = prepare_pack([config]).runs
-        state = jax.eval_shape(self._loop.init, run.inputs)
+        loop, (run,) = prepare_pack([config])
+        if not isinstance(loop, OnPolicyLoop | CurriculumLoop | PairedLoop) or loop.env.levels is None:
+            raise CannotTryError("agents that learn from rollouts only, in environments with levels")
+        self._loop, self._env, self._levels, self._asked = loop, loop.env, loop.env.levels, asked
+        state = jax.eval_shape(loop.init, run.inputs)
         self._shapes: Any = getattr(state, "protagonist", state)
-        assert self._env.levels is not None
-        self._levels = self._env.levels
+        self.held_out = functools.cache(self._held_out)
+        self.program = functools.cache(self._program)
+        self.best = functools.cache(self._best)
         for name in asked.sets or ():
             if name not in self._levels.sets:
                 raise unknown("set of levels", name, list(self._levels.sets))
@@ -112,31 +107,26 @@ class Tried:
         except (CheckpointError, FileNotFoundError) as error:
             raise CannotTryError(f"its parameters cannot be read ({error})") from error
 
-    @functools.cache  # noqa: B019
-    def held_out(self, name: str) -> HeldOut:
+    def _held_out(self, name: str) -> HeldOut:
         """A set's levels, or random ones of which the worst are looked for."""
         return solvable(self._env, self._asked.random) if name == WORST else self._levels.sets[name]()
 
-    @functools.cache  # noqa: B019
-    def program(self, name: str, greedy: bool) -> Callable[[Any, Any], Attempts]:
+    def _program(self, name: str, greedy: bool) -> Callable[[Any, Any], Attempts]:
         """``(what was trained, key) → attempts [M, E]``."""
         held = self.held_out(name)
 
         def played(trained: Any, key: Any) -> Attempts:
-            learning, learner, episodes = (
-                self._loop.learning,
-                self.learner(trained),
-                self._asked.episodes,
+            learner, episodes = self.learner(trained), self._asked.episodes
+            return try_set(
+                self._loop.learning, self._env, held, learner, key, greedy=greedy, episodes=episodes
             )
-            return try_set(learning, self._env, held, learner, key, greedy=greedy, episodes=episodes)
 
         made: Callable[[Any, Any], Attempts] = jax.jit(
             played, compiler_options=compiler_options(self._loop)
         )
         return made
 
-    @functools.cache  # noqa: B019
-    def best(self, name: str) -> Callable[[Attempts], Any]:
+    def _best(self, name: str) -> Callable[[Attempts], Any]:
         """``attempts → regret [M]``."""
         return jax.jit(functools.partial(regret, self._levels, self.held_out(name)))
 
