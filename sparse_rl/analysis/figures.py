@@ -36,7 +36,7 @@ FORMATS: Mapping[str, Callable[[float], str]] = {
 """What a legend's colours stand for → how its levels are written."""
 
 
-def _style(ax: Axes, xlabel: str, ylabel: str) -> None:
+def style(ax: Axes, xlabel: str, ylabel: str) -> None:
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.grid(alpha=0.3, linewidth=0.6)
@@ -70,7 +70,7 @@ def _size_axis(ax: Axes, size: str, values: Sequence[float]) -> None:
     ax.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _band(ax: Axes, table: pd.DataFrame, x: str, y: str, color: Any, **how: Any) -> None:
+def band(ax: Axes, table: pd.DataFrame, x: str, y: str, color: Any, **how: Any) -> None:
     """A line with its interval; where there is one run there is no band."""
     ax.plot(table[x], table[y], color=color, **how)
     ax.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.2, linewidth=0)
@@ -120,8 +120,8 @@ def scaling_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
         table = table.join(survivors, on=["sparsity", "width"])
         for (size, xlabel), ax in zip(sizes.items(), line, strict=True):
             for sparsity, curve in table.groupby("sparsity"):
-                _band(ax, curve, size, metric, colours[sparsity], marker="o", markersize=4)
-            _style(ax, xlabel, label_of(rows, metric))
+                band(ax, curve, size, metric, colours[sparsity], marker="o", markersize=4)
+            style(ax, xlabel, label_of(rows, metric))
             _size_axis(ax, size, table[size].tolist())
         if metric in LOGARITHMIC and (table[metric] > 0).all():
             line[0].set_yscale("log")
@@ -155,7 +155,7 @@ def learning_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
                 _learning_curve(ax, cell, colours[sparsity])
             for _, run in cell[~cell["status"].isin(["done"])].groupby("run_id"):
                 ax.plot(run["env_steps"], run[RETURN], ":", color=colours[sparsity], linewidth=1.2)
-        _style(ax, "env steps (frames)", label_of(rows, RETURN))
+        style(ax, "env steps (frames)", label_of(rows, RETURN))
         ax.set_title(f"width {width}", fontsize=10)
         ax.tick_params(labelbottom=True)
         ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
@@ -169,7 +169,7 @@ def learning_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
 
 def _learning_curve(ax: Axes, cell: pd.DataFrame, color: Any) -> None:
     table = scores.sample_efficiency(cell)
-    _band(ax, table, "env_steps", RETURN, color)
+    band(ax, table, "env_steps", RETURN, color)
 
 
 def heat_maps(rows: pd.DataFrame, label: str | None = None) -> Figure:
@@ -217,7 +217,7 @@ def health_against_score(
             "linewidth": 0,
         }
         ax.scatter(cell[health], cell[RETURN], **how)
-    _style(ax, label_of(rows, health), label_of(rows, RETURN))
+    style(ax, label_of(rows, health), label_of(rows, RETURN))
     entries = [Line2D([], [], linestyle="", marker="", label="sparsity")]
     entries += [
         Line2D([], [], linestyle="", marker="o", color=c, label=f"{s:g}") for s, c in colours.items()
@@ -246,8 +246,8 @@ def iso_flops(rows: pd.DataFrame, budgets: Sequence[float], label: str | None = 
             at = scores.at_budget(rows[rows["sparsity"] == level], "flops", budget)
             if not at.empty:
                 table = scores.summary(at, RETURN, ["parameters_nonzero"])
-                _band(ax, table, "parameters_nonzero", RETURN, colours[budget], marker="o", markersize=4)
-        _style(ax, SIZES["parameters_nonzero"], METRICS[RETURN] if level == levels[0] else "")
+                band(ax, table, "parameters_nonzero", RETURN, colours[budget], marker="o", markersize=4)
+        style(ax, SIZES["parameters_nonzero"], METRICS[RETURN] if level == levels[0] else "")
         _size_axis(ax, "parameters_nonzero", shown)
         ax.set_title(f"sparsity {level:g}", fontsize=10)
     _legend(figure, colours, "training FLOPs", "o")
@@ -277,8 +277,8 @@ def performance_profiles(final: pd.DataFrame, label: str) -> Figure:
             table = pd.DataFrame(
                 {"x": thresholds, "y": profile.value, "low": profile.low, "high": profile.high}
             )
-            _band(ax, table, "x", "y", colours[sparsity])
-        _style(ax, "score τ (normalised)", "share of runs above τ")
+            band(ax, table, "x", "y", colours[sparsity])
+        style(ax, "score τ (normalised)", "share of runs above τ")
         ax.set_title(f"width {width}", fontsize=10)
         ax.label_outer()
     _legend(figure, colours, "sparsity")
@@ -306,7 +306,7 @@ def held_out(points: Points, choice: Choice, xlabel: str, ylabel: str, label: st
         law_low, law_high = statistics.interval(trial.fit.predict_samples(sizes, kept))
         ax.plot(sizes, trial.fit.predict(sizes, kept), color=color, label=name)
         ax.fill_between(sizes, law_low, law_high, color=color, alpha=0.12, linewidth=0)
-    _style(ax, xlabel, ylabel)
+    style(ax, xlabel, ylabel)
     _size_axis(ax, "width" if "width" in xlabel else "parameters", points.size.tolist())
     span = points.score.max() - points.score.min() or 1.0
     ax.set_ylim(points.score.min() - 0.4 * span, points.score.max() + 0.8 * span)

@@ -18,11 +18,19 @@ NESTED = ("host", "versions", "flags", "timings", "progress", "attempts")
 CELL = ["env", "agent", "network", "pattern", "distribution", "variant", "width", "sparsity"]
 """What runs share that differ in their seeds only."""
 
+CURRICULUM = "curriculum"
+"""Who chose the levels: one more thing that runs share, where any run has it."""
+
 SEEDS = ["seed", "mask_seed"]
 
 ROUNDED = ("sparsity", "actor_sparsity", "critic_sparsity", "learning_rate")
 """Axes that may come from arithmetic: runs that were recorded before settings were rounded are rounded
 here, so that they fall on their points."""
+
+
+def cell_of(frame: pd.DataFrame) -> list[str]:
+    """What these runs share that differ in their seeds only."""
+    return [*CELL, CURRICULUM] if CURRICULUM in frame else CELL
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +70,9 @@ def load_runs(*studies: str | Path) -> pd.DataFrame:
     undone = (runs["status"] != "done").sort_values(kind="stable").index
     runs = runs.loc[undone].drop_duplicates("run_id").sort_index().reset_index(drop=True)
     runs["variant"] = ""
-    axes = [name for name in (*CELL, *SEEDS) if name in runs]
+    if CURRICULUM in runs:
+        runs[CURRICULUM] = runs[CURRICULUM].fillna("none")
+    axes = [name for name in (*cell_of(runs), *SEEDS) if name in runs]
     alike = runs.duplicated(axes, keep=False)
     if alike.any():
         runs["variant"] = _variants(runs, alike)
@@ -92,7 +102,9 @@ def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]") -> list[str]:
         "pruning.actor_sparsity",
         "pruning.critic_sparsity",
     }
-    groups = table[alike].groupby([runs.loc[alike, name] for name in (*CELL, *SEEDS)], dropna=False)
+    groups = table[alike].groupby(
+        [runs.loc[alike, name] for name in (*cell_of(runs), *SEEDS)], dropna=False
+    )
     counts = groups.nunique()
     varied = [name for name in table.columns if name not in axes and (counts[name] > 1).any()]
     return [" ".join(f"{name}={row[name]}" for name in varied) for _, row in table.iterrows()]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparse_rl.analysis import lqr
+from sparse_rl.analysis import levels, lqr
 from sparse_rl.analysis.load import load, load_runs
 from sparse_rl.analysis.page import STYLE
 from sparse_rl.analysis.scores import RETURN
@@ -19,6 +19,8 @@ from sparse_rl.analysis.statistics import counted
 NOTEBOOKS = ("scaling_curves", "network_health", "compute_optimal")
 BENCH = "lqr"
 """The notebook of runs whose optimum is known; they have no part in the others, nor other runs in it."""
+LEVELS = "levels"
+"""The notebook of runs in environments with levels."""
 TIMEOUT_SECONDS = 1800
 
 CELL_TEMPLATE = """
@@ -74,10 +76,11 @@ def execute(book: Any, folder: Path) -> str:
     return str(body)
 
 
-def notebooks_of(runs: pd.DataFrame) -> list[str]:
+def notebooks_of(runs: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """The notebooks that have something to say of these runs."""
     bench = runs["agent"] == lqr.AGENT
-    return [*(NOTEBOOKS if not bench.all() else ()), *([BENCH] if bench.any() else ())]
+    plain = [*(NOTEBOOKS if not bench.all() else ()), *([BENCH] if bench.any() else ())]
+    return [LEVELS, *plain] if levels.sets_of(rows) else plain
 
 
 def write_report(
@@ -109,7 +112,7 @@ def write_report(
     target.mkdir(parents=True, exist_ok=True)
     parameters = {"studies": [str(Path(s).resolve()) for s in studies], "out": str(target.resolve())}
     sections = []
-    names = notebooks_of(runs)
+    names = notebooks_of(runs, rows)
     for i, name in enumerate(names):
         say(f"{i + 1} of {len(names)}: {name}")
         with tempfile.TemporaryDirectory() as folder:

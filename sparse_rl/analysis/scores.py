@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparse_rl.analysis import statistics
-from sparse_rl.analysis.load import CELL, SEEDS
+from sparse_rl.analysis.load import SEEDS, cell_of
 from sparse_rl.analysis.statistics import Estimate, Floats, Scores
 
 RETURN = "return_mean"
@@ -97,7 +97,7 @@ def final_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     late = known[(known["status"] == "done") & (known["env_steps"] > (1.0 - LAST_SHARE) * end)]
     untrained = known[known["status"] == "diverged"].drop_duplicates("run_id")
     values = pd.concat([late, untrained]).groupby("run_id")[metric].mean()
-    axes = ["study", "status", *CELL, *SEEDS, *SIZES, "train_seconds"]
+    axes = ["study", "status", *cell_of(known), *SEEDS, *SIZES, "train_seconds"]
     ends = known.groupby("run_id")[["env_steps", "updates"]].max()
     final = _first(known, axes).join(ends).join(values)
     return final.assign(flops=final["flops_per_update"] * final["updates"]).reset_index()
@@ -134,7 +134,7 @@ def at_budget(rows: pd.DataFrame, unit: str, budget: float, metric: str = RETURN
     for run_id, run in known.groupby("run_id"):
         if run["_spent"].iloc[0] <= budget <= run["_spent"].iloc[-1]:
             reached[run_id] = float(np.interp(budget, run["_spent"], run[metric]))
-    axes = _first(known, ["study", "status", *CELL, *SEEDS, *SIZES])
+    axes = _first(known, ["study", "status", *cell_of(known), *SEEDS, *SIZES])
     values = pd.Series(reached, name=metric, dtype=float).rename_axis("run_id")
     return axes.join(values, how="inner").reset_index()
 

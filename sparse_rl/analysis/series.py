@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sparse_rl.analysis import scores
+from sparse_rl.analysis.load import CURRICULUM
 
 TOGETHER = ["env", "agent", "network", "variant"]
 """Runs that differ in one of these are never on one curve, dense ones included."""
@@ -52,10 +53,11 @@ def _name(shared: Mapping[str, Any], differ: Mapping[str, int]) -> str:
 def split(rows: pd.DataFrame) -> Iterator[Series]:
     """The grids that a study holds; every run is in one, dense runs in each of their task and agent."""
     pruned = rows["sparsity"] > 0
-    differ = {name: rows[name].nunique() for name in TOGETHER}
+    together = [*TOGETHER, CURRICULUM] if CURRICULUM in rows else TOGETHER
+    differ = {name: rows[name].nunique() for name in together}
     differ |= {name: rows.loc[pruned, name].nunique() for name in PRUNED}
-    for values, group in rows.groupby(TOGETHER, dropna=False):
-        shared = dict(zip(TOGETHER, values, strict=True))
+    for values, group in rows.groupby(together, dropna=False):
+        shared = dict(zip(together, values, strict=True))
         sparse = group[group["sparsity"] > 0]
         if sparse.empty:
             yield Series(_name(shared, differ), shared, {}, group)

@@ -91,8 +91,8 @@ def test_the_notebook_of_a_small_study(tmp_path: Path) -> None:
     for group in packs(grid):
         train_pack(prepare_pack(group), tmp_path)
     runs = load_runs(tmp_path)
-    assert notebooks_of(runs) == ["lqr"]
-    assert notebooks_of(runs.assign(agent="sac")) == list(NOTEBOOKS)
+    assert notebooks_of(runs, runs) == ["lqr"]
+    assert notebooks_of(runs.assign(agent="sac"), runs) == list(NOTEBOOKS)
     found = lqr.outcomes(runs, load(tmp_path))
     assert len(found) == 30
     assert (found.loc[found["status"] == "diverged", "time_to_target"] == np.inf).all()
