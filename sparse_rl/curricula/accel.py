@@ -1,7 +1,6 @@
 """ACCEL (Parker-Holder et al. 2022, arXiv 2203.01302): robust level replay that edits what it replayed;
 and its parallel form (Jiang et al. 2023, arXiv 2311.12716)."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -88,13 +87,4 @@ def make_parallel(settings: AccelParallelConfig, levels: Levels, num_envs: int) 
             either(again, mixed, new), jnp.where(again, kind, NEW), jnp.where(again, where, NONE), again
         )
 
-    return Method(
-        actors=3 * num_envs,
-        trained=slice(0, num_envs),
-        score=settings.score,
-        begin=functools.partial(replaying.begin, levels, settings.buffer_size),
-        propose=propose,
-        absorb=functools.partial(replaying.absorbed, settings),
-        highest=replaying.highest,
-        describe=replaying.describe,
-    )
+    return replaying.method(settings, levels, num_envs, propose)

@@ -1,8 +1,6 @@
 """Prioritised level replay (Jiang et al. 2021, arXiv 2010.03934), its robust form (PLR⊥, Jiang et al.
 2021, arXiv 2110.02439) and its parallel one (Jiang et al. 2023, arXiv 2311.12716)."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -32,16 +30,7 @@ def make(settings: PlrConfig, levels: Levels, num_envs: int) -> Method:
             again if settings.method == "plr_robust" else jnp.bool(True),
         )
 
-    return Method(
-        actors=num_envs,
-        trained=slice(0, num_envs),
-        score=settings.score,
-        begin=functools.partial(replaying.begin, levels, settings.buffer_size),
-        propose=propose,
-        absorb=functools.partial(replaying.absorbed, settings),
-        highest=replaying.highest,
-        describe=replaying.describe,
-    )
+    return replaying.method(settings, levels, num_envs, propose)
 
 
 def make_parallel(settings: PlrParallelConfig, levels: Levels, num_envs: int) -> Method:
@@ -62,13 +51,4 @@ def make_parallel(settings: PlrParallelConfig, levels: Levels, num_envs: int) ->
             either(again, mixed, new), jnp.where(again, kind, NEW), jnp.where(again, where, NONE), again
         )
 
-    return Method(
-        actors=2 * num_envs,
-        trained=slice(0, num_envs),
-        score=settings.score,
-        begin=functools.partial(replaying.begin, levels, settings.buffer_size),
-        propose=propose,
-        absorb=functools.partial(replaying.absorbed, settings),
-        highest=replaying.highest,
-        describe=replaying.describe,
-    )
+    return replaying.method(settings, levels, num_envs, propose)

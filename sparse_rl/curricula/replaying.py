@@ -1,5 +1,7 @@
 """What curricula share that keep levels and play them again."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +10,7 @@ from jax import Array
 
 from sparse_rl.curricula import buffer as buffers
 from sparse_rl.curricula.buffer import Candidates, LevelBuffer, Priorities
-from sparse_rl.curricula.contract import MUTATED, NONE, REPLAYED, Outcome, Proposal
+from sparse_rl.curricula.contract import MUTATED, NONE, REPLAYED, Method, Outcome, Proposal
 from sparse_rl.envs import Levels
 from sparse_rl.settings.curricula import ReplayingConfig
 
@@ -97,3 +99,23 @@ def describe(kept: Kept) -> dict[str, Array]:
         "curriculum/age": mean((kept.cycle - buffer.seen).astype(jnp.float32)),
         "curriculum/edited": mean(jnp.any(buffer.parent != 0, axis=1).astype(jnp.float32)),
     }
+
+
+def method(
+    settings: ReplayingConfig,
+    levels: Levels,
+    num_envs: int,
+    propose: Callable[[Kept, Array], Proposal],
+) -> Method:
+    """A curriculum that is nothing but its buffer and what it proposes; its first actors are learned
+    from."""
+    return Method(
+        actors=settings.actors(num_envs),
+        trained=slice(0, num_envs),
+        score=settings.score,
+        begin=functools.partial(begin, levels, settings.buffer_size),
+        propose=propose,
+        absorb=functools.partial(absorbed, settings),
+        highest=highest,
+        describe=describe,
+    )
