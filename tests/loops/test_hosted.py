@@ -251,10 +251,10 @@ def test_training_evaluations_and_agents_of_a_run_draw_apart() -> None:
     """Keys of evaluations differ by their place in the run, and from all other streams."""
     key = jax.random.key(3)
     keys = [evaluation_key(key, i) for i in (0, 10, 20)]
-    keys += [jax.random.fold_in(key, stream) for stream in range(7)] + [key]
+    keys += [jax.random.fold_in(key, stream) for stream in range(8)] + [key]
     assert len({tuple(np.asarray(jax.random.key_data(k)).tolist()) for k in keys}) == len(keys)
     numbers = [value for value in vars(Streams).values() if isinstance(value, int)]
-    assert len(set(numbers)) == len(numbers) == 7
+    assert len(set(numbers)) == len(numbers) == 8
 
 
 @pytest.mark.parametrize(("num_envs", "expected"), [(5, [2, 3]), (4, [2, 2]), (1, [0, 1])])
