@@ -46,16 +46,21 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
         aside.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text aside, and rename it to ``path``."""
+    write_aside(path, lambda aside: aside.write_text(text))
+
+
 def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Write the run's resolved configuration."""
     text = yaml.safe_dump(dict(config), sort_keys=False)
-    write_aside(run_dir / CONFIG, lambda path: path.write_text(text))
+    write_text(run_dir / CONFIG, text)
 
 
 def write_run(run_dir: Path, record: Mapping[str, Any]) -> None:
     """Write the run's identity, counts, versions, timings and status."""
     text = json.dumps(record, indent=2) + "\n"
-    write_aside(run_dir / RUN, lambda path: path.write_text(text))
+    write_text(run_dir / RUN, text)
 
 
 def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
@@ -114,7 +119,7 @@ def remove_metrics(run_dir: Path) -> None:
 def write_grid(study: Path, runs: Mapping[str, Mapping[str, Any]]) -> None:
     """Add runs to the study's list of what was asked for: run_id → axes and budget."""
     text = json.dumps({**read_grid(study), **runs}, indent=0)
-    write_aside(study / GRID, lambda path: path.write_text(text))
+    write_text(study / GRID, text)
 
 
 def read_grid(study: Path) -> dict[str, dict[str, Any]]:

@@ -236,10 +236,6 @@ def _try_run(
     return [*tried.rows(trained), *(tried.worst(trained) if asked.random else ())]
 
 
-def _write(path: Path, text: str) -> None:
-    results.write_aside(path, lambda aside: aside.write_text(text))
-
-
 def try_study(study: Path, asked: Asked, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Try a study's runs one after the other; what was found before is not looked for again.
 
@@ -270,7 +266,7 @@ def try_study(study: Path, asked: Asked, say: Callable[[str], None]) -> Iterator
             except CannotTryError as why:
                 say(f"{config.run_id} is left out: {why}")
                 continue
-            _write(path, json.dumps(known))
+            results.write_text(path, json.dumps(known))
         axes = {
             "run_id": config.run_id, "env": config.env.name, "agent": config.agent.name,
             "curriculum": config.curriculum.method, "width": config.width,

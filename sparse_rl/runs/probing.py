@@ -127,10 +127,6 @@ def row_of(config: RunConfig, found: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _write(path: Path, text: str) -> None:
-    results.write_aside(path, lambda aside: aside.write_text(text))
-
-
 def probe_study(study: Path, updates: int, batches: int, say: Callable[[str], None]) -> Iterator[Any]:
     """Probe a study's runs one after the other, those that were probed before excepted.
 
@@ -159,5 +155,5 @@ def probe_study(study: Path, updates: int, batches: int, say: Callable[[str], No
             except CannotProbeError as why:
                 say(f"{config.run_id} is left out: {why}")
                 continue
-            _write(path, json.dumps(known))
+            results.write_text(path, json.dumps(known))
         yield row_of(config, known)

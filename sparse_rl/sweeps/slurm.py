@@ -155,7 +155,7 @@ def _submit(
     known = home / JOBS
     before = json.loads(known.read_text()) if known.exists() else {}
     runs = {i: [run.config.run_id for run in task.pack.runs] for i, task in submitted.items()}
-    results.write_aside(known, lambda aside: aside.write_text(json.dumps({**before, **runs})))
+    results.write_text(known, json.dumps({**before, **runs}))
     return submitted
 
 

@@ -177,7 +177,7 @@ def write_task(path: Path, configs: Sequence[RunConfig], settings: Settings) -> 
         "settings": settings._asdict() | {"study_dir": str(settings.study_dir.resolve())},
         "runs": [dataclasses.asdict(config) for config in configs],
     }
-    results.write_aside(path, lambda aside: aside.write_text(json.dumps(task)))
+    results.write_text(path, json.dumps(task))
 
 
 def read_task(path: Path) -> tuple[list[RunConfig], Settings]:
