@@ -86,7 +86,8 @@ def learnability(played: Played) -> Array:
 
 
 def regret(played: Played) -> Array:
-    """The highest return that can be had, less the mean of those that were: others guess the first."""
+    """The highest return that can be had, less the mean of those that were: others guess the first.
+    As exact as the environment's ``best``."""
     return played.best - over_episodes(played.ended, played.episode_return)
 
 

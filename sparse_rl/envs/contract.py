@@ -94,7 +94,8 @@ class Levels:
     describe: Callable[[Any], dict[str, Array]]
     """``level → float32 scalars``: for tables and pictures; ``solvable`` (0 or 1) is among them."""
     best: Callable[[Any], Array]
-    """``level → float32``: the largest return that can be had, exactly; 0 where none can."""
+    """``level → float32``: the largest return that can be had: exactly where the environment knows it
+    (mazes), else a bound that no return exceeds; 0 in a level that cannot be solved."""
     solved: Callable[[Array], Array]
     """``return of an episode → bool``."""
     sets: Mapping[str, Callable[[], HeldOut]]

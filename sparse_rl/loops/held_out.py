@@ -141,6 +141,6 @@ def worst(solved: Array, again: Array, share: float) -> Array:
 
 def regret(levels: Levels, held: HeldOut, attempts: Attempts) -> Array:
     """The highest return that can be had in each level less the mean of those that were, float32
-    ``[M]``: exact."""
+    ``[M]``: as exact as the environment's ``best``, so never too small."""
     best = jax.vmap(levels.best)(jax.tree.map(jnp.asarray, held.levels))
     return best - jnp.mean(attempts.episode_return, axis=1)

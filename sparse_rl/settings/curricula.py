@@ -11,21 +11,8 @@ Prioritisation = Literal["rank", "proportional"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoCurriculum:
-    """Levels are the environment's own affair."""
-
-    method: Literal["none"] = "none"
-
-    def actors(self, num_envs: int) -> int:
-        """Environments that act at once."""
-        return num_envs
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrConfig:
-    """Domain randomisation: new levels in every cycle."""
-
-    method: Literal["dr"] = "dr"
+class Curriculum:
+    """What the settings of all curricula answer."""
 
     def actors(self, num_envs: int) -> int:
         """Levels that are played at once."""
@@ -36,7 +23,21 @@ class DrConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplayingConfig:
+class NoCurriculum(Curriculum):
+    """Levels are the environment's own affair."""
+
+    method: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrConfig(Curriculum):
+    """Domain randomisation: new levels in every cycle."""
+
+    method: Literal["dr"] = "dr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayingConfig(Curriculum):
     """What curricula have in common that play levels again. Defaults are minimax's for robust PLR."""
 
     score: Score = "max_mc"
@@ -109,7 +110,7 @@ class AccelParallelConfig(ReplayingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SflConfig:
+class SflConfig(Curriculum):
     """Sampling for learnability: half of the levels are the most learnable of those that were scouted
     lately. The paper scouts 5,000 levels every 50 cycles, beside 256 that are learned from, and keeps
     1,000; here as many are scouted, some in every cycle."""
@@ -148,7 +149,7 @@ class SflConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairedConfig:
+class PairedConfig(Curriculum):
     """A teacher designs levels in which a second student does better than the first."""
 
     method: Literal["paired"] = "paired"
@@ -158,9 +159,6 @@ class PairedConfig:
     def actors(self, num_envs: int) -> int:
         """Levels that are played at once: each by both students."""
         return 2 * num_envs
-
-    def check(self, num_envs: int) -> None:
-        """Raise :class:`ConfigError` if settings do not fit each other."""
 
 
 CurriculumConfig = (
