@@ -165,7 +165,7 @@ def make(
             describe=describe,
             best=functools.partial(best, episode_length=episode_length),
             solved=lambda episode_return: episode_return > 0,
-            sets=sets(size, sample, episode_length),
+            sets=sets(size, walls, episode_length),
             watched=("random", own(size), *(("rooms",) if size == levels.PUBLISHED_SIZE else ())),
             design=design(size, walls),
             draw=lambda state: draw(state.level, state.position, state.direction),

@@ -22,6 +22,7 @@ from sparse_rl.envs.maze.level import (
     STEPS,
     Level,
     parse,
+    sample,
     stack,
 )
 from sparse_rl.envs.maze.solver import shortest
@@ -122,11 +123,13 @@ def _drawn(name: str, count: int, made: Callable[..., Level], *of: Any) -> Level
     return stack([made(np.random.default_rng([SEED, *name.encode(), i]), *of) for i in range(count)])
 
 
-def solvable(sample: Callable[[Array], Level], count: int) -> Level:
-    """Random levels that can be solved, at most so many; numpy's."""
+@functools.cache
+def solvable(size: int, walls: int, count: int) -> Level:
+    """Random levels that can be solved, at most so many; numpy's. Every program of a process that is
+    traced asks for the same: to compile what draws them takes seconds."""
 
     def tried(key: Array) -> tuple[Level, Array]:
-        level = sample(key)
+        level = sample(key, size, walls)
         return level, shortest(level) > 0
 
     keys = jax.random.split(key_of(SEED), CANDIDATES * count)
@@ -152,22 +155,20 @@ def own(size: int) -> str:
     return f"perfect{size - 1 + size % 2}"
 
 
-def sets(
-    size: int, sample: Callable[[Array], Level], episode_length: int
-) -> dict[str, Callable[[], HeldOut]]:
+def sets(size: int, walls: int, episode_length: int) -> dict[str, Callable[[], HeldOut]]:
     """Everything a maze of this side is tried on: random levels as those it is trained on, perfect mazes
     of its side, and what is published.
 
     Args:
         size: side of its grid.
-        sample: what it is trained on.
+        walls: draws of its random levels.
         episode_length: frames in which it is.
     """
     both = (PUBLISHED_FRAMES, horizon(PUBLISHED_SIZE))
     sides = {int(own(size).removeprefix("perfect")), PUBLISHED_SIZE, *LARGE}
     counts = {side: DRAWN if side < max(LARGE) else DRAWN_LARGE for side in sorted(sides)}
     return {
-        "random": lambda: _numbered("random", solvable(sample, DRAWN), episode_length),
+        "random": lambda: _numbered("random", solvable(size, walls, DRAWN), episode_length),
         "rooms": lambda: HeldOut(tuple(ROOMS), stack([parse(x) for x in ROOMS.values()]), both),
         **{name: functools.partial(_corridor, name) for name in CORRIDORS},
         "four_rooms": lambda: _drawn_set("four_rooms", DRAWN, PUBLISHED_FRAMES, four_rooms),
