@@ -10,7 +10,7 @@ from jax import Array
 
 from sparse_rl.curricula import buffer as buffers
 from sparse_rl.curricula.buffer import Candidates, LevelBuffer, Priorities
-from sparse_rl.curricula.contract import MUTATED, NONE, REPLAYED, Method, Outcome, Proposal
+from sparse_rl.curricula.contract import MUTATED, REPLAYED, Method, Outcome, Proposal
 from sparse_rl.envs import Levels
 from sparse_rl.settings.curricula import ReplayingConfig
 
@@ -74,13 +74,10 @@ def highest(kept: Kept, proposal: Proposal) -> Array:
 
 def absorbed(settings: ReplayingConfig, kept: Kept, proposal: Proposal, outcome: Outcome) -> Kept:
     """After a cycle: what was replayed has new scores, and of the rest the best is kept."""
-    buffer, again = kept.buffer, proposal.kind == REPLAYED
+    buffer = kept.buffer
     mutated = (proposal.kind == MUTATED)[:, None]
     parent = jnp.where(mutated, buffer.hash[proposal.place], jnp.uint32(0))
-    place = jnp.where(again, proposal.place, NONE)
-    buffer = buffers.replayed(buffer, place, outcome.score, outcome.highest, kept.cycle)
-    score = jnp.where(again, -jnp.inf, outcome.score)
-    new = Candidates(proposal.levels, score, outcome.highest, parent)
+    new = Candidates(proposal.levels, outcome.score, outcome.highest, parent)
     buffer = buffers.insert(buffer, new, kept.cycle, priorities(settings))
     return kept._replace(buffer=buffer, cycle=kept.cycle + 1)
 

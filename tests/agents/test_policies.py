@@ -161,4 +161,4 @@ def test_norms_of_gradients_by_hand() -> None:
 
 def test_every_random_draw_of_a_run_has_a_stream_of_its_own() -> None:
     streams = {name: value for name, value in vars(Streams).items() if name.isupper()}
-    assert len(streams) == len(set(streams.values())) == 7
+    assert len(streams) == len(set(streams.values())) == 8

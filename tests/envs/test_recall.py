@@ -77,30 +77,36 @@ def test_a_task_without_a_delay_refuses_one(source: Any, task: str) -> None:
 
 
 POSITIONS: dict[str, tuple[tuple[str, ...], Any]] = {
-    "CartPole-v1": (("x_dot", "theta_dot"), lambda s: [s.x, s.theta]),
-    "Pendulum-v1": (("theta_dot",), lambda s: [jnp.cos(s.theta), jnp.sin(s.theta)]),
-    "MountainCarContinuous-v0": (("velocity",), lambda s: [s.position]),
-    "Acrobot-v1": (
+    "gymnax/CartPole-v1": (("x_dot", "theta_dot"), lambda s: [s.x, s.theta]),
+    "gymnax/Pendulum-v1": (("theta_dot",), lambda s: [jnp.cos(s.theta), jnp.sin(s.theta)]),
+    "gymnax/MountainCarContinuous-v0": (("velocity",), lambda s: [s.position]),
+    "gymnax/Acrobot-v1": (
         ("velocity_1", "velocity_2"),
         lambda s: [f(x) for x in (s.joint_angle1, s.joint_angle2) for f in (jnp.cos, jnp.sin)],
     ),
+    "classic/cartpole": (("x_dot", "theta_dot"), lambda s: [s[0].x, s[0].theta]),
+    "classic/pendulum": (("theta_dot",), lambda s: [jnp.cos(s[0].theta), jnp.sin(s[0].theta)]),
 }
 """Task → velocities among the fields of its state, and what is left to see of a state."""
 
 
 def test_every_task_with_velocities_is_among_these() -> None:
-    assert {f"gymnax/{task}" for task in POSITIONS} == set(VELOCITIES)
+    assert set(POSITIONS) == set(VELOCITIES)
 
 
 @pytest.mark.parametrize("task", POSITIONS)
 def test_without_velocities_positions_are_left(task: str) -> None:
     """States that differ in velocities alone show the same now, and something else after a step."""
-    whole, hidden = envs.make("gymnax", task), envs.make("gymnax", task, hidden="velocities")
+    source: Any
+    source, name = task.split("/")
+    whole, hidden = envs.make(source, name), envs.make(source, name, hidden="velocities")
     fields, positions = POSITIONS[task]
     (state, _), (_, seen) = whole.reset(KEY), hidden.reset(KEY)
     np.testing.assert_allclose(seen, positions(state), rtol=1e-6)
     assert hidden.observation_size == len(seen)
-    faster = state.replace(**{field: getattr(state, field) + 0.02 for field in fields})
+    own = state[0] if source == "classic" else state
+    faster = own.replace(**{field: getattr(own, field) + 0.02 for field in fields})
+    faster = (faster, state[1]) if source == "classic" else faster
     action = jnp.int32(0) if whole.discrete else jnp.zeros(1)
     shown = []
     for start in (state, faster):
