@@ -39,7 +39,7 @@ UPDATES = 3
 """Optimiser steps that each update says it made."""
 
 
-def puppet() -> tuple[OnPolicyAgent, Told]:
+def puppet(actors: int) -> tuple[OnPolicyAgent, Told]:
     """The agent, and what it is told. Its state counts updates; it acts as ``greedy``, with noise."""
     told = Told([], [], [])
 
@@ -84,6 +84,8 @@ def puppet() -> tuple[OnPolicyAgent, Told]:
         update=update,
         updates_per_rollout=UPDATES,
         batch_size=7,
+        actors=actors,
+        names=0,
         diagnose=diagnose,
         parameters=lambda state: {},
         supports=lambda state: {},

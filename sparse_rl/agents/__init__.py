@@ -5,7 +5,7 @@ Not here: what drives them in environments (:mod:`sparse_rl.loops`), and what th
 (:mod:`sparse_rl.experience`).
 """
 
-from sparse_rl.agents import azopg, ddpg, dqn, drq, gradients, paac, ppo, sac
+from sparse_rl.agents import azopg, ddpg, dqn, drq, gradients, paac, ppo, pqn_vdn, sac
 from sparse_rl.agents.actions import actions_of
 from sparse_rl.agents.azopg import AzopgAgent, AzopgState, of_kernel
 from sparse_rl.agents.comparators import compare
@@ -26,7 +26,10 @@ from sparse_rl.agents.remembering import before
 
 OFF_POLICY = {"sac": sac.make, "ddpg": ddpg.make, "drq": drq.make}
 """Algorithms that learn from a replay buffer, by name."""
-ON_POLICY = {"ppo": ppo.make, "paac": paac.make, "dqn": dqn.make}
+ON_POLICY = {
+    "ppo": ppo.make, "paac": paac.make, "dqn": dqn.make, "ippo": ppo.make, "mappo": ppo.make,
+    "pqn_vdn": pqn_vdn.make,
+}  # fmt: skip
 """Those that learn from rollouts, each once."""
 
 __all__ = [

@@ -48,6 +48,10 @@ class ActorCritic(NamedTuple):
     critic: Critic | RecurrentCritic
     actions: Actions
     observation_size: int
+    critic_size: int
+    """Numbers that the critic sees."""
+    names: int
+    """As of :class:`~sparse_rl.envs.Spec`."""
 
 
 class ActorCriticState(NamedTuple):
@@ -94,7 +98,8 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
                 kind, config.width, critic, cell, units(config.width), by_blocks["critic"], *seen
             ),
         )
-    return ActorCritic(networks[0], networks[1], actions_of(env), env.observation_size)
+    sees = (env.observation_size, env.observation_size if env.critic_size is None else env.critic_size)
+    return ActorCritic(networks[0], networks[1], actions_of(env), *sees, env.names)
 
 
 def _wiring(parts: ActorCritic) -> dict[str, Wiring]:
@@ -124,14 +129,16 @@ def _init(
     parts: ActorCritic, config: RunConfig, optimiser: MakeOptimiser, key: Array, inputs: RunInputs
 ) -> ActorCriticState:
     """The state before the first update."""
-    observation = jnp.zeros((1, parts.observation_size))
+    seen = {"actor": parts.observation_size, "critic": parts.critic_size}
     settings = agent_settings(config, ActorCriticConfig)
 
     def initial(key: Array) -> dict[str, Params]:
         key_actor, key_critic = jax.random.split(key)
         keys = {"actor": key_actor, "critic": key_critic}
         drawn = {
-            name: initial_params(getattr(parts, name), own, observation, settings.memory_span)
+            name: initial_params(
+                getattr(parts, name), own, jnp.zeros((1, seen[name])), settings.memory_span
+            )
             for name, own in keys.items()
         }
         return uniform_layers(drawn, key) if settings.initialisation == "uniform" else drawn
@@ -238,6 +245,7 @@ def agent(
     *,
     updates_per_rollout: int,
     batch_size: int,
+    actors: int,
     traffic: int,
 ) -> OnPolicyAgent:
     """An on-policy agent: the shared functions around its own ``optimiser`` and ``update``.
@@ -255,6 +263,8 @@ def agent(
         update=update,
         updates_per_rollout=updates_per_rollout,
         batch_size=batch_size,
+        actors=actors,
+        names=parts.names,
         diagnose=lambda state, view, memories: _diagnose(parts, config, state, view, memories),
         parameters=lambda state: state.networks,
         supports=lambda state: state.supports,

@@ -97,6 +97,9 @@ class View(NamedTuple):
     """float32 ``[n, …]``: what the critic sees beside or instead of that; ``None``: the same."""
     legal: Array | None = None
     """bool ``[n, action_size]``: actions that are allowed; ``None``: all of them."""
+    weight: Array | None = None
+    """float32 ``[n]``: 1 for an actor that acts, 0 for one of a team that is dead or waits, which counts
+    in no mean; ``None``: all act."""
 
     def for_critic(self) -> Array:
         return self.observation if self.critic_observation is None else self.critic_observation
@@ -172,6 +175,10 @@ class OnPolicyAgent(NamedTuple):
     """Optimiser steps of an update, if none is left out."""
     batch_size: int
     """Samples of an optimiser step."""
+    actors: int
+    """Streams of experience that a rollout has: environments, times the agents of a team."""
+    names: int
+    """As of :class:`~sparse_rl.envs.Spec`."""
     diagnose: Callable[[Any, View, Memories], Metrics]
     """``(state, probe batch, what was remembered before it) → health``."""
     parameters: Callable[[Any], Mapping[str, Any]]
@@ -180,6 +187,10 @@ class OnPolicyAgent(NamedTuple):
     traffic: Mapping[str, int]
     wiring: Mapping[str, Wiring]
     """As of :class:`OffPolicyAgent`."""
+    summed: int = 1
+    """Actors in a row whose values are summed to one, that of what a team does together."""
+    share: float = 1.0
+    """Of its reward, what an actor learns from: where values are summed, its part of one of all."""
 
 
 class Learner(Protocol):

@@ -85,5 +85,6 @@ def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
         functools.partial(_update, paac),
         updates_per_rollout=1,
         batch_size=settings.num_envs * settings.num_steps,
+        actors=settings.num_envs,
         traffic=RMSPROP_TRAFFIC,
     )

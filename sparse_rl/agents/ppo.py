@@ -15,10 +15,12 @@ from jax import Array
 
 from sparse_rl.agents import actor_critic
 from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluate_actions
+from sparse_rl.agents.batches import shuffled
 from sparse_rl.agents.contract import ADAM_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.envs import Spec
-from sparse_rl.settings.agents import PpoConfig
+from sparse_rl.experience import means
+from sparse_rl.settings.agents import ClippedConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 ADAM_EPSILON = 1e-5
@@ -31,17 +33,21 @@ critic stop together at the first minibatch above it, whose step is not made."""
 class Ppo(NamedTuple):
     """PPO's static parts."""
 
-    config: PpoConfig
+    config: ClippedConfig
     parts: ActorCritic
 
 
-def clipped_objective(ratio: Array, advantage: Array, clip_ratio: float) -> Array:
+def clipped_objective(
+    ratio: Array, advantage: Array, clip_ratio: float, weight: Array | None = None
+) -> Array:
     """L^CLIP, to be maximised: E[min(r A, clip(r, 1 − ε, 1 + ε) A)] (eq. 7); float32 ``[n]`` each."""
     clipped = jnp.clip(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio)
-    return jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
+    return means.mean(jnp.minimum(ratio * advantage, clipped * advantage), weight)
 
 
-def value_loss(value: Array, old: Array, target: Array, value_clip: float | None) -> Array:
+def value_loss(
+    value: Array, old: Array, target: Array, value_clip: float | None, weight: Array | None = None
+) -> Array:
     """½ E[(V − V_target)²], or the larger of that and of the same with V no further from the old value
     than ``value_clip``; float32 ``[n]`` each.
 
@@ -50,35 +56,36 @@ def value_loss(value: Array, old: Array, target: Array, value_clip: float | None
     if value_clip is not None:
         near = old + jnp.clip(value - old, -value_clip, value_clip)
         error = jnp.maximum(error, jnp.square(near - target))
-    return 0.5 * jnp.mean(error)
+    return 0.5 * means.mean(error, weight)
 
 
-def approximate_kl(log_ratio: Array) -> Array:
+def approximate_kl(log_ratio: Array, weight: Array | None = None) -> Array:
     """KL(old ‖ new) from samples of the old policy: E[(r − 1) − log r] (Schulman 2020)."""
-    return jnp.mean(jnp.expm1(log_ratio) - log_ratio)
+    return means.mean(jnp.expm1(log_ratio) - log_ratio, weight)
 
 
 def _loss(
     ppo: Ppo, networks: dict[str, Params], supports: dict[str, Any], batch: Experience
 ) -> tuple[Array, Metrics]:
     """−L^CLIP + c₁ L^VF − c₂ S (eq. 9)."""
-    settings, advantage = ppo.config, batch.advantage
+    settings, advantage, weight = ppo.config, batch.advantage, batch.view.weight
     if settings.normalise_advantages:
-        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+        centred = advantage - means.mean(advantage, weight)
+        advantage = centred / (means.deviation(advantage, weight) + 1e-8)
     now = evaluate_actions(ppo.parts, networks, supports, batch)
     log_ratio = now.log_prob - batch.log_prob
     ratio = jnp.exp(log_ratio)
-    actor_loss = -clipped_objective(ratio, advantage, settings.clip_ratio)
-    critic_loss = value_loss(now.value, batch.value, batch.value_target, settings.value_clip)
-    entropy = jnp.mean(now.entropy)
+    actor_loss = -clipped_objective(ratio, advantage, settings.clip_ratio, weight)
+    critic_loss = value_loss(now.value, batch.value, batch.value_target, settings.value_clip, weight)
+    entropy = means.mean(now.entropy, weight)
     loss = actor_loss + settings.value_coefficient * critic_loss - settings.entropy_coefficient * entropy
     return loss, {
         "loss/actor": actor_loss,
         "loss/critic": critic_loss,
         "entropy": entropy,
-        "value_mean": jnp.mean(now.value),
-        "approx_kl": approximate_kl(log_ratio),
-        "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > settings.clip_ratio, dtype=jnp.float32),
+        "value_mean": means.mean(now.value, weight),
+        "approx_kl": approximate_kl(log_ratio, weight),
+        "clip_fraction": means.mean(jnp.abs(ratio - 1.0) > settings.clip_ratio, weight),
     }
 
 
@@ -113,7 +120,6 @@ def _update(
 ) -> tuple[ActorCriticState, Learned]:
     """Some epochs over the rollout, each in minibatches of its own order (Algorithm 1)."""
     learning_rate = scheduled(ppo.config, state.learning_rate, progress)
-    samples = experience.advantage.shape[0]
 
     def minibatch(carry: tuple[ActorCriticState, Array], batch: Experience) -> Any:
         state, stopped = carry
@@ -121,10 +127,7 @@ def _update(
         return (state, stopped), learned
 
     def epoch(carry: tuple[ActorCriticState, Array], key: Array) -> Any:
-        order = jax.random.permutation(key, samples)
-        shape = (ppo.config.minibatches, -1)
-        batches = jax.tree.map(lambda x: x[order].reshape(*shape, *x.shape[1:]), experience)
-        return jax.lax.scan(minibatch, carry, batches)
+        return jax.lax.scan(minibatch, carry, shuffled(experience, key, ppo.config.minibatches))
 
     start, keys = (state, jnp.bool(False)), jax.random.split(key, ppo.config.epochs)
     (state, _), learned = jax.lax.scan(epoch, start, keys)
@@ -132,8 +135,10 @@ def _update(
 
 
 def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
-    """Build PPO for one environment."""
-    settings = agent_settings(config, PpoConfig)
+    """Build PPO for one environment; for a team IPPO (de Witt et al. 2020, arXiv 2011.09533), or MAPPO
+    (Yu et al. 2022, arXiv 2103.01955) where the critic sees the whole team: agents are actors, and share
+    their networks."""
+    settings = agent_settings(config, ClippedConfig)
     ppo = Ppo(settings, actor_critic.build(config, env))
     return actor_critic.agent(
         ppo.parts,
@@ -141,6 +146,7 @@ def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
         functools.partial(_optimiser, ppo),
         functools.partial(_update, ppo),
         updates_per_rollout=settings.epochs * settings.minibatches,
-        batch_size=settings.num_envs * settings.num_steps // settings.minibatches,
+        batch_size=env.agents * settings.num_envs * settings.num_steps // settings.minibatches,
+        actors=env.agents * settings.num_envs,
         traffic=ADAM_TRAFFIC,
     )

@@ -18,8 +18,11 @@ from sparse_rl.envs.contract import (
     Levels,
     Spec,
     Step,
+    TeamEnv,
+    TeamStep,
 )
 from sparse_rl.envs.registry import make
+from sparse_rl.envs.teams import named
 
 __all__ = [
     "ActorsLostError",
@@ -32,7 +35,10 @@ __all__ = [
     "Levels",
     "Spec",
     "Step",
+    "TeamEnv",
+    "TeamStep",
     "lqr",
     "make",
+    "named",
     "vector",
 ]

@@ -43,6 +43,18 @@ class Spec:
     frames: int = 1
     """What an observation stacks, the newest last: pictures, as channels, or vectors, one after the
     other. Each interaction adds one, and at first the first is there over and over."""
+    kinds: tuple[int, ...] = (0,)
+    """Of each agent that acts at once; agents of one kind see and do things of the same sizes. Those of
+    the largest are the environment's: the rest of what others see is 0, of what they do not allowed."""
+    critic_size: int | None = None
+    """Numbers that a central critic sees; ``None``: what the agent sees."""
+    names: int = 0
+    """Last numbers of what agents and a central critic see that say whose they are: never scaled."""
+
+    @property
+    def agents(self) -> int:
+        """Agents of a team, or the one."""
+        return len(self.kinds)
 
 
 class HeldOut(NamedTuple):
@@ -128,6 +140,42 @@ class Env(Spec):
     """``state → bool [action_size]``: the choices that are allowed now; ``None``: always all of them."""
     levels: Levels | None = None
     """What it can be begun from: ``reset = begin(sample(key))``, and ``step`` stays in the level."""
+
+
+class TeamStep(NamedTuple):
+    """What one simulated frame returns to A agents. No automatic reset has happened yet."""
+
+    observation: Array
+    """float32 ``[A, observation_size]``."""
+    reward: Array
+    """float32 ``[A]``: the task's own, of each agent."""
+    terminated: Array
+    """bool scalar: the episode of all ended by itself (never because time ran out)."""
+    shaping: Array
+    """float32 ``[A]``: what may be learned from beside the reward, and is no part of a return."""
+    outcome: Array
+    """float32 scalar: 1 where the team has won, else 0; it is read where an episode ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamEnv(Env):
+    """One environment of A agents with one end: functions as of :class:`Env`, whose observations,
+    actions and legal actions have a leading A. What an agent that is dead does changes nothing."""
+
+    step: Callable[[Array, Any, Array], tuple[Any, TeamStep]]  # type: ignore[assignment]
+    """``(key, state, actions of A) → (state, TeamStep)``: one frame."""
+    alive: Callable[[Any], Array] | None = None
+    """``state → bool [A]``; ``None``: nobody dies."""
+    turns: bool = False
+    """Whether agents wait while others act: they have one legal action then."""
+    state: Callable[[Any, Array], Array] | None = None
+    """``(state, observation [A, o]) → float32 [s]``: what a central critic sees, the same for all."""
+    shared_reward: bool = True
+    """Whether all have one reward, which a team's return counts once; else it is the sum of theirs."""
+    wins: bool = False
+    """Whether there is something to win."""
+    shapes: bool = False
+    """Whether any shaping is not 0."""
 
 
 class HostStep(NamedTuple):

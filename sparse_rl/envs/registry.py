@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from sparse_rl.envs import atari, classic, gymnax, lqr, maze, pixels, playground, probe
-from sparse_rl.envs.contract import Env, HostEnv
+from sparse_rl.envs.contract import Env, HostEnv, TeamEnv
 from sparse_rl.envs.hiding import without
 from sparse_rl.envs.sticky import sticky
+from sparse_rl.envs.teams import jaxmarl, jumanji
 from sparse_rl.envs.workers import drawn_in_workers, in_workers
 
 SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
@@ -18,6 +19,8 @@ SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
     "dm_control_pixels": functools.partial(drawn_in_workers, "dm_control_pixels"),
     "gymnasium": functools.partial(in_workers, "gymnasium"),
     "gymnax": gymnax.make,
+    "jaxmarl": jaxmarl.make,
+    "jumanji": jumanji.make,
     "lqr": lqr.make,
     "maze": maze.make,
     "pixels": pixels.make,
@@ -32,7 +35,9 @@ def make(source: Literal["dm_control", "gymnasium"], task: str) -> HostEnv: ...
 def make(source: Literal["atari", "dm_control_pixels"], task: str, **options: Any) -> HostEnv: ...
 @overload
 def make(
-    source: Literal["classic", "gymnax", "lqr", "maze", "pixels", "playground", "probe"],
+    source: Literal[
+        "classic", "gymnax", "jaxmarl", "jumanji", "lqr", "maze", "pixels", "playground", "probe"
+    ],
     task: str,
     **options: Any,
 ) -> Env: ...
@@ -43,7 +48,7 @@ def make(source: str, task: str, **options: Any) -> Env | HostEnv:
 
     ``sticky_actions`` is an option of every compiled one (:func:`~sparse_rl.envs.sticky.sticky`);
     ``hidden`` (:func:`~sparse_rl.envs.hiding.without`) and ``stacked``, how many of the last
-    observations are seen together, of those that show no pictures.
+    observations are seen together, of those that show no pictures. Teams have none of these.
 
     Raises:
         ValueError: the source, the task or an option's value is unknown; the message lists the valid
@@ -55,6 +60,8 @@ def make(source: str, task: str, **options: Any) -> Env | HostEnv:
     repeats, hidden = options.pop("sticky_actions", 0.0), options.pop("hidden", "nothing")
     stacked = options.pop("stacked", 1)
     env = SOURCES[source](task, **options)
+    if isinstance(env, TeamEnv):
+        return env
     if isinstance(env, Env):
         return sticky(_stack(without(env, hidden), stacked), repeats)
     if repeats:

@@ -6,8 +6,9 @@ increments are added without loss (Knuth's TwoSum): the statistics follow float6
 that have no float64.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -52,7 +53,7 @@ def init(observation_size: int) -> Normaliser:
     return Normaliser(jnp.int32(0), zero, zero)
 
 
-def _fade(state: Normaliser, n: int) -> Normaliser:
+def _fade(state: Normaliser, n: Any) -> Normaliser:
     """The statistics with room for ``n`` more observations in the count."""
     excess = jnp.maximum(state.seen - (MOST - n), 0)
     forgotten = excess.astype(jnp.float32) / MOST * state.squares.high
@@ -61,15 +62,22 @@ def _fade(state: Normaliser, n: int) -> Normaliser:
     return Normaliser(state.seen - excess, state.mean, Compensated(*squares))
 
 
-def update(state: Normaliser, observations: Array) -> Normaliser:
-    """Take in float32 ``[n, observation_size]`` observations."""
-    n = observations.shape[0]
+def update(state: Normaliser, observations: Array, weight: Array | None = None) -> Normaliser:
+    """Take in float32 ``[n, observation_size]`` observations; of these, where ``weight`` float32 ``[n]``
+    is given, those that it has 1 for, and not those that it has 0 for."""
+    n: Any
+    if weight is None:
+        n = observations.shape[0]
+        batch_mean = jnp.mean(observations, axis=0)
+        batch_squares = jnp.sum(jnp.square(observations - batch_mean), axis=0)
+    else:
+        n, each = jnp.sum(weight).astype(jnp.int32), weight[:, None]
+        batch_mean = jnp.sum(observations * each, axis=0) / jnp.maximum(n, 1)
+        batch_squares = jnp.sum(jnp.square(observations - batch_mean) * each, axis=0)
     state = _fade(state, n)
     seen = state.seen + n
-    batch_mean = jnp.mean(observations, axis=0)
-    batch_squares = jnp.sum(jnp.square(observations - batch_mean), axis=0)
     delta = (batch_mean - state.mean.high) - state.mean.low
-    share = n / seen.astype(jnp.float32)
+    share = n / (seen if weight is None else jnp.maximum(seen, 1)).astype(jnp.float32)
     between = jnp.square(delta) * (state.seen.astype(jnp.float32) * share)
     return Normaliser(
         seen, _add(state.mean, delta * share), _add(state.squares, batch_squares + between)
@@ -86,6 +94,14 @@ def deviation(state: Normaliser) -> Array:
 def normalise(state: Normaliser, observations: Array) -> Array:
     """``(x − mean) / sqrt(variance + 1e-8)``; the identity until two observations were seen."""
     return ((observations - state.mean.high) - state.mean.low) / deviation(state)
+
+
+def part(state: Normaliser, first: int, last: int) -> Normaliser:
+    """The statistics of components first to last, the last excluded."""
+    if (first, last) == (0, len(state.mean.high)):
+        return state
+    cut = lambda x: x[first:last]  # noqa: E731
+    return Normaliser(state.seen, jax.tree.map(cut, state.mean), jax.tree.map(cut, state.squares))
 
 
 def bounded(normalised: Array) -> Array:

@@ -6,6 +6,7 @@ Not here: how an agent learns (:mod:`sparse_rl.agents`), what many runs share (:
 
 from sparse_rl.loops.contract import Beside, HostedLoop, Loop, PureLoop, Workload
 from sparse_rl.loops.curriculum import CurriculumLoop
+from sparse_rl.loops.evaluation import Whole, whole_episodes
 from sparse_rl.loops.held_out import Attempts, policy, regret, try_set, worst
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
@@ -35,6 +36,7 @@ __all__ = [
     "Prober",
     "PureLoop",
     "RunState",
+    "Whole",
     "Workload",
     "drawn",
     "make_loop",
@@ -43,5 +45,6 @@ __all__ = [
     "seeds_of",
     "try_set",
     "view_of",
+    "whole_episodes",
     "worst",
 ]

@@ -27,15 +27,8 @@ from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import rounds
 from sparse_rl.loops.contract import Workload
-from sparse_rl.loops.learning import (
-    Learning,
-    RewardScale,
-    Seen,
-    Totals,
-    Valued,
-    advantages_of,
-    iteration_keys,
-)
+from sparse_rl.loops.learning import Learning, Seen, Totals, Valued, advantages_of, iteration_keys
+from sparse_rl.loops.rewards import RewardScale
 from sparse_rl.loops.rollout import Rollout, collect, ended, flat, view_of
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
@@ -112,7 +105,7 @@ class CurriculumLoop(NamedTuple):
     def init(self, inputs: RunInputs) -> CurriculumState:
         """The state before the first cycle."""
         key = jax.random.fold_in(key_of(inputs.seed), Streams.LEVELS)
-        learner = self.learning.init(inputs, self.env.observation_size)
+        learner = self.learning.init(inputs, self.env)
         return CurriculumState(curriculum=self.method.begin(key), **learner)
 
     def to_disk(self, state: CurriculumState) -> Arrays:

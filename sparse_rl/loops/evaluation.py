@@ -1,7 +1,7 @@
 """Evaluation: whole episodes with the deterministic policy, the same for every agent."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.agents import Metrics, Streams
-from sparse_rl.envs import Env, vector
+from sparse_rl.envs import Env, TeamEnv, vector
 from sparse_rl.networks import Memory
 from sparse_rl.records import results
 from sparse_rl.settings.run import RunConfig
@@ -54,43 +54,76 @@ def distinct_episodes(same: Any, returns: Any, lengths: Any) -> Any:
     return (~(same & earlier).any(axis=1)).sum()
 
 
-def evaluate(
-    config: RunConfig,
-    env: Env,
-    act: Callable[[vector.VectorState, Memory], tuple[Array, Memory]],
-    key: Array,
-    memory: Memory = (),
-) -> Metrics:
-    """Play ``env.eval_episodes`` whole episodes in fresh environments.
+Act = Callable[[vector.VectorState, Memory, Array], tuple[Array, Memory]]
+"""``(state of E environments, memory of N actors, key) → (actions of N, memory)``."""
+
+
+class Whole(NamedTuple):
+    """E whole episodes."""
+
+    returns: Array
+    """float32 ``[E]``: the environment's own; of a team, that of all its agents
+    (:func:`~sparse_rl.envs.vector.team_reward`)."""
+    lengths: Array
+    """int32 ``[E]``: frames."""
+    same: Array
+    """bool ``[E, E]``: whether two saw the same, as long as both went on."""
+    won: Array | None
+    """float32 ``[E]``: whether the team won; ``None`` where there is nothing to win."""
+
+
+def whole_episodes(
+    env: Env, act: Act, key: Array, memory: Memory, episodes: int, action_repeat: int
+) -> Whole:
+    """Play so many whole episodes in fresh environments, all at once.
 
     Args:
-        config: of the run.
         env: the environment; its own rewards are summed, not what an agent makes of them.
-        act: ``(state of N environments, memory) → (actions of N, memory)``.
-        key: of :func:`evaluation_key`.
-        memory: of N episodes that begin.
+        act: what the policy does.
+        key: of the episodes.
+        memory: of N actors whose episodes begin.
+        episodes: E.
+        action_repeat: frames per interaction.
     """
-    episodes, repeat = config.env.eval_episodes, config.env.action_repeat
     key_reset, key_steps = jax.random.split(key)
     envs = vector.reset(env, key_reset, episodes)
 
     def interact(carry: Any, key: Array) -> tuple[Any, None]:
-        envs, memory, alive, same, returns, lengths = carry
-        same &= alike(envs.observation) | ~(alive[:, None] & alive[None])
-        action, memory = act(envs, memory)
-        envs, seen = vector.step(env, key, envs, action, repeat)
-        returns = jnp.where(alive, seen.episode_return, returns)
-        lengths = jnp.where(alive, seen.elapsed, lengths)
-        alive &= ~(seen.terminated | seen.truncated)
-        return (envs, memory, alive, same, returns, lengths), None
+        envs, memory, alive, same, returns, lengths, won = carry
+        same &= alike(envs.observation.reshape(episodes, -1)) | ~(alive[:, None] & alive[None])
+        action, memory = act(envs, memory, key)
+        envs, seen = vector.step(env, key, envs, action, action_repeat)
+        returns = jnp.where(alive, vector.of_each(env, seen.episode_return), returns)
+        lengths = jnp.where(alive, vector.of_each(env, seen.elapsed), lengths)
+        if seen.outcome is not None:
+            won = jnp.where(alive, vector.of_each(env, seen.outcome), won)
+        alive &= ~vector.of_each(env, seen.terminated | seen.truncated)
+        return (envs, memory, alive, same, returns, lengths, won), None
 
     alive, same = jnp.ones(episodes, bool), jnp.ones((episodes, episodes), bool)
-    start = (envs, memory, alive, same, jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
-    steps = -(-env.episode_length // repeat)
-    (*_, same, returns, lengths), _ = jax.lax.scan(interact, start, jax.random.split(key_steps, steps))
+    nothing = jnp.zeros(episodes) if isinstance(env, TeamEnv) and env.wins else None
+    start = (envs, memory, alive, same, jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), nothing)
+    keys = jax.random.split(key_steps, -(-env.episode_length // action_repeat))
+    (*_, same, returns, lengths, won), _ = jax.lax.scan(interact, start, keys)
+    return Whole(returns, lengths, same, won)
+
+
+def evaluate(config: RunConfig, env: Env, act: Act, key: Array, memory: Memory = ()) -> Metrics:
+    """Play ``env.eval_episodes`` whole episodes in fresh environments.
+
+    Args:
+        config: of the run.
+        env: the environment.
+        act: what the policy does.
+        key: of :func:`evaluation_key`.
+        memory: of N actors whose episodes begin.
+    """
+    episodes, repeat = config.env.eval_episodes, config.env.action_repeat
+    returns, lengths, same, won = whole_episodes(env, act, key, memory, episodes, repeat)
     return {
         "return_mean": jnp.mean(returns),
         "return_std": jnp.std(returns),
         "episode_length_mean": jnp.mean(lengths.astype(jnp.float32)),
         results.EPISODES_DISTINCT: distinct_episodes(same, returns, lengths).astype(jnp.float32),
+        **({} if won is None else {"win_rate": jnp.mean(won)}),
     }

@@ -23,10 +23,13 @@ from sparse_rl.agents import (
     acting,
     before,
 )
+from sparse_rl.envs import Spec
 from sparse_rl.experience import advantages
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
+from sparse_rl.loops.explaining import explained
+from sparse_rl.loops.rewards import RewardScale, shaped, take_rewards
 from sparse_rl.loops.rollout import (
     Rollout,
     ended,
@@ -36,19 +39,11 @@ from sparse_rl.loops.rollout import (
     pieces,
     successor_values,
 )
+from sparse_rl.loops.seeing import counted, normalised
 from sparse_rl.networks import Memory, forget
 from sparse_rl.records.checkpoints import Arrays, to_arrays
 from sparse_rl.settings.agents import OnPolicyConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
-
-
-class RewardScale(NamedTuple):
-    """Statistics of discounted returns, by whose deviation rewards may be divided."""
-
-    running: Array
-    """float32 ``[N]``: Σ γ^k r over each actor's episode so far."""
-    statistics: norm.Normaliser
-    """Of that number, over all actors and steps."""
 
 
 class Sums(Protocol):
@@ -86,35 +81,6 @@ def iteration_keys(key: Array, iteration: Any) -> Array:
     return jax.random.split(jax.random.fold_in(parent, iteration))
 
 
-def take_rewards(scale: RewardScale, rollout: Rollout, discount: float) -> RewardScale:
-    """Take a rollout's discounted returns into the statistics (Engstrom et al. 2020, app. A)."""
-
-    def step(running: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-        reward, done = now
-        running = discount * running + reward
-        return jnp.where(done, 0.0, running), running
-
-    done = ended(rollout)
-    running, returns = jax.lax.scan(step, scale.running, (rollout.reward, done))
-    return RewardScale(running, norm.update(scale.statistics, returns.reshape(-1, 1)))
-
-
-CONSTANT = 1e-10
-"""Share of the mean square below which a variance is rounding."""
-
-
-def explained_variance(value: Array, target: Array) -> Array:
-    """1 − Var[target − value] / Var[target], a scalar; NaN where targets are constant: nothing varies.
-
-    Args:
-        value, target: float32 ``[n]``.
-    """
-    variance = jnp.var(target)
-    constant = variance <= CONSTANT * jnp.mean(jnp.square(target))
-    explained = 1.0 - jnp.var(target - value) / jnp.where(constant, 1.0, variance)
-    return jnp.where(constant, jnp.nan, explained)
-
-
 class LearnerState(NamedTuple):
     """What a learner needs to go on, wherever its actors are."""
 
@@ -148,6 +114,8 @@ class Valued(NamedTuple):
     """``[T, N, M]``: before each step."""
     first: Array
     """bool ``[T, N]``: where an episode begins."""
+    acts: Array | None = None
+    """float32 ``[T, N]``: whether the actor acts in the step after; ``None``: all do."""
 
 
 def advantages_of(settings: OnPolicyConfig, valued: Valued, rollout: Rollout, rewards: Array) -> Array:
@@ -160,7 +128,34 @@ def advantages_of(settings: OnPolicyConfig, valued: Valued, rollout: Rollout, re
         rollout.truncated,
         discount=settings.discount,
         gae_lambda=settings.gae_lambda,
+        acts=valued.acts,
     )
+
+
+def acting_next(rollout: Rollout, last: View) -> Array | None:
+    """Whether each actor acts in the step after, float32 ``[T, N]``; ``None``: all do.
+
+    Args:
+        rollout: T steps.
+        last: what the actors see after it.
+    """
+    if rollout.view.weight is None:
+        return None
+    assert last.weight is not None
+    return jnp.concatenate([rollout.view.weight[1:], last.weight[None]])
+
+
+def first_of(order: Array, weight: Array) -> Array:
+    """The samples that count in this order, over and over: int32 ``[n]``. Where none counts, all.
+
+    Args:
+        order: int32 ``[n]``: a permutation.
+        weight: float32 ``[n]``: 1 for what counts, else 0.
+    """
+    counts = weight[order] > 0
+    ranked = order[jnp.argsort(~counts, stable=True)]
+    many = jnp.sum(counts)
+    return ranked[jnp.arange(len(order)) % jnp.where(many > 0, many, len(order))]
 
 
 class Learning(NamedTuple):
@@ -176,7 +171,7 @@ class Learning(NamedTuple):
 
     @property
     def samples_per_rollout(self) -> int:
-        return self.settings.num_envs * self.settings.num_steps
+        return self.agent.actors * self.settings.num_steps
 
     @property
     def iterations(self) -> int:
@@ -193,14 +188,16 @@ class Learning(NamedTuple):
         wanted = self.config.diagnostics.samples(self.config.width)
         return min(math.ceil(wanted / self.samples_per_rollout), self.iterations_per_chunk)
 
-    def init(self, inputs: RunInputs, observation_size: int) -> dict[str, Any]:
-        """The fields of a learner's state before the first interaction."""
+    def init(self, inputs: RunInputs, env: Spec) -> dict[str, Any]:
+        """The fields of a learner's state before the first interaction. What a central critic sees has
+        its statistics after those of what the agents see; names have none."""
+        scaled = [env.observation_size, *([] if env.critic_size is None else [env.critic_size])]
         key = key_of(inputs.seed)
         return {
             "agent": self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
-            "normaliser": norm.init(observation_size),
-            "reward_scale": RewardScale(jnp.zeros(self.settings.num_envs), norm.init(1)),
-            "memory": self.agent.begin(self.settings.num_envs),
+            "normaliser": norm.init(sum(size - env.names for size in scaled)),
+            "reward_scale": RewardScale(jnp.zeros(self.agent.actors), norm.init(1)),
+            "memory": self.agent.begin(self.agent.actors),
             "key": key,
         }
 
@@ -212,16 +209,17 @@ class Learning(NamedTuple):
         """A view as the networks see it."""
         if not self.settings.normalise_observations:
             return view
-        return view._replace(
-            observation=norm.bounded(norm.normalise(state.normaliser, view.observation))
-        )
+        return normalised(state.normaliser, view, self.agent.names)
 
-    def rewards(self, state: Any, rollout: Rollout) -> tuple[RewardScale, Array]:
+    def rewards(self, state: Any, rollout: Rollout, iteration: Array) -> tuple[RewardScale, Array]:
         """The statistics after a rollout, and the rewards to learn from, float32 ``[T, N]``."""
         settings, scale = self.settings, state.reward_scale
+        rewards = shaped(self.config.env, rollout, iteration * self.config.frames_per_round)
+        if self.agent.share != 1.0:
+            rewards = rewards * self.agent.share
         if settings.normalise_rewards:
-            scale = take_rewards(scale, rollout, settings.discount)
-        return scale, self.scaled(scale, rollout.reward)
+            scale = take_rewards(scale, rollout, rewards, settings.discount)
+        return scale, self.scaled(scale, rewards)
 
     def scaled(self, scale: RewardScale, rewards: Array) -> Array:
         """The environment's rewards as they are learned from, of any shape."""
@@ -255,16 +253,18 @@ class Learning(NamedTuple):
         over = jax.tree.map(lambda x: x[-1], after)
         memory = forget(over, ended(rollout)[-1])
         finals = rollout.final_value
-        if rollout.final_observation is not None:
+        if rollout.final_view is not None:
             finals = final_values(
                 lambda view, memory: value(self.see(state, view), memory),
-                rollout.final_observation,
+                rollout.final_view,
                 rollout.truncated,
                 after,
             )
         assert finals is not None
         successors = successor_values(rollout, values, value(self.see(state, last), memory), finals)
-        return Valued(values, successors, memory, before(start, after, first), first)
+        # where values are summed, all of a team look equally far ahead
+        acts = acting_next(rollout, last) if self.agent.summed == 1 else None
+        return Valued(values, successors, memory, before(start, after, first), first, acts)
 
     def experience(
         self, state: Any, views: View, valued: Valued, rollout: Rollout, rewards: Array
@@ -303,7 +303,7 @@ class Learning(NamedTuple):
     ) -> tuple[Any, Totals, Seen]:
         """The same once the critic was asked. The statistics that normalise take the rollout in after it
         was learned from: policy and value are compared on exactly the inputs on which they acted."""
-        scale, rewards = self.rewards(state, rollout)
+        scale, rewards = self.rewards(state, rollout, iteration)
         seen = self.see(state, flat(rollout.view))
         experience = self.experience(state, seen, valued, rollout, rewards)
         progress = iteration.astype(jnp.float32) / self.iterations
@@ -311,13 +311,13 @@ class Learning(NamedTuple):
         views = flat(rollout.view)
         normaliser = state.normaliser
         if self.settings.normalise_observations:
-            normaliser = norm.update(normaliser, views.observation)
+            normaliser = norm.update(normaliser, counted(views, self.agent.names), views.weight)
         done = ended(rollout).astype(jnp.float32)
-        explained = explained_variance(experience.value, experience.value_target)
-        known = jnp.isfinite(explained)
+        share = explained(experience, self.agent.summed)
+        known = jnp.isfinite(share)
         totals = Totals(
             learned,
-            jnp.where(known, explained, 0.0),
+            jnp.where(known, share, 0.0),
             known.astype(jnp.float32),
             jnp.sum(rollout.episode_return * done),
             jnp.sum(done),
@@ -338,7 +338,10 @@ class Learning(NamedTuple):
         """
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), end)
         wanted = self.config.diagnostics.samples(self.config.width)
-        chosen = jax.random.permutation(key, self.probed * self.samples_per_rollout)[:wanted]
+        chosen = jax.random.permutation(key, self.probed * self.samples_per_rollout)
+        if probe.view.weight is not None:
+            chosen = first_of(chosen, probe.view.weight)
+        chosen = chosen[:wanted]
         view, memories = jax.tree.map(lambda x: x[chosen], probe)
         health = self.agent.diagnose(state.agent, self.see(state, view), memories)
         return health | totals.row()
@@ -358,6 +361,6 @@ class Learning(NamedTuple):
         """The shape of rollouts, and what is made of each."""
         updates, size = self.agent.updates_per_rollout, self.agent.batch_size
         return (
-            f"rollouts of {self.settings.num_envs:,} × {self.settings.num_steps:,} interactions, "
+            f"rollouts of {self.agent.actors:,} × {self.settings.num_steps:,} interactions, "
             f"{updates:,} updates on {size:,} samples after each"
         )

@@ -1,10 +1,11 @@
 """From a run's configuration to the loop that trains it."""
 
+import dataclasses
 from typing import Any, cast
 
 from sparse_rl.agents import OFF_POLICY, ON_POLICY, RunInputs, azopg, compare
 from sparse_rl.curricula import METHODS
-from sparse_rl.envs import Env, HostEnv, Spec
+from sparse_rl.envs import Env, HostEnv, Spec, TeamEnv, named
 from sparse_rl.loops import paired
 from sparse_rl.loops.contract import Loop
 from sparse_rl.loops.curriculum import CurriculumLoop
@@ -17,8 +18,9 @@ from sparse_rl.loops.zero_order import loop as zero_order
 from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 from sparse_rl.networks import misread
-from sparse_rl.settings.agents import AzopgConfig, OffPolicyConfig, ReplayConfig
+from sparse_rl.settings.agents import TEAMS, AzopgConfig, ChoosingConfig, OffPolicyConfig, ReplayConfig
 from sparse_rl.settings.curricula import NoCurriculum, PairedConfig
+from sparse_rl.settings.envs import TeamConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -38,9 +40,29 @@ def _check_levels(config: RunConfig, env: Spec) -> None:
         )
 
 
+def _check_team(config: RunConfig, env: Spec) -> None:
+    """Raise :class:`ConfigError` if the agent is for teams and there is none, or the other way round."""
+    agent, team = config.agent, isinstance(env, TeamEnv)
+    if team != isinstance(agent, TEAMS):
+        one, other = ("a team", "ippo, mappo, pqn_vdn") if team else ("one agent", "ppo")
+        raise ConfigError(
+            f"agent={agent.name} is not for env={env.name}, which has {one}; choose one of {other}"
+        )
+    if isinstance(agent, TEAMS) and agent.identify and env.agents == 1:
+        raise ConfigError(f"agent.identify=true tells nobody apart: env={env.name} has one agent")
+    asked = config.env
+    shapes = isinstance(asked, TeamConfig) and (asked.shaping, asked.shaping_steps) != (1.0, None)
+    if isinstance(env, TeamEnv) and shapes and not env.shapes:
+        raise ConfigError(
+            "env.shaping and env.shaping_steps are of rewards that are shaped, and nothing shapes those "
+            f"of env={env.name}; leave both out"
+        )
+
+
 def _check_fit(config: RunConfig, env: Spec) -> None:
     """Raise :class:`ConfigError` if the agent cannot act in this environment, or not read it."""
     agent = config.agent
+    _check_team(config, env)
     wrong = misread(agent.network, env.picture, env.beside)
     if wrong:
         raise ConfigError(f"agent.network={agent.network} {wrong.format(env=env.name)}")
@@ -64,11 +86,21 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
             f"agent={agent.name} reads numbers, and env={env.name} shows pictures; choose one of drq, "
             "ppo, paac"
         )
-    if agent.name == "dqn" and not env.discrete:
+    if isinstance(agent, ChoosingConfig) and not env.discrete:
+        others = "ippo, mappo" if isinstance(env, TeamEnv) else "sac, ddpg, ppo, paac"
         raise ConfigError(
-            f"agent=dqn needs discrete actions, and those of env={env.name} are continuous; "
-            "choose one of sac, ddpg, ppo, paac"
+            f"agent={agent.name} needs discrete actions, and those of env={env.name} are continuous; "
+            f"choose one of {others}"
         )
+
+
+def _as_seen(config: RunConfig, env: Env | HostEnv) -> Env | HostEnv:
+    """The environment as the run's agents and their critic see it."""
+    agent = config.agent
+    if not isinstance(env, TeamEnv) or not isinstance(agent, TEAMS):
+        return env
+    env = named(env) if agent.identify else env
+    return env if agent.CENTRAL else dataclasses.replace(env, state=None, critic_size=None)
 
 
 def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
@@ -78,6 +110,7 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
         ConfigError: they do not fit each other.
     """
     _check_fit(config, env)
+    env = _as_seen(config, env)
     name = config.agent.name
     if isinstance(config.agent, AzopgConfig):
         zero_order_loop = MasterLoop if config.agent.clock == "real" else ZeroOrderLoop

@@ -107,7 +107,8 @@ class OffPolicyLoop(NamedTuple):
     def evaluate(self, interactions: Array, state: RunState) -> Metrics:
         """Whole episodes with the deterministic policy, in fresh environments."""
 
-        def act(envs: vector.VectorState, memory: Memory) -> tuple[Array, Memory]:
+        def act(envs: vector.VectorState, memory: Memory, key: Array) -> tuple[Array, Memory]:
+            del key
             return self.learning.act_greedily(state, envs.observation), memory
 
         return evaluate(self.config, self.env, act, evaluation_key(state.key, interactions))

@@ -15,7 +15,8 @@ from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import rounds
 from sparse_rl.loops.contract import Workload
-from sparse_rl.loops.learning import Learning, RewardScale, Seen, Totals, iteration_keys
+from sparse_rl.loops.learning import Learning, Seen, Totals, iteration_keys
+from sparse_rl.loops.rewards import RewardScale
 from sparse_rl.loops.rollout import Rollout, collect, view_of, with_levels_ahead
 from sparse_rl.networks import Memory
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
@@ -51,7 +52,7 @@ class OnPolicyLoop(NamedTuple):
         """The state before the first interaction."""
         key = jax.random.fold_in(key_of(inputs.seed), Streams.ENV)
         envs = vector.reset(self.env, key, self.learning.settings.num_envs)
-        return OnPolicyState(envs=envs, **self.learning.init(inputs, self.env.observation_size))
+        return OnPolicyState(envs=envs, **self.learning.init(inputs, self.env))
 
     def to_disk(self, state: OnPolicyState) -> Arrays:
         """Everything the run needs to go on, named, on the host."""

@@ -136,14 +136,13 @@ class PairedLoop(NamedTuple):
             jax.random.bits(jax.random.fold_in(key_of(x), Streams.LEVELS), (2,), jnp.uint32)
             for x in (inputs.seed, inputs.mask_seed)
         )
-        size = self.env.observation_size
         other = inputs._replace(seed=seed[0], mask_seed=mask_seed[0])
         dense: dict[str, Any] = {name: {} for name in self.config.agent.NETWORKS}
         teacher = inputs._replace(seed=seed[1], mask_seed=mask_seed[1], budgets=dense)
         return PairedState(
-            LearnerState(**self.learning.init(inputs, size)),
-            LearnerState(**self.learning.init(other, size)),
-            LearnerState(**self.teaching.init(teacher, self.design.observation_size)),
+            LearnerState(**self.learning.init(inputs, self.env)),
+            LearnerState(**self.learning.init(other, self.env)),
+            LearnerState(**self.teaching.init(teacher, self.design)),
         )
 
     def to_disk(self, state: PairedState) -> Arrays:

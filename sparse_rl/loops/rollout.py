@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents import Streams, View, actions_of
-from sparse_rl.envs import Env, vector
+from sparse_rl.envs import Env, TeamEnv, vector
 from sparse_rl.networks import Memory, forget
 
 
@@ -39,17 +39,33 @@ class Rollout(NamedTuple):
     """The environment's own, up to this step."""
     final_value: Array | None
     """V of the observation at which time ran out; 0 where it did not."""
-    final_observation: Array | None = None
-    """``[K, N, observation_size]``: where that is not known yet, the observation at which time ran out
-    for the k-th time."""
+    final_view: View | None = None
+    """``[K, N, …]``: where that is not known yet, what was seen when time ran out for the k-th time."""
     memory: Memory = ()
     """``[T, N, M]``: what acted remembered before the step."""
+    shaping: Array | None = None
+    """What may be learned from beside the reward; ``None``: there is none."""
 
 
 def view_of(env: Env, envs: vector.VectorState) -> View:
     """What N actors see now."""
-    legal = None if env.legal_actions is None else jax.vmap(env.legal_actions)(envs.env)
-    return View(envs.observation, legal=legal)
+    legal = None
+    if env.legal_actions is not None:
+        legal = vector.join(env, jax.vmap(env.legal_actions)(envs.env))
+    central = vector.central_view(env, envs.env, envs.observation)
+    return View(envs.observation, central, legal, _weight(env, envs, legal))
+
+
+def _weight(env: Env, envs: vector.VectorState, legal: Array | None) -> Array | None:
+    """Who acts, float32 ``[N]``: who lives, and has more than one thing to do."""
+    if not isinstance(env, TeamEnv) or (env.alive is None and not env.turns):
+        return None
+    acts = jnp.ones(len(envs.observation), bool)
+    if env.alive is not None:
+        acts &= vector.join(env, jax.vmap(env.alive)(envs.env))
+    if legal is not None:
+        acts &= jnp.sum(legal, axis=1) > 1
+    return acts.astype(jnp.float32)
 
 
 def with_levels_ahead(env: Env, key: Array, time: Any, envs: vector.VectorState) -> vector.VectorState:
@@ -74,38 +90,39 @@ class _Finals(NamedTuple):
     network a fifth slower.
     """
 
-    observation: Array
-    """``[K, N, observation_size]``: of the k-th time."""
+    view: View
+    """``[K, N, …]``: of the k-th time."""
     times: Array
     """int32 ``[N]``: how often so far."""
 
 
 def _keep_final(finals: _Finals, seen: vector.VectorStep) -> _Finals:
-    slots = jnp.arange(finals.observation.shape[0])[:, None]
+    slots = jnp.arange(finals.view.observation.shape[0])[:, None]
     here = seen.truncated & (slots == finals.times)
-    kept = jnp.where(here[..., None], seen.next_observation, finals.observation)
+    now = View(seen.next_observation, seen.state)
+    kept = jax.tree.map(lambda new, old: jnp.where(here[..., None], new, old), now, finals.view)
     return _Finals(kept, finals.times + seen.truncated)
 
 
 def final_values(
-    value: Callable[[View, Memory], Array], observation: Array, truncated: Array, after: Memory = ()
+    value: Callable[[View, Memory], Array], view: View, truncated: Array, after: Memory = ()
 ) -> Array:
     """V of the observation at which time ran out, 0 elsewhere: float32 ``[T, N]``.
 
     Args:
         value: ``(view as the environment gave it, memory) → [n]``.
-        observation: ``[K, N, observation_size]``: of the k-th time that it did.
+        view: ``[K, N, …]``: of the k-th time that it did.
         truncated: bool ``[T, N]``.
         after: ``[T, N, M]``: what is remembered after each step.
     """
-    slots, num_envs = observation.shape[:2]
+    slots, num_envs = view.observation.shape[:2]
     times = jnp.cumsum(truncated, axis=0)
     # the step at which time ran out for the k-th time: the first that has counted so many
     when = jnp.argmax(times[None] > jnp.arange(slots)[:, None, None], axis=1)
     there = jax.tree.map(lambda x: flat(jnp.take_along_axis(x, when[..., None], axis=0)), after)
     values = jax.lax.cond(
         jnp.any(truncated),
-        lambda: value(View(flat(observation)), there),
+        lambda: value(flat(view), there),
         lambda: jnp.zeros(slots * num_envs),
     ).reshape(slots, num_envs)
     which = jnp.clip(times - 1, 0)
@@ -146,7 +163,8 @@ def collect(
     slots = most_truncations(keys.shape[0], env.episode_length, action_repeat)
     # of the dtype in which it is seen: pictures are bytes, and networks scale bytes alone
     seen_last = jnp.zeros((slots, num_envs, env.observation_size), envs.observation.dtype)
-    none = _Finals(seen_last, jnp.zeros(num_envs, jnp.int32))
+    central = None if env.critic_size is None else jnp.zeros((slots, num_envs, env.critic_size))
+    none = _Finals(View(seen_last, central), jnp.zeros(num_envs, jnp.int32))
 
     def interact(carry: tuple[vector.VectorState, Memory, _Finals], key: Array) -> Any:
         envs, memory, finals = carry
@@ -164,19 +182,20 @@ def collect(
             seen.episode_return,
             final_value=None,  # of all steps at once, below
             memory=memory,
+            shaping=seen.shaping,
         )
         after = forget(after, seen.terminated | seen.truncated)
         return (envs, after, _keep_final(finals, seen)), happened
 
     (envs, memory, finals), rollout = jax.lax.scan(interact, (envs, memory, none), keys)
     if behaviour.value is None:
-        return envs, memory, rollout._replace(final_observation=finals.observation)
+        return envs, memory, rollout._replace(final_view=finals.view)
 
     def value(view: View, memory: Memory) -> Array:
         assert behaviour.value is not None
         return behaviour.value(behaviour.see(view), memory)
 
-    valued = final_values(value, finals.observation, rollout.truncated)
+    valued = final_values(value, finals.view, rollout.truncated)
     return envs, memory, rollout._replace(final_value=valued)
 
 

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents import Metrics, actions_of
-from sparse_rl.envs import Env, vector
+from sparse_rl.envs import Env, TeamEnv, vector
 from sparse_rl.loops import held_out
-from sparse_rl.loops.evaluation import evaluate as whole_episodes
+from sparse_rl.loops.evaluation import evaluate as play
 from sparse_rl.loops.evaluation import evaluation_key
-from sparse_rl.loops.learning import Learning, RewardScale, Seen
+from sparse_rl.loops.learning import Learning, Seen
+from sparse_rl.loops.rewards import RewardScale
 from sparse_rl.loops.rollout import Behaviour, view_of
 from sparse_rl.networks import Memory
 
@@ -63,7 +64,8 @@ def chunk(
 
 
 def evaluate(learning: Learning, env: Env, interactions: Array, state: Any) -> Metrics:
-    """Whole episodes with the deterministic policy, in fresh environments; and held-out levels.
+    """Whole episodes with the deterministic policy, in fresh environments; and held-out levels. Teams
+    play others with drawn actions too: two policies that are greedy can block each other for ever.
 
     Args:
         learning: the run's.
@@ -73,14 +75,34 @@ def evaluate(learning: Learning, env: Env, interactions: Array, state: Any) -> M
     """
     act, to_env = learning.agent.act_greedily(state.agent), actions_of(env).to_env
 
-    def greedily(envs: vector.VectorState, memory: Memory) -> tuple[Array, Memory]:
+    def greedily(envs: vector.VectorState, memory: Memory, key: Array) -> tuple[Array, Memory]:
+        del key
         action, memory = act(learning.see(state, view_of(env, envs)), memory)
         return to_env(action), memory
 
-    memory = learning.agent.begin(learning.config.env.eval_episodes).acting
+    memory = learning.agent.begin(env.agents * learning.config.env.eval_episodes).acting
     key = evaluation_key(state.key, interactions)
-    played = whole_episodes(learning.config, env, greedily, key, memory)
+    played = play(learning.config, env, greedily, key, memory)
+    if isinstance(env, TeamEnv):
+        played |= _drawn(learning, env, state, jax.random.fold_in(key, DRAWN), memory)
     return played | held_out.watch(learning, env, interactions, state)
+
+
+DRAWN = 0x647261
+"""Child of an evaluation's key: of episodes with drawn actions."""
+
+
+def _drawn(learning: Learning, env: Env, state: Any, key: Array, memory: Memory) -> Metrics:
+    """``drawn/return_mean`` and the like of whole episodes with drawn actions."""
+    behaves, to_env = held_out.policy(learning, state, greedy=False), actions_of(env).to_env
+
+    def act(envs: vector.VectorState, memory: Memory, key: Array) -> tuple[Array, Memory]:
+        drawn, memory = behaves(view_of(env, envs), memory, jax.random.fold_in(key, DRAWN))
+        return to_env(drawn), memory
+
+    played = play(learning.config, env, act, key, memory)
+    told = ("return_mean", "episode_length_mean", "win_rate")
+    return {f"drawn/{name}": played[name] for name in told if name in played}
 
 
 def anew(scale: RewardScale) -> RewardScale:

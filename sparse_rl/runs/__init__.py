@@ -7,8 +7,9 @@ Not here: which runs there are and where they train (:mod:`sparse_rl.sweeps`), w
 
 from sparse_rl.runs.connections import Connections, connections_of
 from sparse_rl.runs.costs import count, dense_networks
+from sparse_rl.runs.crossplay import PAIRS, cross_play, write_matches
 from sparse_rl.runs.film import film
-from sparse_rl.runs.held_out import Asked, CannotTryError, try_study
+from sparse_rl.runs.held_out import Asked, try_study
 from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch
 from sparse_rl.runs.pack import (
     PreparedPack,
@@ -24,8 +25,10 @@ from sparse_rl.runs.pack import (
 )
 from sparse_rl.runs.probing import probe_study
 from sparse_rl.runs.recorder import Recorder
+from sparse_rl.runs.trained import CannotTryError
 
 __all__ = [
+    "PAIRS",
     "Asked",
     "CannotTryError",
     "Connections",
@@ -38,6 +41,7 @@ __all__ = [
     "compiler_options",
     "connections_of",
     "count",
+    "cross_play",
     "cut",
     "default_layout",
     "dense_networks",
@@ -50,4 +54,5 @@ __all__ = [
     "train_pack",
     "try_study",
     "workers",
+    "write_matches",
 ]

@@ -128,7 +128,7 @@ def film(run_dir: Path, seed: int, levels: str | None = None, number: int = 0) -
     if has is not None:
         name = levels or has.watched[0]
         tried = Tried(config, Asked([name], 1, 0))
-        pictures, score = tried.episode(tried.read(run_dir), name, number, key_of(seed))
+        pictures, score = tried.episode(tried.actor.read(run_dir), name, number, key_of(seed))
         write_gif(run_dir / FILE, pictures, MILLISECONDS_A_CELL)
         return run_dir / FILE, score
     if levels or number:

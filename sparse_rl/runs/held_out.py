@@ -12,14 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sparse_rl.agents import acting, actions_of
+from sparse_rl.agents import actions_of
 from sparse_rl.envs import Env, HeldOut, vector
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import (
     Attempts,
-    CurriculumLoop,
-    OnPolicyLoop,
-    PairedLoop,
     policy,
     regret,
     try_set,
@@ -27,8 +24,8 @@ from sparse_rl.loops import (
     worst,
 )
 from sparse_rl.records import results
-from sparse_rl.records.checkpoints import CheckpointError, from_arrays, read_arrays
-from sparse_rl.runs.pack import compiler_options, prepare_pack, program_of
+from sparse_rl.runs.pack import compiler_options, program_of
+from sparse_rl.runs.trained import CannotTryError, actor_of
 from sparse_rl.settings.run import RunConfig, run_config
 from sparse_rl.settings.schema import unknown
 
@@ -57,10 +54,6 @@ class Asked(NamedTuple):
     """Levels of which the worst are looked for; 0: they are not."""
 
 
-class CannotTryError(Exception):
-    """A run that cannot be tried, and why."""
-
-
 class Tried:
     """What is compiled once for all runs of a program.
 
@@ -74,38 +67,17 @@ class Tried:
     """
 
     def __init__(self, config: RunConfig, asked: Asked) -> None:
-        loop, (run,) = prepare_pack([config])
-        if not isinstance(loop, OnPolicyLoop | CurriculumLoop | PairedLoop) or loop.env.levels is None:
-            raise CannotTryError("agents that learn from rollouts only, in environments with levels")
+        self.actor = actor_of(config)
+        loop = self.actor.loop
+        if loop.env.levels is None:
+            raise CannotTryError("it is in no environment with levels")
         self._loop, self._env, self._levels, self._asked = loop, loop.env, loop.env.levels, asked
-        state = jax.eval_shape(loop.init, run.inputs)
-        self._shapes: Any = getattr(state, "protagonist", state)
         self.held_out = functools.cache(self._held_out)
         self.program = functools.cache(self._program)
         self.best = functools.cache(self._best)
         for name in asked.sets or ():
             if name not in self._levels.sets:
                 raise unknown("set of levels", name, list(self._levels.sets))
-
-    def learner(self, held: Any) -> Any:
-        """A learner with trained networks and statistics; of the rest it has the shapes."""
-        shapes = self._shapes.agent
-        networks = held["parameters"]
-        fields = {"networks": networks} if "networks" in shapes._fields else networks
-        agent = shapes._replace(**fields, supports=held["supports"])
-        return self._shapes._replace(agent=agent, normaliser=held["normaliser"])
-
-    def read(self, run_dir: Path) -> Any:
-        """What was trained.
-
-        Raises:
-            CannotTryError: it cannot be read.
-        """
-        like = acting(self._loop.agent, self._shapes)
-        try:
-            return from_arrays(like, read_arrays(run_dir / results.PARAMETERS))
-        except (CheckpointError, FileNotFoundError) as error:
-            raise CannotTryError(f"its parameters cannot be read ({error})") from error
 
     def _held_out(self, name: str) -> HeldOut:
         """A set's levels, or random ones of which the worst are looked for."""
@@ -116,7 +88,7 @@ class Tried:
         held = self.held_out(name)
 
         def played(trained: Any, key: Any) -> Attempts:
-            learner, episodes = self.learner(trained), self._asked.episodes
+            learner, episodes = self.actor.learner(trained), self._asked.episodes
             return try_set(
                 self._loop.learning, self._env, held, learner, key, greedy=greedy, episodes=episodes
             )
@@ -164,7 +136,8 @@ class Tried:
             raise CannotTryError(f"{name} has levels 0 to {len(held.names) - 1}, and no {number}")
         env = dataclasses.replace(self._env, episode_length=max(held.horizons))
         learning, repeat = self._loop.learning, self._loop.config.env.action_repeat
-        act, to_env = policy(learning, self.learner(trained), greedy=False), actions_of(env).to_env
+        act = policy(learning, self.actor.learner(trained), greedy=False)
+        to_env = actions_of(env).to_env
 
         @jax.jit
         def interact(envs: vector.VectorState, memory: Any, key: Any) -> Any:
@@ -232,7 +205,7 @@ def _try_run(
     if program not in compiled:
         compiled[program] = Tried(config, asked)
     tried = compiled[program]
-    trained = tried.read(run_dir)
+    trained = tried.actor.read(run_dir)
     return [*tried.rows(trained), *(tried.worst(trained) if asked.random else ())]
 
 

@@ -199,6 +199,13 @@ class OnPolicyConfig:
             return self.num_envs * self.num_steps
         return self.num_envs * self.num_steps // (self.sequence_length or self.num_steps)
 
+    def check_minibatches(self, minibatches: int) -> None:
+        """Raise :class:`ConfigError` if a rollout cannot be cut into so many."""
+        words = "agent.num_envs × agent.num_steps"
+        if self.memory != "none":
+            words = f"{words} / agent.sequence_length" if self.sequence_length else "agent.num_envs"
+        check_multiple(words, self.pieces, "agent.minibatches", minibatches)
+
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
         if self.memory == "none":
@@ -230,10 +237,10 @@ class ActorCriticConfig(OnPolicyConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PpoConfig(ActorCriticConfig):
-    """PPO. The defaults suit classic control."""
+class ClippedConfig(ActorCriticConfig):
+    """What those of them have in common that learn with PPO's clipped objective. The defaults suit
+    classic control."""
 
-    name: Literal["ppo"] = "ppo"
     num_envs: int = at_least(1, default=8)
     num_steps: int = at_least(1, default=128)
     gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.95)
@@ -249,16 +256,49 @@ class PpoConfig(ActorCriticConfig):
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
         super().check()
-        samples, words = self.pieces, "agent.num_envs × agent.num_steps"
-        if self.memory != "none":
-            words = f"{words} / agent.sequence_length" if self.sequence_length else "agent.num_envs"
-        check_multiple(words, samples, "agent.minibatches", self.minibatches)
+        self.check_minibatches(self.minibatches)
         if self.normalise_advantages and self.num_envs * self.num_steps == self.minibatches:
             raise ConfigError(
                 f"agent.minibatches={self.minibatches}: a minibatch of one sample has the advantage 0 "
                 "after normalisation and teaches the actor nothing; give fewer, or "
                 "agent.normalise_advantages=false"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoConfig(ClippedConfig):
+    """PPO."""
+
+    name: Literal["ppo"] = "ppo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamPpoConfig(ClippedConfig):
+    """PPO for teams, whose agents are told which they are where ``identify``."""
+
+    identify: bool = False
+
+    CENTRAL: ClassVar[bool]
+    """Whether the critic sees what the whole team sees."""
+    RECORDED: ClassVar[tuple[str, ...]] = ("identify",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IppoConfig(TeamPpoConfig):
+    """Independent PPO: each agent's critic sees what the agent sees."""
+
+    name: Literal["ippo"] = "ippo"
+
+    CENTRAL: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MappoConfig(TeamPpoConfig):
+    """PPO with a central critic, which is not there when agents act."""
+
+    name: Literal["mappo"] = "mappo"
+
+    CENTRAL: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +318,17 @@ class PaacConfig(ActorCriticConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DqnConfig(OnPolicyConfig):
+class ChoosingConfig(OnPolicyConfig):
+    """What those of them have in common that choose by values, and now and then at random."""
+
+    final_exploration: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.05)
+    exploration_share: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.5)
+
+    NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DqnConfig(ChoosingConfig):
     """n-step deep Q-learning on parallel actors."""
 
     name: Literal["dqn"] = "dqn"
@@ -288,10 +338,35 @@ class DqnConfig(OnPolicyConfig):
     learning_rate: float = positive(default=3e-3)
     max_grad_norm: float = positive(default=10.0)
     target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.05)
-    final_exploration: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.05)
-    exploration_share: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.5)
 
-    NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
+
+@dataclass(frozen=True, kw_only=True)
+class PqnVdnConfig(ChoosingConfig):
+    """Parallelised Q-learning of teams. The defaults are its public code's on MPE, but for the network
+    and the number of actors."""
+
+    name: Literal["pqn_vdn"] = "pqn_vdn"
+    network: Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"] = "simba"
+    critic_blocks: int = at_least(1, default=1)
+    num_envs: int = at_least(1, default=64)
+    num_steps: int = at_least(1, default=16)
+    discount: float = share(default=0.9)
+    gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.3)
+    learning_rate: float = positive(default=5e-4)
+    max_grad_norm: float = positive(default=1.0)
+    epochs: int = at_least(1, default=4)
+    minibatches: int = at_least(1, default=16)
+    final_exploration: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.1)
+    exploration_share: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.1)
+    identify: bool = False
+
+    CENTRAL: ClassVar[bool] = False
+    RECORDED: ClassVar[tuple[str, ...]] = ("identify",)
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+        super().check()
+        self.check_minibatches(self.minibatches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,11 +425,19 @@ class AzopgConfig:
         """Raise :class:`ConfigError` if settings do not fit each other."""
 
 
-AgentConfig = SacConfig | DdpgConfig | DrqConfig | PpoConfig | PaacConfig | DqnConfig | AzopgConfig
+AgentConfig = (
+    SacConfig | DdpgConfig | DrqConfig | PpoConfig | PaacConfig | DqnConfig | AzopgConfig
+    | IppoConfig | MappoConfig | PqnVdnConfig
+)  # fmt: skip
 AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
     "sac": SacConfig, "ddpg": DdpgConfig, "drq": DrqConfig,
     "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig, "azopg": AzopgConfig,
+    "ippo": IppoConfig, "mappo": MappoConfig, "pqn_vdn": PqnVdnConfig,
 }  # fmt: skip
+
+
+TEAMS = (TeamPpoConfig, PqnVdnConfig)
+"""Settings of agents of teams: with ``identify`` and ``CENTRAL``."""
 
 
 def build_agent(data: Mapping[str, Any]) -> AgentConfig:

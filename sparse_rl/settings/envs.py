@@ -16,8 +16,8 @@ class EnvConfig:
     """An environment and the budgets that go with it, in env steps (frames)."""
 
     source: Literal[
-        "atari", "classic", "dm_control", "dm_control_pixels", "gymnasium", "gymnax", "lqr", "maze",
-        "pixels", "playground", "probe",
+        "atari", "classic", "dm_control", "dm_control_pixels", "gymnasium", "gymnax", "jaxmarl",
+        "jumanji", "lqr", "maze", "pixels", "playground", "probe",
     ]  # fmt: skip
     task: str
     action_repeat: int = at_least(1, default=1)
@@ -147,6 +147,15 @@ class MazeConfig(CompiledConfig):
         return super().options | walls | own
 
 
+@dataclass(frozen=True)
+class TeamConfig(EnvConfig):
+    """An environment of many agents. Of a reward that shapes, ``shaping`` parts are learned from, fewer
+    and fewer until ``shaping_steps`` env steps; ``null``: as many all the time."""
+
+    shaping: float = at_least(0, default=1.0)
+    shaping_steps: int | None = at_least(1, default=None)
+
+
 def of_width(env: LqrConfig, width: Any, agent: str) -> LqrConfig:
     """The chain of a run of this width; raises :class:`ConfigError` if azopg's gain has another size."""
     if agent == "azopg" and env.masses not in (None, width):
@@ -161,6 +170,8 @@ ENV_CONFIGS: dict[str, type[EnvConfig]] = {
     "classic": ShownConfig,
     "dm_control_pixels": DmControlPixelsConfig,
     "gymnax": DelayedConfig,
+    "jaxmarl": TeamConfig,
+    "jumanji": TeamConfig,
     "lqr": LqrConfig,
     "maze": MazeConfig,
     "pixels": PixelsConfig,

@@ -35,6 +35,7 @@ from sparse_rl.settings.envs import (
     LqrConfig,
     MazeConfig,
     PixelsConfig,
+    TeamConfig,
     build_env,
     of_width,
 )
@@ -78,6 +79,7 @@ class RunConfig:
         | MazeConfig
         | PixelsConfig
         | DmControlPixelsConfig
+        | TeamConfig
     )
     pruning: PruningConfig
     diagnostics: DiagnosticsConfig

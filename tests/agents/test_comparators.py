@@ -22,6 +22,7 @@ from sparse_rl.records.checkpoints import from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
+pytestmark = pytest.mark.usefixtures("without_health")
 KEY = jax.random.key(0)
 
 

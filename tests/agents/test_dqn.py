@@ -11,9 +11,9 @@ from conftest import MakeConfig, on_policy
 from references import dqn
 from references.arithmetic import flat
 
-from sparse_rl.agents import dqn as ours
+from sparse_rl.agents import choosing
+from sparse_rl.agents.choosing import exploration
 from sparse_rl.agents.contract import ADAM_TRAFFIC, TARGET_TRAFFIC, View
-from sparse_rl.agents.dqn import exploration
 from sparse_rl.settings.agents import DqnConfig
 
 KEY = jax.random.key(5)
@@ -31,7 +31,7 @@ def agent(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> Any:
         weights = jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape), jnp.float32), shapes)
         return weights, jax.tree.map(lambda _: None, shapes)
 
-    monkeypatch.setattr(ours, "draw_pruned", drawn)
+    monkeypatch.setattr(choosing, "draw_pruned", drawn)
     state = jax.jit(lambda inputs: loop.agent.init(KEY, inputs))(inputs)
     return loop.agent, state._replace(target=jax.tree.map(lambda x: -0.8 * x, state.critic))
 

@@ -13,8 +13,7 @@ from references import dqn, paac, ppo
 from references import on_policy as of_all
 from references.arithmetic import Weights, cut, flat, no_moments
 
-from sparse_rl.agents import actor_critic
-from sparse_rl.agents import dqn as ours_dqn
+from sparse_rl.agents import actor_critic, choosing
 from sparse_rl.agents import ppo as ours
 from sparse_rl.agents.contract import View
 from sparse_rl.loops.learning import LearnerState
@@ -56,9 +55,9 @@ def drawn(config: RunConfig, wiring: Any, initial: Any, key: Any, inputs: Any) -
 
 def begin(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Side:
     loop, inputs = on_policy(config)
-    for module in (actor_critic, ours_dqn):
+    for module in (actor_critic, choosing):
         monkeypatch.setattr(module, "draw_pruned", drawn)
-    state = jax.jit(lambda inputs: LearnerState(**loop.learning.init(inputs, 3)))(inputs)
+    state = jax.jit(lambda inputs: LearnerState(**loop.learning.init(inputs, loop.env)))(inputs)
     return Side(state, jax.jit(loop.learning.learn, compiler_options=QUICKLY))
 
 

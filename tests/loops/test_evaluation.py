@@ -39,7 +39,7 @@ def walk(draws: bool) -> Env:
 
 def compiled(config: Any, env: Env) -> dict[str, Any]:
     """An evaluation of a policy that goes further to the right at every step."""
-    return dict(evaluate(config, env, lambda seen, _: (1.0 * seen.elapsed[:, None], ()), KEY))
+    return dict(evaluate(config, env, lambda seen, *_: (1.0 * seen.elapsed[:, None], ()), KEY))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_minatar_is_not_the_same_game_over_and_over(make_config: MakeConfig) -> 
     def distinct(**options: Any) -> float:
         env = envs.make("gymnax", "SpaceInvaders-MinAtar", **options)
 
-        def act(seen: Any, memory: Any) -> tuple[jax.Array, Any]:
+        def act(seen: Any, memory: Any, key: Any) -> tuple[jax.Array, Any]:
             return (seen.elapsed // 3 % 4).astype(jnp.int32), memory
 
         return float(

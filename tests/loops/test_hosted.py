@@ -87,7 +87,7 @@ class Learner:
 
 def chunks(config: RunConfig, env: HostEnv) -> tuple[Learner, hosting.HostState]:
     """Two chunks by hand."""
-    made, loop = Learner(), HostLoop(config, env, puppet()[0])
+    made, loop = Learner(), HostLoop(config, env, puppet(N)[0])
     driver = Driver(loop.learning, env, made.programs())
     state: Any = hosting.begin(config, env, Counting(0.0), 3)
     for first in (0, 2 * T):
@@ -202,7 +202,7 @@ def test_what_is_learned_from_is_in_the_order_of_time_and_then_of_actors(
 ) -> None:
     """On the device: two groups of two and three actors become one rollout."""
     config = config_of(make_config)
-    agent, told = puppet()
+    agent, told = puppet(N)
     loop = HostLoop(config, env_of(1000, []), agent)
     learner = LearnerState(**loop.learning.init(type("I", (), {"seed": np.uint32(1)}), 3))  # type: ignore[arg-type]
     shape = (T, N, 3)
@@ -217,7 +217,8 @@ def test_what_is_learned_from_is_in_the_order_of_time_and_then_of_actors(
     none = np.zeros((T, N), bool)
     last = np.random.default_rng(1).normal(size=(N, 3)).astype(np.float32)
     on_device = OnDevice(loop.learning, loop.env)
-    given = Told(*map(jnp.asarray, (reward, none, none, reward, 0.0 * reward)))
+    of_rollout: Any = [jnp.asarray(x) for x in (reward, none, none, reward, 0.0 * reward)]
+    given = Told(*of_rollout)
     _, _, shown = on_device.learn(
         learner, answers, given, [jnp.asarray(last[part]) for part in parts], [(), ()], jnp.int32(0)
     )
@@ -234,7 +235,7 @@ def test_what_is_learned_from_is_in_the_order_of_time_and_then_of_actors(
 def test_groups_and_moments_draw_each_for_itself(make_config: MakeConfig) -> None:
     """Answers to the same sight at two moments, of two groups and in two rollouts, all differ; and what
     the environment is given is within its range."""
-    loop = HostLoop(config_of(make_config), env_of(1000, []), puppet()[0])
+    loop = HostLoop(config_of(make_config), env_of(1000, []), puppet(N)[0])
     learner = LearnerState(**loop.learning.init(type("I", (), {"seed": np.uint32(1)}), 3))  # type: ignore[arg-type]
     act = jax.jit(OnDevice(loop.learning, loop.env).act)
     sight = jnp.tile(jnp.array([[1.5, 0.7, -1.0]]), (3, 1))

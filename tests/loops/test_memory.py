@@ -56,7 +56,7 @@ def experience_of(loop: OnPolicyLoop, state: Any, envs: Any, rollout: Rollout) -
     learning, last = loop.learning, View(envs.observation)
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollout.view)
     valued = learning.value(state, flat, last, rollout)
-    _, rewards = learning.rewards(state, rollout)
+    _, rewards = learning.rewards(state, rollout, jnp.int32(0))
     return valued, learning.experience(state, flat, valued, rollout, rewards)
 
 
@@ -94,11 +94,11 @@ def replayed(loop: OnPolicyLoop, state: Any, rollout: Rollout, last: jax.Array) 
     memory, values, following = state.memory.valuing, [], []
     ended = np.asarray(rollout.terminated | rollout.truncated)
     slots = np.cumsum(np.asarray(rollout.truncated), axis=0) - 1
-    assert rollout.final_observation is not None
+    assert rollout.final_view is not None
     for t in range(STEPS):
         value, after = critic(memory, rollout.view.observation[t])
         seen = last if t == STEPS - 1 else rollout.view.observation[t + 1]
-        final = rollout.final_observation[np.maximum(slots[t], 0), np.arange(ACTORS)]
+        final = rollout.final_view.observation[np.maximum(slots[t], 0), np.arange(ACTORS)]
         going, _ = critic(forget(after, jnp.asarray(ended[t])), seen)
         out_of_time, _ = critic(after, final)
         values.append(value)
@@ -189,7 +189,7 @@ def test_an_evaluation_carries_memory(make_config: MakeConfig) -> None:
     )
     env = make("probe", "echo", delay=1)
 
-    def act(envs: vector.VectorState, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def act(envs: vector.VectorState, memory: jax.Array, key: Any) -> tuple[jax.Array, jax.Array]:
         return memory, jnp.argmax(envs.observation, axis=-1)
 
     key = evaluation_key(jax.random.key(3), 0)

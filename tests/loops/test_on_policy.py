@@ -9,16 +9,13 @@ import pytest
 from conftest import MakeConfig, off_policy, on_policy
 
 from sparse_rl import envs
+from sparse_rl.agents.choosing import exploration
 from sparse_rl.agents.contract import View
-from sparse_rl.agents.dqn import exploration
 from sparse_rl.envs import Env, Step, vector
 from sparse_rl.experience import normaliser as norm
-from sparse_rl.loops.learning import (
-    RewardScale,
-    explained_variance,
-    iteration_keys,
-    take_rewards,
-)
+from sparse_rl.loops.explaining import explained_variance
+from sparse_rl.loops.learning import iteration_keys
+from sparse_rl.loops.rewards import RewardScale, take_rewards
 from sparse_rl.loops.rollout import Behaviour, Rollout, collect, flat, successor_values, view_of
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.agents import DqnConfig
@@ -107,11 +104,12 @@ def test_rewards_are_scaled_by_the_deviation_of_discounted_returns() -> None:
             running = np.where(done[t], 0.0, running)
         fields: dict[str, Any] = dict.fromkeys(Rollout._fields)
         fields |= {
+            "view": View(jnp.asarray(reward)),
             "reward": reward,
             "terminated": jnp.asarray(done),
             "truncated": jnp.zeros((5, 2), bool),
         }
-        scale = take_rewards(scale, Rollout(**fields), 0.9)
+        scale = take_rewards(scale, Rollout(**fields), jnp.asarray(reward), 0.9)
     np.testing.assert_allclose(scale.running, running, rtol=1e-5)
     np.testing.assert_allclose(norm.deviation(scale.statistics), [np.std(seen)], rtol=1e-5)
 
@@ -151,8 +149,9 @@ def test_normalised_observations_and_rewards_have_a_bound(make_config: MakeConfi
     assert 0.0 < abs(float(seen[0, 1])) < 1.0
     fields: dict[str, Any] = dict.fromkeys(Rollout._fields)
     none = jnp.zeros((10, 5), bool)
-    fields |= {"reward": jnp.zeros((10, 5)).at[0, 0].set(-7.0), "terminated": none, "truncated": none}
-    scale, rewards = loop.learning.rewards(state, Rollout(**fields))
+    reward = jnp.zeros((10, 5)).at[0, 0].set(-7.0)
+    fields |= {"view": View(reward), "reward": reward, "terminated": none, "truncated": none}
+    scale, rewards = loop.learning.rewards(state, Rollout(**fields), jnp.int32(0))
     assert -7.0 / float(norm.deviation(scale.statistics)[0]) < -30.0
     assert float(rewards[0, 0]) == -10.0
     offline = off_policy(make_config())[0]

@@ -12,10 +12,12 @@ from puppets import UPDATES, Told, greedy, log_prob_of, puppet, value_of
 from references import on_policy as of_all
 
 from sparse_rl import envs
+from sparse_rl.agents import View
 from sparse_rl.envs import vector
 from sparse_rl.loops.evaluation import evaluate
-from sparse_rl.loops.learning import RewardScale, Totals
+from sparse_rl.loops.learning import Totals
 from sparse_rl.loops.on_policy import OnPolicyLoop, OnPolicyState
+from sparse_rl.loops.rewards import RewardScale
 from sparse_rl.loops.rollout import Behaviour, Rollout, collect, view_of
 from sparse_rl.networks.dense import as_float
 from sparse_rl.records import results
@@ -147,7 +149,7 @@ def config_of(**agent: Any) -> RunConfig:
 @pytest.fixture(scope="module")
 def ran() -> Ran:
     config = config_of(normalise_rewards=True, normalise_observations=True)
-    agent, told = puppet()
+    agent, told = puppet(2)
     loop = OnPolicyLoop(config, tides.tides(), agent)
     state, rows = loop.init(inputs_of(3)), []
     chunk = jax.jit(loop.chunk)
@@ -264,7 +266,7 @@ def test_an_evaluation_is_its_episodes_and_no_more() -> None:
     """Seven episodes of different lengths: what comes after an episode's end does not count."""
     config, env, looks = config_of(), tides.tides(), []
 
-    def act(envs: vector.VectorState, memory: Any) -> tuple[jax.Array, Any]:
+    def act(envs: vector.VectorState, memory: Any, key: Any) -> tuple[jax.Array, Any]:
         jax.debug.callback(lambda x: looks.append(np.asarray(x)), envs.observation, ordered=True)
         return jnp.clip(greedy(envs.observation), -1.0, 1.0), memory
 
@@ -310,14 +312,17 @@ def test_rewards_are_clipped_after_they_are_scaled() -> None:
     rewards = jnp.array([[30.0, -0.05], [0.1, -44.0], [0.0, 0.15], [9.0, 2.0]])
     none = jnp.zeros((4, 2), bool)
     fields: dict[str, Any] = dict.fromkeys(Rollout._fields)
-    rollout = Rollout(**fields | {"reward": rewards, "terminated": none, "truncated": none})
-    agent, _ = puppet()
+    rollout = Rollout(
+        **fields | {"view": View(rewards), "reward": rewards, "terminated": none, "truncated": none}
+    )
+    agent, _ = puppet(2)
     for scaled in (False, True):
         config = config_of(reward_clip=0.2, normalise_rewards=scaled)
         loop = OnPolicyLoop(config, tides.tides(), agent)
-        state: Any = type("S", (), {"reward_scale": loop.learning.init(inputs_of(3), 3)["reward_scale"]})
+        begun = loop.learning.init(inputs_of(3), loop.env)
+        state: Any = type("S", (), {"reward_scale": begun["reward_scale"]})
         assert isinstance(state.reward_scale, RewardScale)
-        scale, found = loop.learning.rewards(state, rollout)
+        scale, found = loop.learning.rewards(state, rollout, jnp.int32(0))
         divided = np.asarray(rewards)
         if scaled:
             returns, running = [], np.zeros(2)

@@ -24,6 +24,7 @@ from sparse_rl.runs.lockstep import Layout, Policy, Progress
 from sparse_rl.runs.pack import prepare_pack, train_pack
 from sparse_rl.settings.run import RunConfig
 
+pytestmark = pytest.mark.usefixtures("programs_once")
 EVERY = Policy(every=100)
 SAC = {"replay_size": 300, "num_envs": 2, "actor_width_ratio": 1.0}
 DRQ = {"name": "drq", "replay_size": 150, "num_envs": 2}

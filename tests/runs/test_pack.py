@@ -92,6 +92,7 @@ def test_grid_becomes_packs_by_program(make_config: MakeConfig) -> None:
     )
 
 
+@pytest.mark.usefixtures("programs_once")
 @pytest.mark.parametrize(
     "agent",
     [{"name": name} for name in ("sac", "drq", "ppo", "paac", "dqn")]

@@ -20,7 +20,7 @@ from sparse_rl.envs import HostEnv, HostStep, workers
 from sparse_rl.loops.hosted.hosting import Living
 from sparse_rl.loops.zero_order import master
 from sparse_rl.runs.pack import prepare_pack
-from sparse_rl.settings.agents import AGENT_CONFIGS
+from sparse_rl.settings.agents import AGENT_CONFIGS, IppoConfig
 from sparse_rl.settings.curricula import CURRICULUM_CONFIGS, ReplayingConfig
 from sparse_rl.settings.envs import ENV_CONFIGS, EnvConfig
 from sparse_rl.settings.pruning import PruningConfig
@@ -38,6 +38,9 @@ TASKS = {
     "paac": ("probe", "discrete_truncation"),
     "dqn": ("probe", "discrete_truncation"),
     "azopg": ("lqr", "chain"),
+    "ippo": ("jaxmarl", "switch_riddle"),
+    "mappo": ("jaxmarl", "switch_riddle"),
+    "pqn_vdn": ("jaxmarl", "switch_riddle"),
 }
 """Agent → where it learns here."""
 RUN: Settings = {"width": 12, "sparsity": 0.5, "env_steps": 200, "log_every": 100, "eval_every": 100}
@@ -45,16 +48,17 @@ RUN: Settings = {"width": 12, "sparsity": 0.5, "env_steps": 200, "log_every": 10
 NEEDS: dict[str, Settings] = {
     **{
         f"{agent}.{part}_blocks": {"agent.network": "simba"}
-        for agent in ("sac", "ddpg", "ppo", "paac", "dqn")
+        for agent in ("sac", "ddpg", "ppo", "paac", "dqn", "ippo", "mappo", "pqn_vdn")
         for part in ("actor", "critic")
     },
     **{f"{agent}.replay_size": {"agent.replay_size": 100} for agent in ("sac", "ddpg", "drq")},
     **{
         f"{agent}.{key}": {"agent.memory": "gru", "agent.num_envs": 4}
-        for agent in ("ppo", "paac", "dqn")
+        for agent in ("ppo", "paac", "dqn", "ippo", "mappo", "pqn_vdn")
         for key in ("memory_width_ratio", "memory_span", "sequence_length")
     },
-    "ppo.memory": {"agent.num_envs": 4},
+    **{f"{agent}.memory": {"agent.num_envs": 4} for agent in ("ppo", "ippo", "mappo", "pqn_vdn")},
+    "jaxmarl.shaping_steps": {"env.task": "overcooked_cramped_room"},
     "probe.delay": {"env.task": "cue"},
     "probe.hidden": {"env.source": "gymnax", "env.task": "CartPole-v1"},
     "paac.learning_rate_per_env": {"agent.learning_rate": None},
@@ -137,10 +141,17 @@ def keys_of(part: str, prefix: str, schema: type, run: Settings, but: tuple[str,
             yield Key(key, prefix + name, hint, field, run | NEEDS.get(key, {}))
 
 
+def names_of(schema: Any) -> set[str]:
+    """Of the fields of a dataclass."""
+    return {field.name for field in dataclasses.fields(schema)}
+
+
 def agent_keys() -> list[Key]:
     keys: list[Key] = []
     for name, schema in AGENT_CONFIGS.items():
-        keys += keys_of(name, "agent.", schema, base(name), but=("name", "width"))
+        # a central critic reads what the other reads
+        same = tuple(names_of(schema) & names_of(IppoConfig)) if name == "mappo" else ()
+        keys += keys_of(name, "agent.", schema, base(name), but=("name", "width", *same))
     return keys
 
 
@@ -151,6 +162,8 @@ def curriculum_keys() -> list[Key]:
         if issubclass(schema, ReplayingConfig):
             run |= {"curriculum.buffer_size": 20}
         but = () if method == "plr" else ("method",)
+        if method not in ("plr", "accel_parallel"):  # what all have that replay is read in one place
+            but += tuple(names_of(schema) & names_of(ReplayingConfig))
         keys += keys_of(method, "curriculum.", schema, run, but=but)
     return keys
 
@@ -295,6 +308,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "dm_control_pixels": ("cartpole_swingup", "drq"),
     "gymnasium": ("inverted_pendulum", "ppo"),
     "lqr": ("chain", "ddpg"),
+    "jaxmarl": ("overcooked_cramped_room", "ippo"),
     "maze": ("5", "ppo"),
     "pixels": ("cartpole_swingup", "drq"),
     "probe": ("truncation", "ppo"),

@@ -34,7 +34,7 @@ from sparse_rl.settings.schema import ConfigError
         ({"eval_every": "x"}, r"eval_every='x' is not allowed; give a whole number"),
         (
             {"env": {"source": "doom"}},
-            r"env.source='doom'.*atari, classic, dm_control, dm_control_pixels, gymnasium, gymnax, lqr",
+            r"env.source='doom'.*atari, classic, dm_control, dm_control_pixels, gymnasium, gymnax",
         ),
     ],
 )

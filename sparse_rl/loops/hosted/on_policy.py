@@ -58,7 +58,7 @@ class HostLoop(NamedTuple):
 
     def init(self, inputs: RunInputs) -> HostState:
         """The state before the first interaction; pure."""
-        learner = LearnerState(**self.learning.init(inputs, self.env.observation_size))
+        learner = LearnerState(**self.learning.init(inputs, self.env))
         acting = tuple(self.agent.begin(n).acting for n in sizes_of(self.config))
         learner = learner._replace(memory=learner.memory._replace(acting=acting))
         return hosting.begin(self.config, self.env, learner, inputs.seed)
@@ -211,7 +211,7 @@ class OnDevice(NamedTuple):
         told, values = Told(real, flag, flag, real, real), sizes
         if self.learning.remembers:
             finals = seen(most_finals(config, self.env), settings.num_envs)
-            told, values = told._replace(final_value=None, final_observation=finals), []
+            told, values = told._replace(final_value=None, final_view=View(finals)), []
         learn = (learner, answers, told, [seen(n) for n in sizes], [memory[n] for n in sizes], i)
         _, totals, looked = jax.eval_shape(self.learn, *learn)
         probe = [looked] * self.learning.probed

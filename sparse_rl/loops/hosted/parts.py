@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from sparse_rl.agents import View
 from sparse_rl.envs import HostEnv, HostStep
 from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.sessions import Group
@@ -56,7 +57,7 @@ class Told(NamedTuple):
     truncated: Any
     episode_return: Any
     final_value: Any
-    final_observation: Any = None
+    final_view: View | None = None
     """Of a rollout, for a network that remembers."""
 
 
@@ -128,7 +129,7 @@ def together(parts: Sequence[Part]) -> Told:
     told = []
     for part in parts:
         by_time: Told = jax.tree.map(lambda *x: np.stack(x), *part.told)
-        finals = None if part.finals is None else part.finals.observation
-        told.append(by_time._replace(final_observation=finals))
+        finals = None if part.finals is None else View(part.finals.observation)  # type: ignore[arg-type]
+        told.append(by_time._replace(final_view=finals))
     whole: Told = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *told)
     return whole

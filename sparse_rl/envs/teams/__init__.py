@@ -1,0 +1,9 @@
+"""Environments of many agents (:class:`~sparse_rl.envs.contract.TeamEnv`), through public libraries.
+
+Nothing that a library declares of sizes is believed: they are those of what it computes.
+"""
+
+from sparse_rl.envs.teams import jaxmarl, jumanji
+from sparse_rl.envs.teams.naming import named
+
+__all__ = ["jaxmarl", "jumanji", "named"]

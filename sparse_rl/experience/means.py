@@ -1,0 +1,28 @@
+"""Means over those who count: an agent of a team that is dead, or waits, is in no statistic."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def mean(numbers: Array, weight: Array | None) -> Array:
+    """The mean of all numbers that count, a float32 scalar; 0 where none does.
+
+    Args:
+        numbers: of any shape.
+        weight: of the same, 1 or 0; ``None``: all count.
+    """
+    if weight is None:
+        return jnp.mean(numbers, dtype=jnp.float32)
+    return jnp.sum(numbers * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+
+
+def variance(numbers: Array, weight: Array | None) -> Array:
+    """Their variance, a float32 scalar."""
+    if weight is None:
+        return jnp.var(numbers)
+    return mean(jnp.square(numbers - mean(numbers, weight)), weight)
+
+
+def deviation(numbers: Array, weight: Array | None) -> Array:
+    """Their standard deviation, a float32 scalar."""
+    return jnp.std(numbers) if weight is None else jnp.sqrt(variance(numbers, weight))

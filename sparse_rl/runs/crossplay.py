@@ -1,0 +1,243 @@
+"""Finished runs of teams play together that never trained together (Hu et al. 2020, arXiv 2003.02979).
+
+Each seat is taken by a run: its own network of whatever width, sparsity and storage, its own statistics,
+its own memory. A run with itself is self-play; two runs are cross-play, in every order of seats.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from sparse_rl import envs
+from sparse_rl.agents import View, actions_of
+from sparse_rl.envs import TeamEnv, vector
+from sparse_rl.kernels.keys import key_of
+from sparse_rl.loops import Whole, policy, view_of, whole_episodes
+from sparse_rl.networks import Memory
+from sparse_rl.records import results
+from sparse_rl.runs.pack import compiler_options, program_of
+from sparse_rl.runs.trained import Actor, CannotTryError, actor_of
+from sparse_rl.settings.agents import TEAMS
+from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.schema import ConfigError
+
+SEED = 78
+"""Of the episodes: all teams play the same ones, as far as what they do lets them be the same."""
+PAIRS = ("all", "within")
+"""Which runs meet: all, or those of one agent, width and sparsity."""
+POLICIES = ("drawn", "greedy")
+
+
+class Player(NamedTuple):
+    """A finished run."""
+
+    study: str
+    config: RunConfig
+    actor: Actor
+    trained: Any
+
+    @property
+    def cell(self) -> tuple[Any, ...]:
+        """What runs have in common that differ in seeds alone."""
+        return self.config.agent.name, self.config.width, self.config.sparsity
+
+
+class Match(NamedTuple):
+    """Seats of a team: the first ``first`` are one run's, the others another's."""
+
+    one: int
+    other: int
+    """Indices of players."""
+    first: int
+
+
+def players(studies: Sequence[Path], say: Callable[[str], None]) -> tuple[list[Player], TeamEnv]:
+    """The finished runs of teams in these studies, and the environment that they share.
+
+    Args:
+        studies: folders.
+        say: tells of runs that are left out.
+
+    Raises:
+        ConfigError: they are of several environments, or there is none.
+        FileNotFoundError: a folder holds no run.
+    """
+    found: list[Player] = []
+    programs: dict[RunConfig, Actor] = {}
+    for study in studies:
+        folders = sorted(results.run_dirs(study))
+        if not folders:
+            raise FileNotFoundError(f"no runs in {study}: expected {study}/<run_id>/{results.RUN}")
+        for folder in folders:
+            config = run_config(results.read_config(folder))
+            status = (results.read_run(folder) or {}).get("status", "pending")
+            try:
+                if status != "done":
+                    raise CannotTryError(f"it is {status}")
+                if not isinstance(config.agent, TEAMS):
+                    raise CannotTryError(f"agent={config.agent.name} is not of a team")
+                program = program_of(config)
+                if program not in programs:
+                    programs[program] = actor_of(config)
+                actor = programs[program]
+                found.append(Player(str(study), config, actor, actor.read(folder)))
+            except CannotTryError as why:
+                say(f"{config.run_id} is left out: {why}")
+    names = sorted({player.config.env.name for player in found})
+    if len(names) != 1:
+        of = f"these are of {', '.join(names)}" if names else "no run of a team has ended"
+        raise ConfigError(f"cross-play is of finished runs of one environment; {of}")
+    first = found[0].config.env
+    env = envs.make(first.source, first.task, **first.options)
+    assert isinstance(env, TeamEnv)
+    return found, env
+
+
+def matches(of: Sequence[Player], agents: int, pairs: str, sample: int | None) -> list[Match]:
+    """Who meets whom: everybody alone, and pairs in every order with every number of seats.
+
+    Args:
+        of: the players.
+        agents: seats.
+        pairs: one of :data:`PAIRS`.
+        sample: so many pairs at most, drawn at random; ``None``: all.
+    """
+    alone = [Match(i, i, agents) for i in range(len(of))]
+    met = [
+        (i, j)
+        for i, j in itertools.combinations(range(len(of)), 2)
+        if pairs == "all" or of[i].cell == of[j].cell
+    ]
+    if sample is not None and sample < len(met):
+        chosen = np.random.default_rng(SEED).choice(len(met), sample, replace=False)
+        met = [met[k] for k in sorted(chosen)]
+    both = [pair for i, j in met for pair in ((i, j), (j, i))]
+    return alone + [Match(i, j, k) for i, j in both for k in range(1, agents)]
+
+
+def _seen(env: TeamEnv, config: RunConfig, view: View) -> View:
+    """What the agents of a run see: who they are too, where they are told."""
+    agent = config.agent
+    assert isinstance(agent, TEAMS)
+    observation = view.observation
+    if agent.identify:
+        names = jnp.tile(jnp.eye(env.agents), (len(observation) // env.agents, 1))
+        observation = jnp.concatenate([observation, names], axis=1)
+    return view._replace(observation=observation, critic_observation=None)
+
+
+def program(env: TeamEnv, one: Actor, other: Actor, episodes: int, greedy: bool) -> Callable[..., Whole]:
+    """``(trained of one, trained of the other, seats of the first, key) → episodes``, compiled.
+
+    Args:
+        env: the environment that both know, without names.
+        one, other: their programs; actions are asked of both for all seats.
+        episodes: how many, all at once.
+        greedy: whether both take their most likely actions.
+    """
+    actors = (one, other)
+    to_env = actions_of(env).to_env
+
+    def played(first: Any, second: Any, seats: Array, key: Array) -> Whole:
+        learners = [actor.learner(held) for actor, held in zip(actors, (first, second), strict=True)]
+        acts = [
+            policy(actor.loop.learning, learner, greedy)
+            for actor, learner in zip(actors, learners, strict=True)
+        ]
+        mine = jnp.tile(jnp.arange(env.agents) < seats, episodes)
+
+        def act(
+            batch: vector.VectorState, memory: tuple[Memory, Memory], key: Array
+        ) -> tuple[Array, tuple[Memory, Memory]]:
+            view, chosen, after = view_of(env, batch), [], []
+            for i, (actor, does) in enumerate(zip(actors, acts, strict=True)):
+                seen = _seen(env, actor.loop.config, view)
+                action, kept = does(seen, memory[i], jax.random.fold_in(key, i))
+                chosen.append(to_env(action))
+                after.append(kept)
+            where = mine.reshape(-1, *(1,) * (chosen[0].ndim - 1))
+            return jnp.where(where, chosen[0], chosen[1]), (after[0], after[1])
+
+        n = env.agents * episodes
+        memory = tuple(actor.loop.agent.begin(n).acting for actor in actors)
+        repeat = one.loop.config.env.action_repeat
+        return whole_episodes(env, act, key, memory, episodes, repeat)
+
+    made: Callable[..., Whole] = jax.jit(played, compiler_options=compiler_options(one.loop))
+    return made
+
+
+def _described(player: Player, prefix: str) -> dict[str, Any]:
+    """A player's axes, for a row."""
+    config = player.config
+    return {
+        f"{prefix}/study": player.study, f"{prefix}/run_id": config.run_id,
+        f"{prefix}/agent": config.agent.name, f"{prefix}/width": config.width,
+        f"{prefix}/sparsity": config.sparsity, f"{prefix}/seed": config.seed,
+        f"{prefix}/mask_seed": config.mask_seed,
+    }  # fmt: skip
+
+
+def cross_play(
+    studies: Sequence[Path], *, episodes: int, pairs: str, sample: int | None, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """Have finished runs play together.
+
+    Args:
+        studies: folders of runs of one environment.
+        episodes: of each match and policy, all at once.
+        pairs, sample: as of :func:`matches`.
+        say: tells of progress.
+
+    Yields:
+        A row per match and policy: who sits where, the team's return (mean, standard error over
+        episodes), its win rate where there is something to win, and how many episodes.
+
+    Raises:
+        ConfigError, FileNotFoundError: as of :func:`players`.
+    """
+    of, env = players(studies, say)
+    met = matches(of, env.agents, pairs, sample)
+    compiled: dict[tuple[int, int, bool], Callable[..., Whole]] = {}
+    for number, match in enumerate(met, 1):
+        one, other = of[match.one], of[match.other]
+        say(f"{number}/{len(met)} {one.config.run_id} × {other.config.run_id}")
+        for i, how in enumerate(POLICIES):
+            which = (id(one.actor), id(other.actor), how == "greedy")
+            if which not in compiled:
+                compiled[which] = program(env, one.actor, other.actor, episodes, how == "greedy")
+            key = jax.random.fold_in(key_of(SEED), i)
+            seats = jnp.int32(match.first)
+            played = jax.tree.map(np.asarray, compiled[which](one.trained, other.trained, seats, key))
+            yield _row(env, one, other, match, how, played)
+
+
+def _row(
+    env: TeamEnv, one: Player, other: Player, match: Match, how: str, played: Whole
+) -> dict[str, Any]:
+    """What is written of a match."""
+    returns = played.returns
+    error = float(np.std(returns, ddof=1) / np.sqrt(len(returns))) if len(returns) > 1 else float("nan")
+    return {
+        **_described(one, "one"), **_described(other, "other"),
+        "env": one.config.env.name, "seats": env.agents, "seats_of_one": match.first, "policy": how,
+        "self_play": match.one == match.other, "episodes": len(returns),
+        "return_mean": float(np.mean(returns)), "return_error": error,
+        **({} if played.won is None else {"win_rate": float(np.mean(played.won))}),
+    }  # fmt: skip
+
+
+def write_matches(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the rows as Parquet, and beside them as one JSON object a line."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows)
+    results.write_aside(path, lambda aside: table.to_parquet(aside, index=False))
+    results.write_text(path.with_suffix(".jsonl"), "".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,64 @@
+"""What finished runs trained, read back to act once more."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from sparse_rl.agents import acting
+from sparse_rl.loops import CurriculumLoop, OnPolicyLoop, PairedLoop
+from sparse_rl.records import results
+from sparse_rl.records.checkpoints import CheckpointError, from_arrays, read_arrays
+from sparse_rl.runs.pack import prepare_pack
+from sparse_rl.settings.agents import ChoosingConfig
+from sparse_rl.settings.run import RunConfig
+
+
+class CannotTryError(Exception):
+    """A run that cannot be tried, and why."""
+
+
+class Actor(NamedTuple):
+    """A run's program: a loop whose agent acts, and the shapes of its learner."""
+
+    loop: OnPolicyLoop | CurriculumLoop | PairedLoop
+    shapes: Any
+
+    def learner(self, held: Any) -> Any:
+        """A learner with trained networks and statistics, that draws at random as often as at the end of
+        its run; of the rest it has the shapes."""
+        parameters, supports = held["parameters"], held["supports"]
+        fields = {"networks": parameters, "supports": supports}
+        if "networks" not in self.shapes.agent._fields:  # one that chooses by values has one network
+            fields = {"critic": parameters["critic"], "supports": supports["critic"]}
+        settings = self.loop.config.agent
+        if isinstance(settings, ChoosingConfig):
+            fields["exploration"] = np.float32(settings.final_exploration)
+        agent = self.shapes.agent._replace(**fields)
+        return self.shapes._replace(agent=agent, normaliser=held["normaliser"])
+
+    def read(self, run_dir: Path) -> Any:
+        """What was trained.
+
+        Raises:
+            CannotTryError: it cannot be read.
+        """
+        like = acting(self.loop.agent, self.shapes)
+        try:
+            return from_arrays(like, read_arrays(run_dir / results.PARAMETERS))
+        except (CheckpointError, FileNotFoundError) as error:
+            raise CannotTryError(f"its parameters cannot be read ({error})") from error
+
+
+def actor_of(config: RunConfig) -> Actor:
+    """Of a run; the same for all runs of a program.
+
+    Raises:
+        CannotTryError: it learns from something else than rollouts of compiled environments.
+    """
+    loop, (run,) = prepare_pack([config])
+    if not isinstance(loop, OnPolicyLoop | CurriculumLoop | PairedLoop):
+        raise CannotTryError("agents that learn from rollouts only, in compiled environments")
+    state = jax.eval_shape(loop.init, run.inputs)
+    return Actor(loop, getattr(state, "protagonist", state))
