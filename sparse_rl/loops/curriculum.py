@@ -28,7 +28,7 @@ from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import rounds
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.learning import Learning, Seen, Totals, Valued, advantages_of, iteration_keys
-from sparse_rl.loops.rewards import RewardScale
+from sparse_rl.loops.rewards import RewardScale, scaled
 from sparse_rl.loops.rollout import Rollout, collect, ended, flat, view_of
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
 from sparse_rl.settings.run import RunConfig
@@ -151,7 +151,7 @@ class CurriculumLoop(NamedTuple):
         solved = self.levels.solved(returns)
         wanted = self.method.score
         best = jax.vmap(self.levels.best)(proposal.levels) if wanted == "regret" else highest
-        rewards = self.learning.scaled(state.reward_scale, rollout.reward)
+        rewards = scaled(self.learning.settings, state.reward_scale, rollout.reward)
         advantage = advantages_of(self.learning.settings, valued, rollout, rewards)
         played = Played(over, returns, valued.values, advantage, solved, highest, best)
         return Outcome(score(wanted, played), now, over_episodes(over, solved.astype(jnp.float32)))

@@ -29,7 +29,7 @@ from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.explaining import explained
-from sparse_rl.loops.rewards import RewardScale, shaped, take_rewards
+from sparse_rl.loops.rewards import RewardScale, scaled, shaped, take_rewards
 from sparse_rl.loops.rollout import (
     Rollout,
     ended,
@@ -219,14 +219,7 @@ class Learning(NamedTuple):
             rewards = rewards * self.agent.share
         if settings.normalise_rewards:
             scale = take_rewards(scale, rollout, rewards, settings.discount)
-        return scale, self.scaled(scale, rewards)
-
-    def scaled(self, scale: RewardScale, rewards: Array) -> Array:
-        """The environment's rewards as they are learned from, of any shape."""
-        if self.settings.normalise_rewards:
-            rewards = norm.bounded(rewards / norm.deviation(scale.statistics))
-        limit = self.settings.reward_clip
-        return rewards if limit is None else jnp.clip(rewards, -limit, limit)
+        return scale, scaled(settings, scale, rewards)
 
     @property
     def remembers(self) -> bool:

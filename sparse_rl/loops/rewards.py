@@ -8,6 +8,7 @@ from jax import Array
 
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.loops.rollout import Rollout, ended
+from sparse_rl.settings.agents import OnPolicyConfig
 from sparse_rl.settings.envs import EnvConfig, TeamConfig
 
 
@@ -49,3 +50,11 @@ def shaped(settings: EnvConfig, rollout: Rollout, env_steps: Any) -> Array:
     if settings.shaping_steps is not None:
         weight *= jnp.maximum(1.0 - env_steps / settings.shaping_steps, 0.0)
     return rollout.reward + weight * rollout.shaping
+
+
+def scaled(settings: OnPolicyConfig, scale: RewardScale, rewards: Array) -> Array:
+    """Rewards as they are learned from, of any shape."""
+    if settings.normalise_rewards:
+        rewards = norm.bounded(rewards / norm.deviation(scale.statistics))
+    limit = settings.reward_clip
+    return rewards if limit is None else jnp.clip(rewards, -limit, limit)

@@ -161,7 +161,7 @@ def curriculum_keys() -> list[Key]:
         run = base("paac", "maze", "5") | {"curriculum.method": method}
         if issubclass(schema, ReplayingConfig):
             run |= {"curriculum.buffer_size": 20}
-        but = () if method == "plr" else ("method",)
+        but: tuple[str, ...] = () if method == "plr" else ("method",)
         if method not in ("plr", "accel_parallel"):  # what all have that replay is read in one place
             but += tuple(names_of(schema) & names_of(ReplayingConfig))
         keys += keys_of(method, "curriculum.", schema, run, but=but)
