@@ -140,6 +140,9 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(machine.cores(), free_memory() // WORKER_BYTES, MOST_WORKERS))
 
 
+gc.set_threshold(50_000, 20, 20)  # a twentieth of the time goes to looking for garbage otherwise
+
+
 def forget_programs() -> None:
     """Let go of all that was compiled in this process, and of its memory."""
     jax.clear_caches()
@@ -166,9 +169,13 @@ def known_programs() -> dict[Any, Any]:
 
 
 @pytest.fixture
-def programs_once(known_programs: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def programs_once(
+    request: pytest.FixtureRequest, known_programs: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each pack of a file is compiled once, however often it is taken up: for tests of what becomes of
-    runs, and not of their programs."""
+    runs, and not of their programs. Those that are marked ``own_programs`` have their own."""
+    if request.node.get_closest_marker("own_programs"):
+        return
     compile_programs = pack.compile_programs
 
     def once(loop: Any, inputs: Any, layout: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparse_rl.analysis import levels, lqr
+from sparse_rl.analysis import levels, lqr, teams
 from sparse_rl.analysis.load import load, load_runs
 from sparse_rl.analysis.page import STYLE
 from sparse_rl.analysis.scores import RETURN
@@ -21,6 +21,8 @@ BENCH = "lqr"
 """The notebook of runs whose optimum is known; they have no part in the others, nor other runs in it."""
 LEVELS = "levels"
 """The notebook of runs in environments with levels."""
+TEAMS = "teams"
+"""The notebook of runs of teams."""
 TIMEOUT_SECONDS = 1800
 
 CELL_TEMPLATE = """
@@ -80,6 +82,7 @@ def notebooks_of(runs: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """The notebooks that have something to say of these runs."""
     bench = runs["agent"] == lqr.AGENT
     plain = [*(NOTEBOOKS if not bench.all() else ()), *([BENCH] if bench.any() else ())]
+    plain = [TEAMS, *plain] if teams.played(rows) else plain
     return [LEVELS, *plain] if levels.sets_of(rows) else plain
 
 

@@ -12,6 +12,8 @@ from sparse_rl.records import results, views
 from sparse_rl.runs.lockstep import Policy, Progress
 from sparse_rl.runs.pack import prepare_pack, train_pack
 
+pytestmark = pytest.mark.usefixtures("programs_once")
+
 
 @pytest.fixture
 def wandb_offline(monkeypatch: pytest.MonkeyPatch) -> None:

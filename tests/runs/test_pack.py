@@ -27,6 +27,8 @@ from sparse_rl.runs.pack import compile_programs, prepare_pack, train_pack
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.sweeps.grid import packs
 
+pytestmark = pytest.mark.usefixtures("programs_once")
+
 TIMES = ["wall_time"]
 
 
@@ -44,6 +46,7 @@ def compiled_chunk(loop: OffPolicyLoop, inputs: RunInputs) -> Any:
 every_agent = pytest.mark.parametrize("name", ["sac", "drq", "ppo", "paac", "dqn"])
 
 
+@pytest.mark.own_programs
 @every_agent
 def test_a_pack_compiles_three_programs_whatever_its_size(
     make_config: MakeConfig, tmp_path: Path, name: str
@@ -92,7 +95,6 @@ def test_grid_becomes_packs_by_program(make_config: MakeConfig) -> None:
     )
 
 
-@pytest.mark.usefixtures("programs_once")
 @pytest.mark.parametrize(
     "agent",
     [{"name": name} for name in ("sac", "drq", "ppo", "paac", "dqn")]

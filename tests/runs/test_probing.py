@@ -21,6 +21,8 @@ from sparse_rl.runs import probing
 from sparse_rl.runs.lockstep import Policy
 from sparse_rl.runs.pack import prepare_pack, train_pack
 
+pytestmark = pytest.mark.usefixtures("programs_once")
+
 KEY = jax.random.key(0)
 
 

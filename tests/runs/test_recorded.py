@@ -21,6 +21,8 @@ from sparse_rl.runs.probing import row_of
 from sparse_rl.runs.recorder import Recorder, identity
 from sparse_rl.settings.run import RunConfig, run_config
 
+pytestmark = pytest.mark.usefixtures("programs_once")
+
 
 class Network(NamedTuple):
     """One network, counted by hand."""

@@ -15,6 +15,8 @@ from sparse_rl.runs import CannotTryError, film
 from sparse_rl.runs.held_out import FILE, solvable
 from sparse_rl.runs.pack import prepare_pack, train_pack
 
+pytestmark = pytest.mark.usefixtures("programs_once")
+
 
 def study(make_config: MakeConfig, folder: Path) -> list[str]:
     """Two runs by a curriculum and one by a teacher, all short."""

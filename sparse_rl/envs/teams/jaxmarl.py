@@ -191,6 +191,39 @@ def _outcome(task: Task, state: Any, reward: Array, agents: int) -> Array:
     return jnp.float32(0.0)
 
 
+def _dynamics(
+    source: Any, task: Task, names: list[str], discrete: bool, size: int
+) -> tuple[Callable[[Array], Any], Callable[[Array, Any, Array], Any]]:
+    """``reset`` and ``step`` of the environment, whose agents see ``size`` numbers."""
+    shape = source.action_space(names[0]).shape
+    idle = {other: jnp.zeros(shape) for other in source.agents if other not in names}
+
+    def raw(key: Array, state: Any, action: Array) -> Any:
+        own = action if discrete else (action + 1.0) / 2.0  # boxes are [0, 1]
+        acts = {each: own[i] for i, each in enumerate(names)}
+        return source.step_env(key, state, acts | idle)
+
+    nothing = jnp.zeros(len(names), jnp.int32) if discrete else jnp.zeros((len(names), *shape))
+    like = jax.eval_shape(lambda key: raw(key, source.reset(key)[1], nothing)[1], key_of(0))
+
+    def reset(key: Array) -> tuple[Any, Array]:
+        seen, state = source.reset(key)
+        return settled(state, like), together(seen, names, size)
+
+    def step(key: Array, state: Any, action: Array) -> tuple[Any, TeamStep]:
+        seen, state, rewards, ended, told = raw(key, state, action)
+        reward = jnp.stack([jnp.asarray(rewards[each], jnp.float32).reshape(()) for each in names])
+        shaping = jnp.zeros(len(names))
+        if task.shapes:
+            shaping = jnp.stack([jnp.float32(told["shaped_reward"][each]) for each in names])
+        over = jnp.bool_(False) if task.endless else jnp.asarray(ended["__all__"], bool).reshape(())
+        outcome = _outcome(task, state, reward, len(names))
+        shown = together(seen, names, size)
+        return settled(state, like), TeamStep(shown, reward, over, shaping, outcome)
+
+    return reset, step
+
+
 def make(name: str) -> TeamEnv:
     """Build one of :data:`TASKS`. Continuous actions are rescaled to ``[-1, 1]``.
 
@@ -207,39 +240,13 @@ def make(name: str) -> TeamEnv:
     seen, _ = jax.eval_shape(source.reset, key_of(0))
     sizes = sizes_of(seen, names)
     kinds = kinds_of(sizes, choices or [0] * len(names))
-    given = source.action_space(names[0])
-    idle = {other: jnp.zeros(given.shape) for other in source.agents if other not in names}
-
-    def acts(action: Array) -> dict[str, Array]:
-        own = action if choices else (action + 1.0) / 2.0  # boxes are [0, 1]
-        return {**{each: own[i] for i, each in enumerate(names)}, **idle}
-
-    def raw(key: Array, state: Any, action: Array) -> Any:
-        return source.step_env(key, state, acts(action))
-
-    nothing = jnp.zeros(len(names), jnp.int32) if choices else jnp.zeros((len(names), *given.shape))
-    like = jax.eval_shape(lambda key: raw(key, source.reset(key)[1], nothing)[1], key_of(0))
-
-    def reset(key: Array) -> tuple[Any, Array]:
-        seen, state = source.reset(key)
-        return settled(state, like), together(seen, names, max(sizes))
-
-    def step(key: Array, state: Any, action: Array) -> tuple[Any, TeamStep]:
-        seen, state, rewards, ended, told = raw(key, state, action)
-        reward = jnp.stack([jnp.asarray(rewards[each], jnp.float32).reshape(()) for each in names])
-        shaping = jnp.zeros(len(names))
-        if task.shapes:
-            shaping = jnp.stack([jnp.float32(told["shaped_reward"][each]) for each in names])
-        over = jnp.bool_(False) if task.endless else jnp.asarray(ended["__all__"], bool).reshape(())
-        outcome = _outcome(task, state, reward, len(names))
-        shown = together(seen, names, max(sizes))
-        return settled(state, like), TeamStep(shown, reward, over, shaping, outcome)
-
+    given = source.action_space(names[0]).shape
+    reset, step = _dynamics(source, task, names, choices is not None, max(sizes))
     central, critic_size = _state(source, task, len(names) * max(sizes), seen)
     return TeamEnv(
         name=f"jaxmarl/{name}",
         observation_size=max(sizes),
-        action_size=max(choices) if choices else int(np.prod(given.shape)),
+        action_size=max(choices) if choices else int(np.prod(given)),
         episode_length=task.length,
         discrete=choices is not None,
         kinds=kinds,
