@@ -162,20 +162,13 @@ def _form(inputs: Any) -> str:
     return str(jax.tree.map(lambda x: (x.shape, x.dtype) if hasattr(x, "dtype") else x, inputs))
 
 
-@pytest.fixture(scope="module")
-def known_programs() -> dict[Any, Any]:
-    """Those of :func:`programs_once`, of a file."""
-    return {}
-
-
 @pytest.fixture
-def programs_once(
-    request: pytest.FixtureRequest, known_programs: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each pack of a file is compiled once, however often it is taken up: for tests of what becomes of
+def programs_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pack of a test is compiled once, however often it is taken up: for tests of what becomes of
     runs, and not of their programs. Those that are marked ``own_programs`` have their own."""
     if request.node.get_closest_marker("own_programs"):
         return
+    known_programs: dict[Any, Any] = {}
     compile_programs = pack.compile_programs
 
     def once(loop: Any, inputs: Any, layout: Any) -> Any:

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents.actions import mask_illegal
-from sparse_rl.agents.contract import Memories, Metrics, RunInputs, View
+from sparse_rl.agents.contract import (
+    Experience,
+    Learned,
+    Memories,
+    Metrics,
+    OnPolicyAgent,
+    RunInputs,
+    View,
+)
 from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
 from sparse_rl.agents.remembering import step, unrolled_values
 from sparse_rl.envs import Spec
@@ -18,6 +26,7 @@ from sparse_rl.networks import (
     Memory,
     RecurrentCritic,
     Wiring,
+    empty,
     initial_params,
     inputs_of,
     wiring_of,
@@ -149,3 +158,51 @@ def diagnose(
     inputs = inputs_of(chooser.critic, memories.acting, view.observation)
     critic = Probed(chooser.critic, {"": params}, {"": supports}, inputs)
     return health({"critic": critic}, config.diagnostics)
+
+
+def agent(
+    chooser: Chooser,
+    config: RunConfig,
+    env: Spec,
+    *,
+    init: Callable[[Array, RunInputs], Any],
+    goes_on_from: Callable[[Any], Params],
+    update: Callable[[Any, Experience, Array, Array], tuple[Any, Learned]],
+    epochs: int,
+    minibatches: int,
+    traffic: int,
+) -> OnPolicyAgent:
+    """An agent that chooses: the shared functions around its own. Its state has ``critic``, ``supports``
+    and ``exploration``.
+
+    Args:
+        chooser, config, env: what it is built from.
+        init, update: as of :class:`OnPolicyAgent`.
+        goes_on_from: ``state → parameters`` whose largest value a return goes on from.
+        epochs: how often an update goes through a rollout.
+        minibatches: optimiser steps of each.
+        traffic: reads and writes of each weight per optimiser step.
+    """
+    settings = agent_settings(config, ChoosingConfig)
+    actors = env.agents * settings.num_envs
+    return OnPolicyAgent(
+        init=init,
+        act=lambda state: act(chooser, state.critic, state.supports, state.exploration),
+        act_greedily=lambda state: act_greedily(chooser, state.critic, state.supports),
+        value=lambda state: largest(chooser, goes_on_from(state), state.supports),
+        values=lambda state: largest_of_rollout(chooser, goes_on_from(state), state.supports),
+        begin=lambda n: Memories(empty(chooser.critic, n), empty(chooser.critic, n)),
+        update=update,
+        updates_per_rollout=epochs * minibatches,
+        batch_size=actors * settings.num_steps // minibatches,
+        actors=actors,
+        names=env.names,
+        diagnose=lambda state, view, memories: diagnose(
+            chooser, config, state.critic, state.supports, view, memories
+        ),
+        parameters=lambda state: {"critic": state.critic},
+        supports=lambda state: {"critic": state.supports},
+        passes={"critic": 3},
+        traffic={"critic": traffic},
+        wiring=wiring(chooser),
+    )

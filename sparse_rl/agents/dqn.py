@@ -21,7 +21,6 @@ from sparse_rl.agents.contract import (
     TARGET_TRAFFIC,
     Experience,
     Learned,
-    Memories,
     Metrics,
     OnPolicyAgent,
     RunInputs,
@@ -29,7 +28,6 @@ from sparse_rl.agents.contract import (
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.agents.remembering import over_pieces
 from sparse_rl.envs import Spec
-from sparse_rl.networks import empty
 from sparse_rl.settings.agents import DqnConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
@@ -107,25 +105,14 @@ def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
     """Build DQN for one environment."""
     settings, chooser = agent_settings(config, DqnConfig), choosing.build(config, env)
     dqn = Dqn(settings, chooser, config.env_steps // config.frames_per_round)
-    return OnPolicyAgent(
+    return choosing.agent(
+        chooser,
+        config,
+        env,
         init=functools.partial(_init, dqn, config),
-        act=lambda state: choosing.act(chooser, state.critic, state.supports, state.exploration),
-        act_greedily=lambda state: choosing.act_greedily(chooser, state.critic, state.supports),
-        # max_a Q'(s, a) is what an n-step return goes on from
-        value=lambda state: choosing.largest(chooser, state.target, state.supports),
-        values=lambda state: choosing.largest_of_rollout(chooser, state.target, state.supports),
-        begin=lambda n: Memories(empty(chooser.critic, n), empty(chooser.critic, n)),
+        goes_on_from=lambda state: state.target,
         update=functools.partial(_update, dqn),
-        updates_per_rollout=1,
-        batch_size=settings.num_envs * settings.num_steps,
-        actors=settings.num_envs,
-        names=env.names,
-        diagnose=lambda state, view, memories: choosing.diagnose(
-            chooser, config, state.critic, state.supports, view, memories
-        ),
-        parameters=lambda state: {"critic": state.critic},
-        supports=lambda state: {"critic": state.supports},
-        passes={"critic": 3},
-        traffic={"critic": ADAM_TRAFFIC + TARGET_TRAFFIC},
-        wiring=choosing.wiring(chooser),
+        epochs=1,
+        minibatches=1,
+        traffic=ADAM_TRAFFIC + TARGET_TRAFFIC,
     )

@@ -23,7 +23,6 @@ from sparse_rl.agents.contract import (
     ADAM_TRAFFIC,
     Experience,
     Learned,
-    Memories,
     Metrics,
     OnPolicyAgent,
     RunInputs,
@@ -31,7 +30,6 @@ from sparse_rl.agents.contract import (
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.agents.remembering import over_pieces
 from sparse_rl.envs import Spec, TeamEnv
-from sparse_rl.networks import empty
 from sparse_rl.settings.agents import PqnVdnConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
@@ -112,28 +110,17 @@ def _update(
 def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
     """Build it for one team."""
     settings, chooser = agent_settings(config, PqnVdnConfig), choosing.build(config, env)
-    samples = env.agents * settings.num_envs * settings.num_steps
     pqn = PqnVdn(settings, chooser, env.agents, config.env_steps // config.frames_per_round)
-    return OnPolicyAgent(
+    made = choosing.agent(
+        chooser,
+        config,
+        env,
         init=functools.partial(_init, pqn, config),
-        act=lambda state: choosing.act(chooser, state.critic, state.supports, state.exploration),
-        act_greedily=lambda state: choosing.act_greedily(chooser, state.critic, state.supports),
-        value=lambda state: choosing.largest(chooser, state.critic, state.supports),
-        values=lambda state: choosing.largest_of_rollout(chooser, state.critic, state.supports),
-        begin=lambda n: Memories(empty(chooser.critic, n), empty(chooser.critic, n)),
+        goes_on_from=lambda state: state.critic,
         update=functools.partial(_update, pqn),
-        updates_per_rollout=settings.epochs * settings.minibatches,
-        batch_size=samples // settings.minibatches,
-        actors=env.agents * settings.num_envs,
-        names=env.names,
-        diagnose=lambda state, view, memories: choosing.diagnose(
-            chooser, config, state.critic, state.supports, view, memories
-        ),
-        parameters=lambda state: {"critic": state.critic},
-        supports=lambda state: {"critic": state.supports},
-        passes={"critic": 3},
-        traffic={"critic": ADAM_TRAFFIC},
-        wiring=choosing.wiring(chooser),
-        summed=env.agents,
-        share=1.0 / env.agents if isinstance(env, TeamEnv) and env.shared_reward else 1.0,
+        epochs=settings.epochs,
+        minibatches=settings.minibatches,
+        traffic=ADAM_TRAFFIC,
     )
+    shared = isinstance(env, TeamEnv) and env.shared_reward
+    return made._replace(summed=env.agents, share=1.0 / env.agents if shared else 1.0)
