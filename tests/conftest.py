@@ -30,8 +30,7 @@ from sparse_rl.agents.actor_critic import ActorCritic  # noqa: E402
 from sparse_rl.agents.contract import RunInputs  # noqa: E402
 from sparse_rl.experience.replay import Transition  # noqa: E402
 from sparse_rl.kernels import machine  # noqa: E402
-from sparse_rl.kernels.compilation import compile_all, give_back_memory  # noqa: E402
-from sparse_rl.loops import hosted  # noqa: E402
+from sparse_rl.kernels.compilation import give_back_memory  # noqa: E402
 from sparse_rl.loops.off_policy import OffPolicyLoop  # noqa: E402
 from sparse_rl.loops.on_policy import OnPolicyLoop  # noqa: E402
 from sparse_rl.runs import pack  # noqa: E402
@@ -165,7 +164,8 @@ def _form(inputs: Any) -> str:
 @pytest.fixture
 def programs_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pack of a test is compiled once, however often it is taken up: for tests of what becomes of
-    runs, and not of their programs. Those that are marked ``own_programs`` have their own."""
+    runs, and not of their programs. Those that are marked ``own_programs`` have their own, and so have
+    environments of the host."""
     if request.node.get_closest_marker("own_programs"):
         return
     known_programs: dict[Any, Any] = {}
@@ -180,17 +180,7 @@ def programs_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
             known_programs[key] = compile_programs(loop, inputs, layout)
         return known_programs[key]
 
-    def each_once(lowered: Any, options: Any) -> Any:
-        """Of loops on the host, whose programs belong to a run: they are traced again."""
-        keys = {name: (low.as_text(), str(options)) for name, low in lowered.items()}
-        new = {name: low for name, low in lowered.items() if keys[name] not in known_programs}
-        made = compile_all(new, options) if new else {}
-        known_programs.update({keys[name]: program for name, program in made.items()})
-        return {name: known_programs[key] for name, key in keys.items()}
-
     monkeypatch.setattr(pack, "compile_programs", once)
-    for module in (hosted.on_policy, hosted.off_policy):
-        monkeypatch.setattr(module, "compile_all", each_once)
 
 
 @pytest.fixture

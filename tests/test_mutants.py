@@ -171,7 +171,7 @@ def test_a_line_that_no_test_reached_is_asked_of_its_room() -> None:
 def test_the_page_counts_by_room_and_names_what_lives() -> None:
     file = "sparse_rl/experience/advantage.py"
     text = (ROOT / file).read_text()
-    start = text.index("discount * gae_lambda")
+    start = text.index("discount * (gae_lambda")
     faults = {str(k): Fault(file, start, "discount", str(k), "") for k in range(4)}
     verdicts = {
         "0": ("killed", ""),
@@ -181,5 +181,5 @@ def test_the_page_counts_by_room_and_names_what_lives() -> None:
     }
     assert next(iter(score(verdicts, faults))) == "| experience | 2 | 1 | 67 % | 0 | 1 |"
     (line,) = living(verdicts, faults)
-    assert "decays = jnp.where(terminated | truncated, 0.0, 2 * gae_lambda)" in line
+    assert "onwards = 2 * (gae_lambda if acts is None" in line
     assert line.endswith("too small to see.")

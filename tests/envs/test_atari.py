@@ -171,7 +171,6 @@ def train(pack: list[RunConfig], study: Path, until: int | None = None) -> None:
     train_pack(prepare_pack(pack), study, watch=watch, policy=Policy(every=160), stop=stop)
 
 
-@pytest.mark.usefixtures("programs_once")
 @pytest.mark.parametrize(("agent", "memory"), [("ppo", "none"), ("paac", "none"), ("paac", "gru")])
 def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str, memory: str

@@ -278,7 +278,6 @@ def interrupt_and_kill(
     return both, notes
 
 
-@pytest.mark.usefixtures("programs_once")
 def test_interrupted_runs_whose_workers_are_killed_end_with_the_bytes_of_undisturbed_ones(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

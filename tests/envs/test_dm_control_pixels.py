@@ -154,7 +154,6 @@ def drq_config(make_config: MakeConfig, **changes: Any) -> RunConfig:
     return make_config(agent={"name": "drq"}, env=env, sparsity=0.9, width=32, **budget, **changes)
 
 
-@pytest.mark.usefixtures("programs_once")
 @drawn
 def test_drq_that_is_interrupted_and_killed_ends_with_the_bytes_of_an_undisturbed_run(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

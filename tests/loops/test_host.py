@@ -96,7 +96,6 @@ def outcome(study: Path, config: RunConfig) -> tuple[bytes, bytes]:
 NORMALISED = {"name": "ppo", "normalise_observations": True, "normalise_rewards": True}
 
 
-@pytest.mark.usefixtures("programs_once")
 @pytest.mark.parametrize(
     ("task", "agent"),
     [

@@ -204,7 +204,7 @@ def test_what_is_learned_from_is_in_the_order_of_time_and_then_of_actors(
     config = config_of(make_config)
     agent, told = puppet(N)
     loop = HostLoop(config, env_of(1000, []), agent)
-    learner = LearnerState(**loop.learning.init(type("I", (), {"seed": np.uint32(1)}), 3))  # type: ignore[arg-type]
+    learner = LearnerState(**loop.learning.init(type("I", (), {"seed": np.uint32(1)}), loop.env))  # type: ignore[arg-type]
     shape = (T, N, 3)
     seen = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     action, log_prob = seen[..., :2] + 5.0, seen[..., 2] - 9.0
@@ -236,7 +236,7 @@ def test_groups_and_moments_draw_each_for_itself(make_config: MakeConfig) -> Non
     """Answers to the same sight at two moments, of two groups and in two rollouts, all differ; and what
     the environment is given is within its range."""
     loop = HostLoop(config_of(make_config), env_of(1000, []), puppet(N)[0])
-    learner = LearnerState(**loop.learning.init(type("I", (), {"seed": np.uint32(1)}), 3))  # type: ignore[arg-type]
+    learner = LearnerState(**loop.learning.init(type("I", (), {"seed": np.uint32(1)}), loop.env))  # type: ignore[arg-type]
     act = jax.jit(OnDevice(loop.learning, loop.env).act)
     sight = jnp.tile(jnp.array([[1.5, 0.7, -1.0]]), (3, 1))
     drawn = []

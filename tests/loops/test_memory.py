@@ -11,6 +11,7 @@ from tides import install, tides
 
 from sparse_rl.agents import View
 from sparse_rl.agents.actor_critic import evaluate_actions
+from sparse_rl.agents.choosing import build
 from sparse_rl.envs import vector
 from sparse_rl.experience import advantages
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
@@ -167,7 +168,7 @@ def test_dqn_s_target_remembers_by_itself(
 ) -> None:
     loop, state, (envs, memory, rollout) = loop_of(make_config, monkeypatch, name="dqn")
     valued, experience = experience_of(loop, state, envs, rollout)
-    critic = loop.agent.act.args[0].critic
+    critic = build(loop.config, loop.env).critic
     memory, expected = state.memory.valuing, []
     ended = rollout.terminated | rollout.truncated
     for t in range(STEPS):
