@@ -182,6 +182,10 @@ def test_equal_hashes_are_not_yet_equal_levels(monkeypatch: pytest.MonkeyPatch) 
     buffer = taken(candidates([1, 2, 1], [1, 2, 3], [0, 0, 0]))
     assert numbers_of(buffer)[:2] == [1, 2]
     assert int(buffer.filled.sum()) == 2
+    more = jax.jit(lambda kept, new: buffers.insert(kept, new, jnp.int32(1), RANK))
+    buffer = more(buffer, candidates([3, 1], [5, 4], [0, 0]))
+    assert numbers_of(buffer)[:3] == [1, 2, 3]  # 3 is no replay of 1, though it looks like one
+    np.testing.assert_array_equal(buffer.score[:3], [4.0, 2.0, 5.0])
 
 
 def test_hashes_tell_levels_apart_by_every_field() -> None:

@@ -101,6 +101,20 @@ def test_nothing_is_replayed_before_there_is_enough(method: str) -> None:
     assert any(REPLAYED in kinds(c) for c in first[:8])
 
 
+@pytest.mark.parametrize("method", ["plr", "accel"])
+def test_a_level_was_seen_in_the_cycle_in_which_it_was_played(method: str) -> None:
+    for i, c in enumerate(made(method)):
+        buffer = getattr(c.after, "kept", c.after).buffer
+        assert int(getattr(c.after, "kept", c.after).cycle) == i + 1
+        played = np.isin(buffer.levels.name[buffer.filled], c.proposal.levels.name)
+        seen = buffer.seen[buffer.filled]
+        assert (seen <= i).all()
+        if REPLAYED in kinds(c):
+            assert (buffer.seen[c.proposal.place] == i).all()
+        if played.any() and NEW in kinds(c):
+            assert seen[played].max() == i
+
+
 def test_parallel_replay_learns_from_old_levels_with_new_ones_beside() -> None:
     ready = [c for c in made("plr_parallel") if held(c).filled.sum() >= NEEDED]
     for c in ready:
@@ -124,6 +138,9 @@ def test_accel_edits_what_it_just_replayed_and_learns_from_replays_alone() -> No
         if after_replay:
             edited += 1
             assert same(c.proposal.levels.name[None], before.proposal.levels.name[None])
+            # the parents are where they were replayed from, and an edit keeps its parent's name
+            np.testing.assert_array_equal(c.proposal.place, before.proposal.place)
+            assert same(held(c).levels.name[c.proposal.place][None], c.proposal.levels.name[None])
             moved = np.abs(c.proposal.levels.difficulty - before.proposal.levels.difficulty)
             assert 0 < moved.max() <= 60  # 20 edits of at most 3
             parents = {tuple(w) for w in held(c).hash[c.proposal.place].tolist()}

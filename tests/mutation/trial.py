@@ -15,7 +15,7 @@ from typing import NamedTuple
 from mutation.faults import ROOT, Fault
 from mutation.nursery import LATE, LIBRARIES
 
-LEFT_OUT = (".git", "results", ".venv", "docs", "benchmarks", "*.egg-info", "__pycache__", ".mypy_cache")
+LEFT_OUT = (".git", "results", ".venv", "benchmarks", "*.egg-info", "__pycache__", ".mypy_cache")
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """A fork has no threads, so none may be waiting before it."""
 NOTICED = (1, 2)
