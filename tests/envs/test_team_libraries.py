@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from sparse_rl import envs
-from sparse_rl.envs import TeamEnv, vector
+from sparse_rl.envs import TeamEnv, named, vector
 from sparse_rl.envs.teams import jaxmarl as ours
 from sparse_rl.envs.teams import jumanji as others
+from sparse_rl.loops import view_of
 
 KEY = jax.random.key(2)
 
@@ -107,6 +108,18 @@ def test_spread_is_the_librarys_own_and_lasts_25_steps() -> None:
     np.testing.assert_array_equal(np.flatnonzero(truncated[:, 0]), [24, 49])
     assert not np.asarray(terminated).any()
     np.testing.assert_allclose(returns[24, 0], np.asarray(rewards)[:25, :3].sum(), rtol=1e-4)
+
+
+def test_a_central_critic_sees_what_all_see_and_then_a_name() -> None:
+    env = named(make("spread"))
+    state = vector.reset(env, KEY, 2)
+    central = view_of(env, state).critic_observation
+    assert central is not None
+    assert central.shape == (6, env.critic_size)
+    seen = np.asarray(vector.split(env, state.observation))
+    for e in range(2):
+        np.testing.assert_array_equal(central[3 * e, :54], seen[e, :, :18].reshape(-1))
+        np.testing.assert_array_equal(central[3 * e : 3 * e + 3, 54:], np.eye(3))
 
 
 def test_those_who_see_less_see_zeros_and_cannot_do_what_others_can() -> None:
