@@ -165,6 +165,33 @@ def test_a_battle_ends_by_itself_and_says_who_won() -> None:
     assert not np.asarray(now.truncated).any() or np.asarray(now.elapsed)[now.truncated].min() == 100
 
 
+@pytest.mark.parametrize(
+    ("dead", "won"), [(slice(3, 6), 1.0), (slice(0, 6), 0.0), (slice(0, 3), 0.0), (slice(0, 0), 0.0)]
+)
+def test_a_battle_is_won_by_those_who_are_left(dead: slice, won: float) -> None:
+    """Where all of both sides die at once nobody has won."""
+    env = make("smax_3m")
+    state, _ = env.reset(KEY)
+    inner = state.state
+    inner = inner.replace(unit_health=inner.unit_health.at[dead].set(0.0))
+    _, now = env.step(KEY, state.replace(state=inner), jnp.full(3, 4, jnp.int32))
+    assert float(now.outcome) == won
+    assert bool(now.terminated) == (dead != slice(0, 0))
+
+
+def test_hunters_act_in_the_range_of_the_library_and_who_flees_by_its_rule() -> None:
+    env, theirs = make("facmac"), library("MPE_simple_facmac_v1")
+    state, _ = env.reset(KEY)
+    action = jax.random.uniform(KEY, (3, 5), minval=-1.0)
+    _, now = env.step(KEY, state, action)
+    acts = {name: (action[i] + 1) / 2 for i, name in enumerate(theirs.adversaries)}
+    _, inside = theirs.reset(KEY)
+    shown, _, reward, _, _ = theirs.step_env(KEY, inside, acts | {"agent_0": jnp.ones(5)})
+    expected = np.stack([shown[name] for name in theirs.adversaries])
+    np.testing.assert_allclose(now.observation, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(now.reward, np.stack([reward[n] for n in theirs.adversaries]))
+
+
 def test_a_kitchens_time_is_seen_and_ends_nothing() -> None:
     """The last forty steps are marked in what is seen; the step at which it closes is a truncation."""
     env = make("overcooked_cramped_room")
