@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from conftest import on_policy
 
+from sparse_rl.agents import View
 from sparse_rl.experience import advantages, means
 from sparse_rl.experience import normaliser as norm
-from sparse_rl.loops.learning import first_of
+from sparse_rl.loops.learning import acting_next, first_of
 from sparse_rl.loops.rewards import shaped
 from sparse_rl.loops.rollout import Rollout, flat, view_of
 from sparse_rl.settings.envs import TeamConfig
@@ -45,6 +46,16 @@ def test_steps_that_decide_nothing_are_looked_through() -> None:
     values, following = values.at[1].add(7.0), following.at[0].add(7.0)
     again = advantages(rewards, values, following, never, never, **how)
     np.testing.assert_allclose(again[:, 0], [-1.25, -11.5, -6.0])
+
+
+def test_what_counts_is_whether_one_acts_in_the_step_after() -> None:
+    fields: dict[str, Any] = dict.fromkeys(Rollout._fields)
+    seen = jnp.zeros((3, 2, 1))
+    weight = jnp.float32([[1, 0], [0, 1], [1, 1]])
+    rollout = Rollout(**fields | {"view": View(seen, weight=weight)})
+    last = View(seen[0], weight=jnp.float32([0, 1]))
+    np.testing.assert_array_equal(acting_next(rollout, last), [[0, 1], [1, 1], [0, 1]])
+    assert acting_next(Rollout(**fields | {"view": View(seen)}), View(seen[0])) is None
 
 
 def test_statistics_are_of_those_who_count() -> None:

@@ -1,5 +1,6 @@
 """Teams folded into actors: who is who, whose reward is whose, and how an episode ends for all."""
 
+import dataclasses
 from typing import Any
 
 import crew
@@ -68,6 +69,10 @@ def test_who_is_dead_or_waits_weighs_nothing() -> None:
         weights.append(np.asarray(vector.split(env, weight))[0].tolist())
         state, _ = vector.step(env, jax.random.fold_in(KEY, t), state, jnp.zeros(6, jnp.int32), 1)
     assert weights == [[1, 1, 1], [0, 1, 1], [1, 1, 0]]
+    # where nobody says what is legal, the dead are told from the living all the same
+    silent = dataclasses.replace(env, legal_actions=None)
+    weight = view_of(silent, state._replace(env=state.env._replace(time=jnp.full(2, 2)))).weight
+    np.testing.assert_array_equal(weight, [1, 1, 0] * 2)
 
 
 def test_names_come_last_and_a_central_critic_sees_them_too() -> None:
