@@ -37,9 +37,10 @@ def played(rows: pd.DataFrame, policy: str) -> Played:
         policy: ``drawn`` or ``greedy``.
     """
     of = rows[rows["policy"] == policy]
-    alone = of[of["self_play"]]
+    axes = [f"one/{axis}" for axis in AXES]
+    alone = of[of["self_play"]].sort_values(axes, kind="stable")
     runs = list(alone["one/run_id"])
-    cells = list(alone[[f"one/{axis}" for axis in AXES]].itertuples(index=False, name=None))
+    cells = list(alone[axes].itertuples(index=False, name=None))
     table = of.pivot_table(index="one/run_id", columns="other/run_id", values="return_mean")
     return Played(runs, cells, table.reindex(index=runs, columns=runs).to_numpy(float))
 
