@@ -8,8 +8,9 @@ import pandas as pd
 
 from sparse_rl.analysis.crossplay import summary
 from sparse_rl.kernels.compilation import use_cache
+from sparse_rl.records import results
 from sparse_rl.records.console import console
-from sparse_rl.runs import PAIRS, cross_play, write_matches
+from sparse_rl.runs import PAIRS, cross_play
 from sparse_rl.settings.schema import ConfigError
 
 SAMPLE = "sample="
@@ -57,8 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"sparse_rl.crossplay: {error}", file=sys.stderr)
         sys.exit(2)
     path = (options.out or options.studies[0]) / "crossplay.parquet"
-    write_matches(rows, path)
-    out.print(summary(pd.DataFrame(rows)).to_string(index=False))
+    table = pd.DataFrame(rows)
+    results.write_aside(path, lambda aside: table.to_parquet(aside, index=False))
+    results.write_text(path.with_suffix(".jsonl"), table.to_json(orient="records", lines=True))
+    out.print(summary(table).to_string(index=False))
     out.print(f"→ {path}")
 
 

@@ -44,6 +44,11 @@ def legal(state: Crew) -> Any:
     return jnp.where(acts[:, None], allowed, jnp.arange(ACTIONS) == 0)
 
 
+def central(state: Crew, seen: Any) -> Any:
+    """``[A, 3]``: what all but the first see first, and the time."""
+    return jnp.tile(jnp.append(seen[1:, 0], 1.0 * state.time), (AGENTS, 1))
+
+
 def crew(shared: bool = False) -> TeamEnv:
     """The environment; each earns what it does, or all earn the mean of that."""
 
@@ -59,7 +64,7 @@ def crew(shared: bool = False) -> TeamEnv:
     return TeamEnv(
         name="probe/crew", observation_size=2, action_size=ACTIONS, episode_length=LIMIT, discrete=True,
         kinds=(0,) * AGENTS, critic_size=3, reset=reset, step=step, legal_actions=legal, alive=alive,
-        turns=True, state=lambda state, seen: jnp.append(seen[:, 0], 1.0 * state.time)[1:],
+        turns=True, state=central,
         shared_reward=shared, wins=True, shapes=True,
     )  # fmt: skip
 

@@ -30,6 +30,7 @@ from sparse_rl.agents.contract import (
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.agents.remembering import over_pieces
 from sparse_rl.envs import Spec, TeamEnv
+from sparse_rl.experience import means
 from sparse_rl.settings.agents import PqnVdnConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
@@ -68,18 +69,14 @@ def _init(pqn: PqnVdn, config: RunConfig, key: Array, inputs: RunInputs) -> PqnS
     return PqnState(critic, optimiser, supports, learning_rate, jnp.float32(1.0))
 
 
-def summed(numbers: Array, agents: int) -> Array:
-    """Of each team, the sum over its agents: ``[E · A, …]`` → ``[E, …]``."""
-    return jnp.sum(numbers.reshape(-1, agents, *numbers.shape[1:]), axis=1)
-
-
 def _loss(pqn: PqnVdn, critic: Params, supports: Any, batch: Experience) -> tuple[Array, Metrics]:
     """½ E[(Σ_a R_a − Σ_a Q(s_a, u_a))²], a over the agents of a team that act."""
     memory, seen, weight = batch.memory.acting, batch.view.observation, batch.view.weight
     values = over_pieces(pqn.chooser.critic, critic, supports, memory, batch.first, seen)
     taken = jnp.take_along_axis(values, batch.action[..., None], axis=-1)[..., 0]
-    together = summed(taken if weight is None else taken * weight, pqn.agents)
-    loss = 0.5 * jnp.mean(jnp.square(together - summed(batch.value_target, pqn.agents)))
+    together = means.summed(taken if weight is None else taken * weight, pqn.agents)
+    target = means.summed(batch.value_target, pqn.agents)
+    loss = 0.5 * jnp.mean(jnp.square(together - target))
     return loss, {"loss/critic": loss, "value_mean": jnp.mean(together)}
 
 

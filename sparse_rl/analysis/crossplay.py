@@ -16,7 +16,8 @@ from sparse_rl.analysis import statistics
 from sparse_rl.analysis.tables import spread
 
 AXES = ("agent", "width", "sparsity")
-"""What runs of a cell have in common."""
+"""What a cell is called by. Runs of a cell differ in seeds alone, so that two may have one name."""
+CELL = (*AXES, "cell")
 
 
 class Played(NamedTuple):
@@ -24,7 +25,7 @@ class Played(NamedTuple):
 
     runs: list[str]
     cells: list[tuple[object, ...]]
-    """Of each run: agent, width, sparsity."""
+    """Of each run, :data:`CELL`."""
     returns: statistics.Floats
     """``[R, R]``: row: who sits first; mean over how many seats it has; nan where they did not meet."""
 
@@ -37,7 +38,7 @@ def played(rows: pd.DataFrame, policy: str) -> Played:
         policy: ``drawn`` or ``greedy``.
     """
     of = rows[rows["policy"] == policy]
-    axes = [f"one/{axis}" for axis in AXES]
+    axes = [f"one/{axis}" for axis in CELL]
     alone = of[of["self_play"]].sort_values(axes, kind="stable")
     runs = list(alone["one/run_id"])
     cells = list(alone[axes].itertuples(index=False, name=None))
@@ -81,7 +82,7 @@ def cell_numbers(
 
     Args:
         of: the matrix.
-        cell: agent, width, sparsity.
+        cell: one of its cells.
         resamples: how many.
     """
     own = np.flatnonzero([c == cell for c in of.cells])
@@ -94,11 +95,10 @@ def cell_numbers(
         again = rng.choice(own, len(own))
         beside = rng.choice(others, len(others)) if len(others) else others
         samples.append(_numbers(of.returns, again, beside))
-    edges = 50 * (1 - statistics.LEVEL), 50 * (1 + statistics.LEVEL)
     found = {}
     for name, value, column in zip(NAMES, values, np.array(samples).T, strict=True):
         known = column[np.isfinite(column)]
-        low, high = np.percentile(known, edges) if known.size else (np.nan, np.nan)
+        low, high = statistics.interval(known) if known.size else (np.nan, np.nan)
         found[name] = value, float(low), float(high)
     return found
 
@@ -111,7 +111,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         for cell in dict.fromkeys(of.cells):
             numbers = cell_numbers(of, cell)
             told.append(
-                {"policy": policy, **dict(zip(AXES, cell, strict=True))}
+                {"policy": policy, **dict(zip(AXES, cell, strict=False))}
                 | {"runs": sum(c == cell for c in of.cells)}
                 | {name: spread(*number) for name, number in numbers.items()}
             )
@@ -121,7 +121,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def matrix(rows: pd.DataFrame, policy: str) -> Figure:
     """Mean returns, a row per run that sits first and a column per run that sits after it."""
     of = played(rows, policy)
-    labels = [f"{agent} {width} {sparsity:g}" for agent, width, sparsity in of.cells]
+    labels = [f"{agent} {width} {sparsity:g}" for agent, width, sparsity, _ in of.cells]
     side = max(4.0, 0.42 * len(of.runs) + 2.4)
     figure = Figure(figsize=(side + 1.0, side), layout="constrained")
     ax = figure.subplots()

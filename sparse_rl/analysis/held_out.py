@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from sparse_rl.analysis import statistics
-from sparse_rl.analysis.tables import spread
+from sparse_rl.analysis.tables import over_runs
 
 CELL = ["env", "curriculum", "agent", "width", "sparsity"]
 ROOMS = ("SixteenRooms", "SixteenRooms2", "Labyrinth", "Labyrinth2", "StandardMaze", "StandardMaze2")
@@ -65,10 +64,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     told = []
     both = pd.concat([by_set(rows), panels(rows)], ignore_index=True)
     for key, group in both.groupby([*CELL, "set", "policy", "horizon"], sort=False):
-        rates = group["solve_rate"].to_numpy()
-        value, low, high = statistics.bootstrap(statistics.scores({"": rates}), seed=0)[:3]
         names = [*CELL, "set", "policy", "horizon"]
-        said = spread(float(value), float(low), float(high))
+        said = over_runs(group["solve_rate"].to_numpy())
         told.append(dict(zip(names, key, strict=True)) | {"solved": said})
     varied = [name for name in CELL if both[name].nunique() > 1] or CELL[-2:]
     return pd.DataFrame(told).pivot_table(

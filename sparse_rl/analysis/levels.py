@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from sparse_rl.analysis import scores, statistics
 from sparse_rl.analysis.figures import BAND, band, style
 from sparse_rl.analysis.load import CURRICULUM
-from sparse_rl.analysis.tables import spread
+from sparse_rl.analysis.tables import over_runs
 
 SOLVED = "solve_rate/"
 """Beginning of the columns of held-out sets."""
@@ -82,8 +82,7 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, object] = {"": label, "runs": runs.ngroups}
         for name in sets_of(group):
             values = scores.final_values(group, name)[name].to_numpy()
-            made = statistics.bootstrap(statistics.scores({"": values}), seed=0)
-            row[name.removeprefix(SOLVED)] = spread(*(float(x) for x in made[:3]))
+            row[name.removeprefix(SOLVED)] = over_runs(values)
         row["frames"] = float(runs["env_steps"].max().mean())
         row["updates"] = float(runs["updates"].max().mean())
         for name in (str(name) for name in group if str(name).startswith(STEPS)):

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from sparse_rl.analysis import scores, statistics
-from sparse_rl.analysis.tables import spread
+from sparse_rl.analysis import scores
+from sparse_rl.analysis.tables import over_runs
 
 DRAWN = "drawn/"
 """Beginning of the columns of episodes with drawn actions."""
@@ -35,13 +35,7 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
         row["runs"] = group["run_id"].nunique()
         for column, name in COLUMNS.items():
             if column in group and group[column].notna().any():
-                row[name] = _over_runs(scores.final_values(group, column)[column])
+                row[name] = over_runs(scores.final_values(group, column)[column].to_numpy())
         best = group.groupby("run_id")["return_mean"].max()
-        told.append(row | {"best of a run's evaluations, greedy": _over_runs(best)})
+        told.append(row | {"best of a run's evaluations, greedy": over_runs(best.to_numpy())})
     return pd.DataFrame(told)
-
-
-def _over_runs(values: pd.Series) -> str:
-    """Interquartile mean with its interval."""
-    made = statistics.bootstrap(statistics.scores({"": values.to_numpy()}), seed=0)
-    return spread(float(made.value), float(made.low), float(made.high))

@@ -22,7 +22,7 @@ from sparse_rl.envs.contract import (
     TeamStep,
 )
 from sparse_rl.envs.registry import make
-from sparse_rl.envs.teams import named
+from sparse_rl.envs.teams import named, with_names
 
 __all__ = [
     "ActorsLostError",
@@ -41,4 +41,5 @@ __all__ = [
     "make",
     "named",
     "vector",
+    "with_names",
 ]

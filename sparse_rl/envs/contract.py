@@ -169,7 +169,8 @@ class TeamEnv(Env):
     turns: bool = False
     """Whether agents wait while others act: they have one legal action then."""
     state: Callable[[Any, Array], Array] | None = None
-    """``(state, observation [A, o]) → float32 [s]``: what a central critic sees, the same for all."""
+    """``(state, observation [A, o]) → float32 [A, critic_size]``: what a central critic sees when it is
+    asked for the value of each agent."""
     shared_reward: bool = True
     """Whether all have one reward, which a team's return counts once; else it is the sum of theirs."""
     wins: bool = False

@@ -96,9 +96,7 @@ def central_view(env: Env, state: Any, observation: Array) -> Array | None:
     """
     if not isinstance(env, TeamEnv) or env.state is None:
         return None
-    seen = to_each(env, jax.vmap(env.state)(state, split(env, observation)))
-    named = observation[:, env.observation_size - env.names :] if env.names else observation[:, :0]
-    return jnp.concatenate([seen, named], axis=1)
+    return join(env, jax.vmap(env.state)(state, split(env, observation)))
 
 
 def _pictures(env: Env, state: Any, before: Array | None) -> Array:

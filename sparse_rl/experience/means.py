@@ -1,4 +1,5 @@
-"""Means over those who count: an agent of a team that is dead, or waits, is in no statistic."""
+"""Means over those who count, and sums over teams. An agent of a team that is dead, or waits, is in no
+statistic."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -14,6 +15,11 @@ def mean(numbers: Array, weight: Array | None) -> Array:
     if weight is None:
         return jnp.mean(numbers, dtype=jnp.float32)
     return jnp.sum(numbers * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+
+
+def summed(numbers: Array, together: int) -> Array:
+    """Sums of so many in a row, of teams over their agents: ``[E · A, …]`` → ``[E, …]``."""
+    return jnp.sum(numbers.reshape(-1, together, *numbers.shape[1:]), axis=1)
 
 
 def variance(numbers: Array, weight: Array | None) -> Array:

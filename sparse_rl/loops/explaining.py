@@ -33,8 +33,5 @@ def explained(experience: Experience, together: int) -> Array:
     if together == 1:
         weight = experience.view.weight
         return explained_variance(experience.value, experience.value_target, weight)
-    value, target = (
-        jnp.sum(x.reshape(-1, together, *x.shape[1:]), axis=1)
-        for x in (experience.value, experience.value_target)
-    )
-    return explained_variance(value, target)
+    numbers = experience.value, experience.value_target
+    return explained_variance(*(means.summed(x, together) for x in numbers))

@@ -191,11 +191,11 @@ class Learning(NamedTuple):
     def init(self, inputs: RunInputs, env: Spec) -> dict[str, Any]:
         """The fields of a learner's state before the first interaction. What a central critic sees has
         its statistics after those of what the agents see; names have none."""
-        scaled = [env.observation_size, *([] if env.critic_size is None else [env.critic_size])]
+        sizes = [env.observation_size, *([] if env.critic_size is None else [env.critic_size])]
         key = key_of(inputs.seed)
         return {
             "agent": self.agent.init(jax.random.fold_in(key, Streams.AGENT), inputs),
-            "normaliser": norm.init(sum(size - env.names for size in scaled)),
+            "normaliser": norm.init(sum(size - env.names for size in sizes)),
             "reward_scale": RewardScale(jnp.zeros(self.agent.actors), norm.init(1)),
             "memory": self.agent.begin(self.agent.actors),
             "key": key,
@@ -214,7 +214,9 @@ class Learning(NamedTuple):
     def rewards(self, state: Any, rollout: Rollout, iteration: Array) -> tuple[RewardScale, Array]:
         """The statistics after a rollout, and the rewards to learn from, float32 ``[T, N]``."""
         settings, scale = self.settings, state.reward_scale
-        rewards = shaped(self.config.env, rollout, iteration * self.config.frames_per_round)
+        # as a float: long runs have more frames than int32 counts
+        env_steps = jnp.float32(self.config.frames_per_round) * iteration
+        rewards = shaped(self.config.env, rollout, env_steps)
         if self.agent.share != 1.0:
             rewards = rewards * self.agent.share
         if settings.normalise_rewards:

@@ -18,7 +18,13 @@ from sparse_rl.loops.zero_order import loop as zero_order
 from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 from sparse_rl.networks import misread
-from sparse_rl.settings.agents import TEAMS, AzopgConfig, ChoosingConfig, OffPolicyConfig, ReplayConfig
+from sparse_rl.settings.agents import (
+    AzopgConfig,
+    ChoosingConfig,
+    OffPolicyConfig,
+    ReplayConfig,
+    TeamAgentConfig,
+)
 from sparse_rl.settings.curricula import NoCurriculum, PairedConfig
 from sparse_rl.settings.envs import TeamConfig
 from sparse_rl.settings.run import RunConfig
@@ -43,12 +49,12 @@ def _check_levels(config: RunConfig, env: Spec) -> None:
 def _check_team(config: RunConfig, env: Spec) -> None:
     """Raise :class:`ConfigError` if the agent is for teams and there is none, or the other way round."""
     agent, team = config.agent, isinstance(env, TeamEnv)
-    if team != isinstance(agent, TEAMS):
+    if team != isinstance(agent, TeamAgentConfig):
         one, other = ("a team", "ippo, mappo, pqn_vdn") if team else ("one agent", "ppo")
         raise ConfigError(
             f"agent={agent.name} is not for env={env.name}, which has {one}; choose one of {other}"
         )
-    if isinstance(agent, TEAMS) and agent.identify and env.agents == 1:
+    if isinstance(agent, TeamAgentConfig) and agent.identify and env.agents == 1:
         raise ConfigError(f"agent.identify=true tells nobody apart: env={env.name} has one agent")
     asked = config.env
     shapes = isinstance(asked, TeamConfig) and (asked.shaping, asked.shaping_steps) != (1.0, None)
@@ -97,8 +103,9 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
 def _as_seen(config: RunConfig, env: Env | HostEnv) -> Env | HostEnv:
     """The environment as the run's agents and their critic see it."""
     agent = config.agent
-    if not isinstance(env, TeamEnv) or not isinstance(agent, TEAMS):
+    if not isinstance(env, TeamEnv):
         return env
+    assert isinstance(agent, TeamAgentConfig)  # checked
     env = named(env) if agent.identify else env
     return env if agent.CENTRAL else dataclasses.replace(env, state=None, critic_size=None)
 

@@ -48,7 +48,7 @@ def shaped(settings: EnvConfig, rollout: Rollout, env_steps: Any) -> Array:
         return rollout.reward
     weight: Any = settings.shaping
     if settings.shaping_steps is not None:
-        weight *= jnp.maximum(1.0 - env_steps / settings.shaping_steps, 0.0)
+        weight *= jnp.maximum(1.0 - env_steps / float(settings.shaping_steps), 0.0)
     return rollout.reward + weight * rollout.shaping
 
 

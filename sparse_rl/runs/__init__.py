@@ -7,7 +7,7 @@ Not here: which runs there are and where they train (:mod:`sparse_rl.sweeps`), w
 
 from sparse_rl.runs.connections import Connections, connections_of
 from sparse_rl.runs.costs import count, dense_networks
-from sparse_rl.runs.crossplay import PAIRS, cross_play, write_matches
+from sparse_rl.runs.crossplay import PAIRS, cross_play
 from sparse_rl.runs.film import film
 from sparse_rl.runs.held_out import Asked, try_study
 from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch
@@ -54,5 +54,4 @@ __all__ = [
     "train_pack",
     "try_study",
     "workers",
-    "write_matches",
 ]

@@ -4,8 +4,8 @@ Each seat is taken by a run: its own network of whatever width, sparsity and sto
 its own memory. A run with itself is self-play; two runs are cross-play, in every order of seats.
 """
 
+import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,21 +17,21 @@ from jax import Array
 
 from sparse_rl import envs
 from sparse_rl.agents import View, actions_of
-from sparse_rl.envs import TeamEnv, vector
+from sparse_rl.envs import TeamEnv, vector, with_names
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import Whole, policy, view_of, whole_episodes
 from sparse_rl.networks import Memory
 from sparse_rl.records import results
 from sparse_rl.runs.pack import compiler_options, program_of
 from sparse_rl.runs.trained import Actor, CannotTryError, actor_of
-from sparse_rl.settings.agents import TEAMS
+from sparse_rl.settings.agents import TeamAgentConfig
 from sparse_rl.settings.run import RunConfig, run_config
 from sparse_rl.settings.schema import ConfigError
 
 SEED = 78
 """Of the episodes: all teams play the same ones, as far as what they do lets them be the same."""
 PAIRS = ("all", "within")
-"""Which runs meet: all, or those of one agent, width and sparsity."""
+"""Which runs meet: all, or those that differ in seeds alone."""
 POLICIES = ("drawn", "greedy")
 
 
@@ -44,9 +44,9 @@ class Player(NamedTuple):
     trained: Any
 
     @property
-    def cell(self) -> tuple[Any, ...]:
-        """What runs have in common that differ in seeds alone."""
-        return self.config.agent.name, self.config.width, self.config.sparsity
+    def cell(self) -> str:
+        """The same for runs that differ in seeds alone, and for no others."""
+        return dataclasses.replace(self.config, seed=0, mask_seed=0).run_id
 
 
 class Match(NamedTuple):
@@ -70,6 +70,7 @@ def players(studies: Sequence[Path], say: Callable[[str], None]) -> tuple[list[P
         FileNotFoundError: a folder holds no run.
     """
     found: list[Player] = []
+    known: dict[str, Path] = {}
     programs: dict[RunConfig, Actor] = {}
     for study in studies:
         folders = sorted(results.run_dirs(study))
@@ -79,15 +80,18 @@ def players(studies: Sequence[Path], say: Callable[[str], None]) -> tuple[list[P
             config = run_config(results.read_config(folder))
             status = (results.read_run(folder) or {}).get("status", "pending")
             try:
+                if config.run_id in known:  # with itself it would be self-play that is called cross-play
+                    raise CannotTryError(f"it is the one of {known[config.run_id]}")
                 if status != "done":
                     raise CannotTryError(f"it is {status}")
-                if not isinstance(config.agent, TEAMS):
+                if not isinstance(config.agent, TeamAgentConfig):
                     raise CannotTryError(f"agent={config.agent.name} is not of a team")
                 program = program_of(config)
                 if program not in programs:
                     programs[program] = actor_of(config)
                 actor = programs[program]
                 found.append(Player(str(study), config, actor, actor.read(folder)))
+                known[config.run_id] = study
             except CannotTryError as why:
                 say(f"{config.run_id} is left out: {why}")
     names = sorted({player.config.env.name for player in found})
@@ -125,12 +129,11 @@ def matches(of: Sequence[Player], agents: int, pairs: str, sample: int | None) -
 def _seen(env: TeamEnv, config: RunConfig, view: View) -> View:
     """What the agents of a run see: who they are too, where they are told."""
     agent = config.agent
-    assert isinstance(agent, TEAMS)
-    observation = view.observation
+    assert isinstance(agent, TeamAgentConfig)
+    seen = view.observation
     if agent.identify:
-        names = jnp.tile(jnp.eye(env.agents), (len(observation) // env.agents, 1))
-        observation = jnp.concatenate([observation, names], axis=1)
-    return view._replace(observation=observation, critic_observation=None)
+        seen = vector.join(env, with_names(vector.split(env, seen)))
+    return view._replace(observation=seen, critic_observation=None)
 
 
 def program(env: TeamEnv, one: Actor, other: Actor, episodes: int, greedy: bool) -> Callable[..., Whole]:
@@ -181,7 +184,7 @@ def _described(player: Player, prefix: str) -> dict[str, Any]:
         f"{prefix}/study": player.study, f"{prefix}/run_id": config.run_id,
         f"{prefix}/agent": config.agent.name, f"{prefix}/width": config.width,
         f"{prefix}/sparsity": config.sparsity, f"{prefix}/seed": config.seed,
-        f"{prefix}/mask_seed": config.mask_seed,
+        f"{prefix}/mask_seed": config.mask_seed, f"{prefix}/cell": player.cell,
     }  # fmt: skip
 
 
@@ -232,12 +235,3 @@ def _row(
         "return_mean": float(np.mean(returns)), "return_error": error,
         **({} if played.won is None else {"win_rate": float(np.mean(played.won))}),
     }  # fmt: skip
-
-
-def write_matches(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write the rows as Parquet, and beside them as one JSON object a line."""
-    import pandas as pd
-
-    table = pd.DataFrame(rows)
-    results.write_aside(path, lambda aside: table.to_parquet(aside, index=False))
-    results.write_text(path.with_suffix(".jsonl"), "".join(json.dumps(row) + "\n" for row in rows))

@@ -273,27 +273,25 @@ class PpoConfig(ClippedConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeamPpoConfig(ClippedConfig):
-    """PPO for teams, whose agents are told which they are where ``identify``."""
+class TeamAgentConfig:
+    """What agents of teams have beside: they are told which of the team they are where ``identify``."""
 
     identify: bool = False
 
-    CENTRAL: ClassVar[bool]
+    CENTRAL: ClassVar[bool] = False
     """Whether the critic sees what the whole team sees."""
     RECORDED: ClassVar[tuple[str, ...]] = ("identify",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class IppoConfig(TeamPpoConfig):
+class IppoConfig(TeamAgentConfig, ClippedConfig):
     """Independent PPO: each agent's critic sees what the agent sees."""
 
     name: Literal["ippo"] = "ippo"
 
-    CENTRAL: ClassVar[bool] = False
-
 
 @dataclass(frozen=True, kw_only=True)
-class MappoConfig(TeamPpoConfig):
+class MappoConfig(TeamAgentConfig, ClippedConfig):
     """PPO with a central critic, which is not there when agents act."""
 
     name: Literal["mappo"] = "mappo"
@@ -341,7 +339,7 @@ class DqnConfig(ChoosingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PqnVdnConfig(ChoosingConfig):
+class PqnVdnConfig(TeamAgentConfig, ChoosingConfig):
     """Parallelised Q-learning of teams. The defaults are its public code's on MPE, but for the network
     and the number of actors."""
 
@@ -358,10 +356,6 @@ class PqnVdnConfig(ChoosingConfig):
     minibatches: int = at_least(1, default=16)
     final_exploration: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.1)
     exploration_share: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.1)
-    identify: bool = False
-
-    CENTRAL: ClassVar[bool] = False
-    RECORDED: ClassVar[tuple[str, ...]] = ("identify",)
 
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
@@ -434,10 +428,6 @@ AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
     "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig, "azopg": AzopgConfig,
     "ippo": IppoConfig, "mappo": MappoConfig, "pqn_vdn": PqnVdnConfig,
 }  # fmt: skip
-
-
-TEAMS = (TeamPpoConfig, PqnVdnConfig)
-"""Settings of agents of teams: with ``identify`` and ``CENTRAL``."""
 
 
 def build_agent(data: Mapping[str, Any]) -> AgentConfig:

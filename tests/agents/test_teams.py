@@ -1,5 +1,6 @@
 """Agents of teams: who counts, what a central critic sees, what is learned from; in plain numbers."""
 
+import dataclasses
 from typing import Any
 
 import crew
@@ -218,6 +219,16 @@ def test_what_shapes_a_reward_fades() -> None:
     ):
         asked: Any = budget | settings
         assert float(shaped(TeamConfig(**asked), rollout, at)[0, 0]) == pytest.approx(expected)
+
+
+def test_shaping_fades_over_more_frames_than_int32_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 2³² of 2³³ frames half of it is left."""
+    config = config_of("ippo")
+    config = dataclasses.replace(config, env=dataclasses.replace(config.env, shaping_steps=2**33))  # type: ignore[arg-type]
+    loop, state, rollout, _, _ = begun(monkeypatch, config)
+    assert config.frames_per_round == 32
+    _, rewards = loop.learning.rewards(state, rollout, jnp.int32(2**27))
+    np.testing.assert_allclose(rewards, rollout.reward + 0.5 * rollout.shaping, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Whole runs of teams, and cross-play of what they trained."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,11 @@ def test_finished_runs_meet_in_every_order(tmp_path: Path, capsys: pytest.Captur
     assert set(apart["seats_of_one"]) == {1, 2}
     assert not apart.duplicated(["one/run_id", "other/run_id", "seats_of_one"]).any()
     assert set(table["one/agent"]) == {"mappo", "pqn_vdn"}
+    twice = list(
+        cross_play([*studies, tmp_path / "b"], episodes=4, pairs="all", sample=None, say=said.append)
+    )
+    assert len(twice) == len(rows)  # a run in two studies is one, and never a stranger to itself
+    assert any(f"it is the one of {tmp_path / 'b'}" in line for line in said)
     within = list(cross_play(studies, episodes=4, pairs="within", sample=None, say=said.append))
     assert len(within) == (3 + 2 * 2) * 2
     some = list(cross_play(studies, episodes=4, pairs="all", sample=1, say=said.append))
@@ -141,7 +147,8 @@ def test_finished_runs_meet_in_every_order(tmp_path: Path, capsys: pytest.Captur
     assert "cross-play" in capsys.readouterr().out
     written = pd.read_parquet(tmp_path / "a" / "crossplay.parquet")
     assert len(written) == (2 + 2 * 2) * 2
-    assert len((tmp_path / "a" / "crossplay.jsonl").read_text().splitlines()) == len(written)
+    lines = (tmp_path / "a" / "crossplay.jsonl").read_text().splitlines()
+    assert [json.loads(line)["return_mean"] for line in lines] == pytest.approx(written["return_mean"])
     for arguments, message in (
         ([str(tmp_path / "none")], "no runs in"),
         ([str(tmp_path / "a"), "--pairs", "some"], "'some' is not one of all, within, sample=K"),
@@ -152,13 +159,32 @@ def test_finished_runs_meet_in_every_order(tmp_path: Path, capsys: pytest.Captur
         assert message in capsys.readouterr().err
 
 
+def test_runs_of_a_cell_differ_in_seeds_alone() -> None:
+    """Another learning rate is another cell, though agent, width and sparsity are the same."""
+    one, seed, rate = (
+        ours.Player("", config, None, None)  # type: ignore[arg-type]
+        for config in (
+            config_of("pqn_vdn"),
+            config_of("pqn_vdn", seed=3, mask_seed=5),
+            config_of("pqn_vdn", agent=AGENTS["pqn_vdn"] | {"learning_rate": 0.5}),
+        )
+    )
+    assert one.cell == seed.cell != rate.cell
+    assert [ours.Match(0, 1, 1), ours.Match(1, 0, 1)] == ours.matches(
+        [one, seed, rate], 2, "within", None
+    )[3:]
+    table = rows_of([[1, 9, 9], [9, 2, 9], [9, 9, 4]], [8, 8, 8])
+    table["one/cell"] = table["one/run_id"].map({"r0": "a", "r1": "a", "r2": "b"})
+    assert list(analysis.summary(table)["runs"]) == [2, 1]
+
+
 def rows_of(returns: Any, cells: list[int]) -> pd.DataFrame:
     """As cross-play writes them: a matrix of returns, and the width of each run."""
     return pd.DataFrame(
         {
             "env": "e", "policy": "drawn", "episodes": 3, "self_play": i == j,
             "one/run_id": f"r{i}", "other/run_id": f"r{j}", "return_mean": float(returns[i][j]),
-            "one/agent": "ippo", "one/width": cells[i], "one/sparsity": 0.0,
+            "one/agent": "ippo", "one/width": cells[i], "one/sparsity": 0.0, "one/cell": f"w{cells[i]}",
         }
         for i in range(len(cells))
         for j in range(len(cells))
@@ -169,14 +195,14 @@ def test_gaps_are_of_runs_and_not_of_pairs() -> None:
     """By hand: three runs of width 8, one of width 16."""
     returns = [[10, 4, 6, 1], [2, 8, 0, 1], [4, 2, 12, 1], [3, 3, 3, 20]]
     of = analysis.played(rows_of(returns, [8, 8, 8, 16]), "drawn")
-    found = analysis.cell_numbers(of, ("ippo", 8, 0.0))
+    found = analysis.cell_numbers(of, ("ippo", 8, 0.0, "w8"))
     values = {name: number[0] for name, number in found.items()}
     assert values == {"self-play": 10.0, "cross-play": 3.0, "gap": 7.0, "with others": 2.0}
     # resampled runs: of three, all of one kind in a ninth of cases, which have no pair
     assert found["self-play"][1:] == (8.0, 12.0)
     low, high = found["cross-play"][1:]
     assert (low, high) == (1.0, 5.0)  # two runs only: 2 and 0, or 6 and 4
-    alone = analysis.cell_numbers(of, ("ippo", 16, 0.0))
+    alone = analysis.cell_numbers(of, ("ippo", 16, 0.0, "w16"))
     assert np.isnan(alone["cross-play"]).all()
     assert np.isnan(alone["self-play"][1:]).all()
     assert alone["self-play"][0] == 20.0

@@ -19,11 +19,19 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.envs.contract import TeamEnv, TeamStep
-from sparse_rl.envs.teams.shapes import allowed_of, kinds_of, settled, sizes_of, together
+from sparse_rl.envs.teams.shapes import (
+    NEVER,
+    all_see,
+    allowed_of,
+    find,
+    for_all,
+    kinds_of,
+    needing,
+    settled,
+    sizes_of,
+    together,
+)
 from sparse_rl.kernels.keys import key_of
-
-NEVER = 2**30
-"""A time limit that is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +74,9 @@ KITCHENS_V2 = (
 SMALL_HANABI = {"num_colors": 2, "hand_size": 3}
 
 
-def _longest(colours: int = 5, ranks: int = 5, hand: int = 5, players: int = 2, tokens: int = 8) -> int:
+def _longest(colours: int = 5, hand: int = 5, players: int = 2, tokens: int = 8) -> int:
     """Turns of Hanabi, at most: each card that is played or discarded is drawn again until one turn each
     is left, and gives back one hint at the most. Ten cards of each colour."""
-    del ranks
     cards = 10 * colours - hand * players + players
     return tokens + 2 * cards
 
@@ -117,23 +124,16 @@ def _library() -> Any:
     Raises:
         ModuleNotFoundError: it is not installed; the message says how to get it.
     """
-    try:
-        said = io.StringIO()
-        with (
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
-            mock.patch.multiple(sys, __stdout__=said, __stderr__=said),  # it goes back to these
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            import jaxmarl
-    except ModuleNotFoundError as error:
-        if error.name != "jaxmarl":
-            raise
-        raise ModuleNotFoundError(
-            "env.source=jaxmarl needs the package jaxmarl: pip install 'sparse_rl[teams]'",
-            name="jaxmarl",
-        ) from None
+    said = io.StringIO()
+    with (
+        needing("jaxmarl"),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+        mock.patch.multiple(sys, __stdout__=said, __stderr__=said),  # it goes back to these
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        import jaxmarl
     return jaxmarl
 
 
@@ -231,9 +231,7 @@ def make(name: str) -> TeamEnv:
         ValueError: ``name`` is not one of them.
         ModuleNotFoundError: the library is not installed.
     """
-    if name not in TASKS:
-        raise ValueError(f"jaxmarl task {name!r} is unknown; choose one of {', '.join(TASKS)}")
-    task = TASKS[name]
+    task = find("jaxmarl", name, TASKS)
     source = _source(task)
     names = list(getattr(source, task.agents))
     choices = _choices(source, names)
@@ -272,7 +270,10 @@ def _state(
 ) -> tuple[Callable[[Any, Array], Array], int]:
     """What a central critic sees, and how much that is: the simulator's state where it tells of it, else
     what all agents see."""
-    if task.outcome == "battle":
-        told = lambda state, observation: jnp.float32(source.get_world_state(state))  # noqa: E731
-        return told, int(np.prod(seen["world_state"].shape))
-    return lambda state, observation: observation.reshape(-1), together
+    if task.outcome != "battle":
+        return lambda state, observation: all_see(observation), together
+
+    def told(state: Any, observation: Array) -> Array:
+        return for_all(jnp.float32(source.get_world_state(state)), len(observation))
+
+    return told, int(np.prod(seen["world_state"].shape))

@@ -11,11 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.envs.contract import TeamEnv, TeamStep
-from sparse_rl.envs.teams.shapes import settled
+from sparse_rl.envs.teams.shapes import NEVER, all_see, find, needing, settled
 from sparse_rl.kernels.keys import key_of
-
-NEVER = 2**30
-"""A time limit that is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +62,10 @@ def _source(task: Task) -> Any:
     Raises:
         ModuleNotFoundError: it is not installed; the message says how to get it.
     """
-    try:
+    with needing("jumanji"):
         import jumanji.environments as library
         from jumanji.environments.routing.lbf.generator import RandomGenerator as Forage
         from jumanji.environments.routing.robot_warehouse.generator import RandomGenerator as Shelves
-    except ModuleNotFoundError as error:
-        if error.name != "jumanji":
-            raise
-        raise ModuleNotFoundError(
-            "env.source=jumanji needs the package jumanji: pip install 'sparse_rl[teams]'",
-            name="jumanji",
-        ) from None
     generator: Callable[..., Any] = Forage if task.library == "LevelBasedForaging" else Shelves
     made = getattr(library, task.library)
     return made(generator=generator(**task.generator), time_limit=NEVER)
@@ -88,9 +78,7 @@ def make(name: str) -> TeamEnv:
         ValueError: ``name`` is not one of them.
         ModuleNotFoundError: the library is not installed.
     """
-    if name not in TASKS:
-        raise ValueError(f"jumanji task {name!r} is unknown; choose one of {', '.join(TASKS)}")
-    task = TASKS[name]
+    task = find("jumanji", name, TASKS)
     source = _source(task)
     agents = int(source.num_agents)
     _, first = jax.eval_shape(source.reset, key_of(0))
@@ -134,7 +122,7 @@ def make(name: str) -> TeamEnv:
         reset=reset,
         step=step,
         legal_actions=lambda state: state[1],
-        state=lambda state, observation: observation.reshape(-1),
+        state=lambda state, observation: all_see(observation),
         shared_reward=task.shared,
         wins=task.wins,
     )

@@ -2,15 +2,40 @@
 whose types do not change."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-Reset = Callable[[Array], tuple[Any, Any]]
+Task = TypeVar("Task")
+NEVER = 2**30
+"""A time limit that is none."""
+
+
+def find(source: str, name: str, tasks: Mapping[str, Task]) -> Task:
+    """The task of this name; raises :class:`ValueError`, naming all, if there is none."""
+    if name not in tasks:
+        raise ValueError(f"{source} task {name!r} is unknown; choose one of {', '.join(tasks)}")
+    return tasks[name]
+
+
+@contextmanager
+def needing(package: str) -> Iterator[None]:
+    """While a library of this name, which is the source's, is imported; if it is missing, the error says
+    how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ModuleNotFoundError(
+            f"env.source={package} needs the package {package}: pip install 'sparse_rl[teams]'",
+            name=package,
+        ) from None
 
 
 def sizes_of(seen: Mapping[str, Any], names: Sequence[str]) -> list[int]:
@@ -33,6 +58,16 @@ def together(seen: Mapping[str, Array], names: Sequence[str], size: int) -> Arra
     """What all agents see, float32 ``[A, size]``: vectors, with zeros after what is shorter."""
     flat = [jnp.asarray(seen[name], jnp.float32).reshape(-1) for name in names]
     return jnp.stack([jnp.pad(x, (0, size - len(x))) for x in flat])
+
+
+def all_see(observation: Array) -> Array:
+    """What a central critic sees where a simulator tells nothing: what all see, ``[A, A · o]``."""
+    return for_all(observation.reshape(-1), len(observation))
+
+
+def for_all(numbers: Array, agents: int) -> Array:
+    """The same numbers for each agent, ``[A, s]``."""
+    return jnp.broadcast_to(numbers, (agents, *numbers.shape))
 
 
 def allowed_of(choices: Sequence[int]) -> np.ndarray:
