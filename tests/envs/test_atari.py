@@ -1,13 +1,14 @@
 """Real Atari through ale-py: what its environments do, and that runs on them can be disturbed."""
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
+import interrupting
 import numpy as np
 import pytest
 from conftest import MakeConfig
@@ -18,8 +19,7 @@ from sparse_rl.kernels import native
 from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.records import results
-from sparse_rl.runs.lockstep import Policy, Progress
-from sparse_rl.runs.pack import prepare_pack, train_pack
+from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.envs import AtariConfig, build_env
 from sparse_rl.settings.run import RunConfig, run_config
 from sparse_rl.settings.schema import ConfigError
@@ -161,14 +161,7 @@ def config_of(seed: int = 0, **changes: Any) -> RunConfig:
     return run_config(data | budget | changes)
 
 
-def train(pack: list[RunConfig], study: Path, until: int | None = None) -> None:
-    stop = threading.Event()
-
-    def watch(progress: Progress) -> None:
-        if until is not None and progress.env_steps >= until:
-            stop.set()
-
-    train_pack(prepare_pack(pack), study, watch=watch, policy=Policy(every=160), stop=stop)
+train = functools.partial(interrupting.train, every=160)
 
 
 @pytest.mark.parametrize(("agent", "memory"), [("ppo", "none"), ("paac", "none"), ("paac", "gru")])

@@ -1,16 +1,18 @@
 """The host loop, on environments whose values are known: what it learns, and what disturbs it."""
 
+import functools
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
+import interrupting
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import MakeConfig
 from host_env import on_host
+from interrupting import outcome
 
 from sparse_rl.agents.contract import Streams
 from sparse_rl.envs import HostEnv, HostStep, gymnax, probe, registry
@@ -20,8 +22,7 @@ from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.learning import iteration_keys
 from sparse_rl.records import results
-from sparse_rl.runs.lockstep import Policy, Progress
-from sparse_rl.runs.pack import compile_programs, default_layout, prepare_pack, train_pack
+from sparse_rl.runs.pack import compile_programs, default_layout, prepare_pack
 from sparse_rl.settings.run import RunConfig
 
 
@@ -78,19 +79,7 @@ def test_actions_of_a_group_go_to_that_group(make_config: MakeConfig) -> None:
     assert row["return_mean"] == 1.0
 
 
-def train(pack: list[RunConfig], study: Path, until: int | None = None) -> None:
-    stop = threading.Event()
-
-    def watch(progress: Progress) -> None:
-        if until is not None and progress.env_steps >= until:
-            stop.set()
-
-    train_pack(prepare_pack(pack), study, watch=watch, policy=Policy(every=100), stop=stop)
-
-
-def outcome(study: Path, config: RunConfig) -> tuple[bytes, bytes]:
-    run_dir = study / config.run_id
-    return (run_dir / results.METRICS).read_bytes(), (run_dir / results.PARAMETERS).read_bytes()
+train = functools.partial(interrupting.train, every=100)
 
 
 NORMALISED = {"name": "ppo", "normalise_observations": True, "normalise_rewards": True}

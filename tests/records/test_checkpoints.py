@@ -1,55 +1,36 @@
 """Checkpoints: a run that was disturbed at any point ends with the bytes of one that was not."""
 
 import dataclasses
+import functools
 import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
+import interrupting
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
 from conftest import MakeConfig
+from interrupting import outcome
 
 from sparse_rl.experience import replay
 from sparse_rl.experience.replay import Transition
 from sparse_rl.records import checkpoints, results
 from sparse_rl.records.checkpoints import CheckpointError, read_arrays, write_arrays
-from sparse_rl.runs.lockstep import Layout, Policy, Progress
-from sparse_rl.runs.pack import prepare_pack, train_pack
-from sparse_rl.settings.run import RunConfig
+from sparse_rl.runs.lockstep import Layout
 
 pytestmark = pytest.mark.usefixtures("programs_once")
-EVERY = Policy(every=100)
 SAC = {"replay_size": 300, "num_envs": 2, "actor_width_ratio": 1.0}
 DRQ = {"name": "drq", "replay_size": 150, "num_envs": 2}
 PPO = {"name": "ppo", "normalise_observations": True, "normalise_rewards": True, "target_kl": 0.01}
 
 
-def outcome(study: Path, config: RunConfig) -> tuple[bytes, bytes]:
-    """The bytes of a run's rows and of its trained parameters."""
-    run_dir = study / config.run_id
-    return (run_dir / results.METRICS).read_bytes(), (run_dir / results.PARAMETERS).read_bytes()
-
-
-def train(
-    pack: list[RunConfig], study: Path, until: int | None = None, **options: Any
-) -> list[Progress]:
-    """Train a pack, asking it to stop at ``until`` env steps; what it told."""
-    stop, told = threading.Event(), []
-
-    def watch(progress: Progress) -> None:
-        told.append(progress)
-        if until is not None and progress.env_steps >= until:
-            stop.set()
-
-    train_pack(prepare_pack(pack), study, watch=watch, policy=EVERY, stop=stop, **options)
-    return told
+train = functools.partial(interrupting.train, every=100)
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,24 @@
 """Whole runs of teams, and cross-play of what they trained."""
 
+import functools
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
 import crew
+import interrupting
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from interrupting import outcome
 
 from sparse_rl import crossplay
 from sparse_rl.analysis import crossplay as analysis
 from sparse_rl.loops import Whole
 from sparse_rl.records import results
-from sparse_rl.runs import Policy, cross_play, prepare_pack, train_pack
+from sparse_rl.runs import cross_play, prepare_pack
 from sparse_rl.runs import crossplay as ours
 from sparse_rl.runs.trained import actor_of
 from sparse_rl.settings.run import RunConfig, run_config
@@ -42,14 +44,7 @@ def config_of(name: str, **changes: Any) -> RunConfig:
     )
 
 
-def train(configs: list[RunConfig], study: Path, until: int | None = None) -> None:
-    stop = threading.Event()
-
-    def watch(progress: Any) -> None:
-        if until is not None and progress.env_steps >= until:
-            stop.set()
-
-    train_pack(prepare_pack(configs), study, watch=watch, policy=Policy(every=64), stop=stop)
+train = functools.partial(interrupting.train, every=64)
 
 
 @pytest.mark.usefixtures("programs_once")
@@ -60,11 +55,7 @@ def test_interrupted_teams_end_with_the_bytes_of_undisturbed_ones(tmp_path: Path
     for until in (64, 128, None):
         train(configs, tmp_path / "disturbed", until)
     for config in configs:
-        for file in (results.METRICS, results.PARAMETERS):
-            one, two = (
-                (tmp_path / s / config.run_id / file).read_bytes() for s in ("calm", "disturbed")
-            )
-            assert one == two
+        assert outcome(tmp_path / "calm", config) == outcome(tmp_path / "disturbed", config)
     rows = results.read_metrics(tmp_path / "calm" / configs[0].run_id)
     assert list(rows["env_steps"]) == [64, 128, 192, 256]  # of teams, not of their agents
     updates = {"ippo": 4, "mappo": 4, "pqn_vdn": 4}[name] * 2  # a rollout is 32 env steps
