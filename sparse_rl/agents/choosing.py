@@ -32,7 +32,7 @@ from sparse_rl.networks import (
     wiring_of,
 )
 from sparse_rl.pruning import weights
-from sparse_rl.settings.agents import ChoosingConfig
+from sparse_rl.settings.on_policy import ChoosingConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 

@@ -19,7 +19,7 @@ from sparse_rl.diagnostics import ratio
 from sparse_rl.experience import Transition
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.pruning import Change, Masked, dynamic, path_name
-from sparse_rl.settings.agents import OffPolicyConfig
+from sparse_rl.settings.off_policy import OffPolicyConfig
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError

@@ -20,7 +20,7 @@ from sparse_rl.agents.q_learner import QLearner, policy, target_value, values
 from sparse_rl.envs import Spec
 from sparse_rl.experience import Transition
 from sparse_rl.networks import DeterministicActor
-from sparse_rl.settings.agents import DdpgConfig
+from sparse_rl.settings.off_policy import DdpgConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 Ddpg = QLearner[DdpgConfig]

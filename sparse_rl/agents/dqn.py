@@ -28,7 +28,7 @@ from sparse_rl.agents.contract import (
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.agents.remembering import over_pieces
 from sparse_rl.envs import Spec
-from sparse_rl.settings.agents import DqnConfig
+from sparse_rl.settings.on_policy import DqnConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 

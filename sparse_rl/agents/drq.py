@@ -31,7 +31,7 @@ from sparse_rl.networks import (
     wiring_of,
 )
 from sparse_rl.pruning import apply
-from sparse_rl.settings.agents import DrqConfig
+from sparse_rl.settings.off_policy import DrqConfig
 from sparse_rl.settings.run import DiagnosticsConfig, RunConfig, agent_settings
 from sparse_rl.settings.schema import ConfigError
 

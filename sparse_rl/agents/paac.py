@@ -18,7 +18,7 @@ from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluat
 from sparse_rl.agents.contract import RMSPROP_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.envs import Spec
-from sparse_rl.settings.agents import PaacConfig
+from sparse_rl.settings.on_policy import PaacConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 

@@ -20,7 +20,7 @@ from sparse_rl.agents.contract import ADAM_TRAFFIC, Experience, Learned, Metrics
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.envs import Spec
 from sparse_rl.experience import means
-from sparse_rl.settings.agents import ClippedConfig
+from sparse_rl.settings.on_policy import ClippedConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 ADAM_EPSILON = 1e-5

@@ -31,7 +31,7 @@ from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
 from sparse_rl.agents.remembering import over_pieces
 from sparse_rl.envs import Spec, TeamEnv
 from sparse_rl.experience import means
-from sparse_rl.settings.agents import PqnVdnConfig
+from sparse_rl.settings.on_policy import PqnVdnConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 

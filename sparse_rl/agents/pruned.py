@@ -14,7 +14,7 @@ from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.networks import Wiring
 from sparse_rl.pruning import draw_supports, store
-from sparse_rl.settings.agents import OnPolicyConfig
+from sparse_rl.settings.on_policy import OnPolicyConfig
 from sparse_rl.settings.run import DiagnosticsConfig, RunConfig
 
 Params = Any

@@ -23,7 +23,7 @@ from sparse_rl.envs import Spec
 from sparse_rl.experience import Transition
 from sparse_rl.networks import Critic, Wiring, ensemble, wiring_of
 from sparse_rl.pruning import apply, apply_weights, weights
-from sparse_rl.settings.agents import OffPolicyConfig
+from sparse_rl.settings.off_policy import OffPolicyConfig
 from sparse_rl.settings.run import RunConfig
 
 Settings = TypeVar("Settings", bound=OffPolicyConfig)

@@ -19,7 +19,7 @@ from sparse_rl.agents.q_learner import QLearner, policy, target_value, values
 from sparse_rl.envs import Spec
 from sparse_rl.experience import Transition
 from sparse_rl.networks import GaussianActor
-from sparse_rl.settings.agents import SacConfig
+from sparse_rl.settings.off_policy import SacConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 Sac = QLearner[SacConfig]

@@ -42,7 +42,7 @@ from sparse_rl.loops.rollout import (
 from sparse_rl.loops.seeing import counted, normalised
 from sparse_rl.networks import Memory, forget
 from sparse_rl.records.checkpoints import Arrays, to_arrays
-from sparse_rl.settings.agents import OnPolicyConfig
+from sparse_rl.settings.on_policy import OnPolicyConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 

@@ -18,15 +18,11 @@ from sparse_rl.loops.zero_order import loop as zero_order
 from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 from sparse_rl.networks import misread
-from sparse_rl.settings.agents import (
-    AzopgConfig,
-    ChoosingConfig,
-    OffPolicyConfig,
-    ReplayConfig,
-    TeamAgentConfig,
-)
+from sparse_rl.settings.agents import AzopgConfig
 from sparse_rl.settings.curricula import NoCurriculum, PairedConfig
 from sparse_rl.settings.envs import TeamConfig
+from sparse_rl.settings.off_policy import OffPolicyConfig, ReplayConfig
+from sparse_rl.settings.on_policy import ChoosingConfig, TeamAgentConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 

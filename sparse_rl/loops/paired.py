@@ -19,8 +19,8 @@ from sparse_rl.loops.curriculum import described
 from sparse_rl.loops.learning import LearnerState, Learning, Seen, Totals, iteration_keys
 from sparse_rl.loops.rollout import Rollout, collect, ended, view_of
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
-from sparse_rl.settings.agents import PaacConfig, PpoConfig
 from sparse_rl.settings.curricula import NoCurriculum, PairedConfig
+from sparse_rl.settings.on_policy import PaacConfig, PpoConfig
 from sparse_rl.settings.run import RunConfig
 
 

@@ -17,7 +17,7 @@ from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
 from sparse_rl.records.checkpoints import Arrays, CheckpointError, from_arrays, to_arrays
-from sparse_rl.settings.agents import ReplayConfig
+from sparse_rl.settings.off_policy import ReplayConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 

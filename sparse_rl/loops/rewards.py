@@ -8,8 +8,8 @@ from jax import Array
 
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.loops.rollout import Rollout, ended
-from sparse_rl.settings.agents import OnPolicyConfig
 from sparse_rl.settings.envs import EnvConfig, TeamConfig
+from sparse_rl.settings.on_policy import OnPolicyConfig
 
 
 class RewardScale(NamedTuple):

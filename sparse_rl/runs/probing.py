@@ -19,7 +19,7 @@ from sparse_rl.records import checkpoints, results
 from sparse_rl.records.checkpoints import CheckpointError
 from sparse_rl.runs.costs import count
 from sparse_rl.runs.pack import compiler_options, prepare_pack, program_of
-from sparse_rl.settings.agents import OffPolicyConfig
+from sparse_rl.settings.off_policy import OffPolicyConfig
 from sparse_rl.settings.run import RunConfig, run_config
 
 PROBE = "probe.json"

@@ -11,7 +11,7 @@ from sparse_rl.loops import CurriculumLoop, OnPolicyLoop, PairedLoop
 from sparse_rl.records import results
 from sparse_rl.records.checkpoints import CheckpointError, from_arrays, read_arrays
 from sparse_rl.runs.pack import prepare_pack
-from sparse_rl.settings.agents import ChoosingConfig
+from sparse_rl.settings.on_policy import ChoosingConfig
 from sparse_rl.settings.run import RunConfig
 
 

@@ -4,22 +4,18 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from sparse_rl.pruning import Storage
-from sparse_rl.settings.agents import (
-    LEAST_NORMED,
-    ActorCriticConfig,
-    AgentConfig,
-    OffPolicyConfig,
-    OnPolicyConfig,
-    ReplayConfig,
-)
+from sparse_rl.settings.agents import AgentConfig
 from sparse_rl.settings.curricula import (
     CurriculumConfig,
     NoCurriculum,
     PairedConfig,
     ReplayingConfig,
 )
+from sparse_rl.settings.off_policy import OffPolicyConfig, ReplayConfig
+from sparse_rl.settings.on_policy import ActorCriticConfig, OnPolicyConfig
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.schema import ConfigError
+from sparse_rl.settings.widths import LEAST_NORMED
 
 
 def check_method(pruning: PruningConfig, agent: AgentConfig, storage: Storage) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparse_rl.agents.ddpg import with_noise
-from sparse_rl.settings.agents import DdpgConfig
+from sparse_rl.settings.off_policy import DdpgConfig
 from sparse_rl.settings.run import agent_settings, run_config
 
 KEY = jax.random.key(0)

@@ -14,7 +14,7 @@ from references.arithmetic import flat
 from sparse_rl.agents import choosing
 from sparse_rl.agents.choosing import exploration
 from sparse_rl.agents.contract import ADAM_TRAFFIC, TARGET_TRAFFIC, View
-from sparse_rl.settings.agents import DqnConfig
+from sparse_rl.settings.on_policy import DqnConfig
 
 KEY = jax.random.key(5)
 

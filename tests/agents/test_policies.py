@@ -16,7 +16,7 @@ from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState
 from sparse_rl.agents.contract import Experience, RunInputs, Streams, View
 from sparse_rl.agents.pruned import grad_norms, scheduled
 from sparse_rl.envs import Spec
-from sparse_rl.settings.agents import PpoConfig
+from sparse_rl.settings.on_policy import PpoConfig
 from sparse_rl.settings.run import RunConfig
 
 KEY = jax.random.key(2)

@@ -18,7 +18,7 @@ from sparse_rl.loops.learning import iteration_keys
 from sparse_rl.loops.rewards import RewardScale, take_rewards
 from sparse_rl.loops.rollout import Behaviour, Rollout, collect, flat, successor_values, view_of
 from sparse_rl.runs.pack import prepare_pack
-from sparse_rl.settings.agents import DqnConfig
+from sparse_rl.settings.on_policy import DqnConfig
 from sparse_rl.settings.run import agent_settings
 from sparse_rl.settings.schema import ConfigError
 

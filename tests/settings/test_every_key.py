@@ -20,9 +20,10 @@ from sparse_rl.envs import HostEnv, HostStep, workers
 from sparse_rl.loops.hosted.hosting import Living
 from sparse_rl.loops.zero_order import master
 from sparse_rl.runs.pack import prepare_pack
-from sparse_rl.settings.agents import AGENT_CONFIGS, IppoConfig
+from sparse_rl.settings.agents import AGENT_CONFIGS
 from sparse_rl.settings.curricula import CURRICULUM_CONFIGS, ReplayingConfig
 from sparse_rl.settings.envs import ENV_CONFIGS, EnvConfig
+from sparse_rl.settings.on_policy import IppoConfig
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.run import BUDGET, DiagnosticsConfig, RunConfig, run_config, schema_keys
 from sparse_rl.settings.schema import fields_of, fits

@@ -9,8 +9,9 @@ import yaml
 from conftest import MakeConfig
 
 import sparse_rl
-from sparse_rl.settings.agents import PaacConfig, build_agent
+from sparse_rl.settings.agents import build_agent
 from sparse_rl.settings.envs import build_env
+from sparse_rl.settings.on_policy import PaacConfig
 from sparse_rl.settings.run import rounding, run_config
 
 CONF = Path(sparse_rl.__file__).parent / "conf"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from conftest import MakeConfig
 
-from sparse_rl.settings.agents import SacConfig
+from sparse_rl.settings.off_policy import SacConfig
 from sparse_rl.settings.run import agent_settings, run_config, schema_keys
 from sparse_rl.settings.schema import ConfigError
 

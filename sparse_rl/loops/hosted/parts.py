@@ -14,7 +14,7 @@ from sparse_rl.loops.hosted import sessions as hosted
 from sparse_rl.loops.hosted.sessions import Group
 from sparse_rl.loops.rollout import most_truncations
 from sparse_rl.networks import Memory
-from sparse_rl.settings.agents import OnPolicyConfig
+from sparse_rl.settings.on_policy import OnPolicyConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
 GROUPS = 2
