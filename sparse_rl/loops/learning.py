@@ -214,7 +214,6 @@ class Learning(NamedTuple):
     def rewards(self, state: Any, rollout: Rollout, iteration: Array) -> tuple[RewardScale, Array]:
         """The statistics after a rollout, and the rewards to learn from, float32 ``[T, N]``."""
         settings, scale = self.settings, state.reward_scale
-        # as a float: long runs have more frames than int32 counts
         env_steps = jnp.float32(self.config.frames_per_round) * iteration
         rewards = shaped(self.config.env, rollout, env_steps)
         if self.agent.share != 1.0:

@@ -42,7 +42,7 @@ def shaped(settings: EnvConfig, rollout: Rollout, env_steps: Any) -> Array:
     Args:
         settings: of the environment.
         rollout: T steps.
-        env_steps: before it.
+        env_steps: before it, a float: long runs have more than int32 counts.
     """
     if rollout.shaping is None or not isinstance(settings, TeamConfig) or not settings.shaping:
         return rollout.reward

@@ -95,6 +95,20 @@ def begun(monkeypatch: pytest.MonkeyPatch, config: RunConfig, shared: bool = Fal
     return loop, state, rollout, valued, experience
 
 
+def test_health_is_measured_on_what_those_saw_who_acted(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew.install(monkeypatch)
+    loop, inputs = on_policy(config_of("ippo"))
+
+    def diagnose(state: Any, view: View, memories: Any) -> Any:
+        assert view.weight is not None
+        return {"counted": jnp.mean(view.weight), "seen": jnp.mean(view.observation[:, 1])}
+
+    loop = loop._replace(agent=loop.agent._replace(diagnose=diagnose))
+    _, row = jax.jit(loop.chunk)(jnp.int32(0), jax.jit(loop.init)(inputs))
+    assert float(row["counted"]) == 1.0
+    assert 0.0 < float(row["seen"]) < crew.LIMIT
+
+
 @pytest.mark.parametrize("name", ["ippo", "mappo", "pqn_vdn"])
 def test_the_dead_and_the_waiting_teach_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Whatever they saw, did or were promised; and those who act teach something."""
