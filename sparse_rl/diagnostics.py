@@ -210,6 +210,8 @@ def network_health(
 
 
 def _features(sown: Mapping[str, Any]) -> tuple[Array, ...]:
-    """What the heads see: the memory of a network that has one, else what its trunk makes."""
-    found: tuple[Array, ...] = sown.get("memory", sown.get("trunk", {}).get("trunk", ()))
+    """What the heads see: the memory of a network that has one, what a mixer mixes, else what the trunk
+    makes."""
+    trunk = sown.get("trunk", {}).get("trunk", ())
+    found: tuple[Array, ...] = sown.get("memory", sown.get("mixed", trunk))
     return found

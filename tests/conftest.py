@@ -45,6 +45,14 @@ OFF_POLICY = {
     "updates_per_interaction": 1,
     "random_interactions": 20,
 }
+RECALLING = {
+    "num_envs": 2,
+    "sequence_length": 3,
+    "batch_size": 4,
+    "target_every": 3,
+    "random_interactions": 10,
+    "updates_per_interaction": 0.5,
+}
 SMALL: dict[str, dict[str, Any]] = {
     "sac": OFF_POLICY,
     "ddpg": OFF_POLICY,
@@ -60,6 +68,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ippo": {"learning_rate": 1e-3, "num_envs": 4, "num_steps": 5, "minibatches": 2, "epochs": 2},
     "mappo": {"learning_rate": 1e-3, "num_envs": 4, "num_steps": 5, "minibatches": 2, "epochs": 2},
     "pqn_vdn": {"num_envs": 4, "num_steps": 5, "minibatches": 2, "epochs": 2},
+    **dict.fromkeys(("iql", "vdn", "qmix"), RECALLING),
     "paac": {"num_envs": 10, "num_steps": 5},
     "dqn": {"num_envs": 10, "num_steps": 5},
 }

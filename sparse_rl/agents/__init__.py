@@ -5,11 +5,12 @@ Not here: what drives them in environments (:mod:`sparse_rl.loops`), and what th
 (:mod:`sparse_rl.experience`).
 """
 
-from sparse_rl.agents import azopg, ddpg, dqn, drq, gradients, paac, ppo, pqn_vdn, sac
+from sparse_rl.agents import azopg, ddpg, dqn, drq, gradients, mixing, paac, ppo, pqn_vdn, sac
 from sparse_rl.agents.actions import actions_of
 from sparse_rl.agents.azopg import AzopgAgent, AzopgState, of_kernel
 from sparse_rl.agents.comparators import compare
 from sparse_rl.agents.contract import (
+    ActingAgent,
     Experience,
     Learned,
     Learner,
@@ -17,6 +18,7 @@ from sparse_rl.agents.contract import (
     Metrics,
     OffPolicyAgent,
     OnPolicyAgent,
+    RecallingAgent,
     RunInputs,
     Streams,
     View,
@@ -26,6 +28,8 @@ from sparse_rl.agents.remembering import before
 
 OFF_POLICY = {"sac": sac.make, "ddpg": ddpg.make, "drq": drq.make}
 """Algorithms that learn from a replay buffer, by name."""
+RECALLING = {"iql": mixing.make, "vdn": mixing.make, "qmix": mixing.make}
+"""Those of teams that do."""
 ON_POLICY = {
     "ppo": ppo.make, "paac": paac.make, "dqn": dqn.make, "ippo": ppo.make, "mappo": ppo.make,
     "pqn_vdn": pqn_vdn.make,
@@ -35,6 +39,8 @@ ON_POLICY = {
 __all__ = [
     "OFF_POLICY",
     "ON_POLICY",
+    "RECALLING",
+    "ActingAgent",
     "AzopgAgent",
     "AzopgState",
     "Experience",
@@ -44,6 +50,7 @@ __all__ = [
     "Metrics",
     "OffPolicyAgent",
     "OnPolicyAgent",
+    "RecallingAgent",
     "RunInputs",
     "Streams",
     "View",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 from sparse_rl.agents.actions import mask_illegal
@@ -32,6 +33,8 @@ from sparse_rl.networks import (
     wiring_of,
 )
 from sparse_rl.pruning import weights
+from sparse_rl.settings.common import ExploringConfig
+from sparse_rl.settings.off_policy import MixingConfig
 from sparse_rl.settings.on_policy import ChoosingConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
@@ -47,7 +50,8 @@ class Chooser(NamedTuple):
 
 def build(config: RunConfig, env: Spec) -> Chooser:
     """The network for one environment."""
-    settings = agent_settings(config, ChoosingConfig)
+    settings = config.agent
+    assert isinstance(settings, ChoosingConfig | MixingConfig)
     shape, size = (settings.network, config.width, settings.critic_blocks), env.action_size
     seen = (feature_major(config)["critic"], env.picture)
     if settings.memory == "none":
@@ -67,14 +71,24 @@ def init(chooser: Chooser, config: RunConfig, key: Array, inputs: RunInputs) -> 
     """The network before the first update, pruned, and its supports."""
 
     def initial(key: Array) -> dict[str, Params]:
-        seen = jnp.zeros((1, chooser.observation_size))
-        return {"critic": initial_params(chooser.critic, key, seen, chooser.memory_span)}
+        return {"critic": initial_critic(chooser, key)}
 
     networks, supports = draw_pruned(config, wiring(chooser), initial, key, inputs)
     return networks["critic"], supports["critic"]
 
 
-def exploration(settings: ChoosingConfig, progress: Array) -> Array:
+def initial_critic(chooser: Chooser, key: Array) -> Params:
+    """The network's dense parameters before it has learned anything."""
+    seen = jnp.zeros((1, chooser.observation_size))
+    return initial_params(chooser.critic, key, seen, chooser.memory_span)
+
+
+def optimiser(max_grad_norm: float, learning_rate: Any) -> optax.GradientTransformation:
+    """RAdam behind a clip of the gradients' global norm, as public code of teams has it."""
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.radam(learning_rate))
+
+
+def exploration(settings: ExploringConfig, progress: Array) -> Array:
     """ε: from 1 linearly to its final value, reached when ``exploration_share`` of the run is over."""
     way = jnp.minimum(progress / settings.exploration_share, 1.0)
     return 1.0 + (settings.final_exploration - 1.0) * way

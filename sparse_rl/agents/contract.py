@@ -193,6 +193,43 @@ class OnPolicyAgent(NamedTuple):
     """Of its reward, what an actor learns from: where values are summed, its part of one of all."""
 
 
+class RecallingAgent(NamedTuple):
+    """The functions that drive teams which learn from a replay buffer of steps in a row.
+
+    Views arrive as the environment gave them. A batch is what the agent's ``buffer`` samples.
+    """
+
+    init: Callable[[Array, RunInputs], Any]
+    act: Callable[[Any], Callable[[View, Memory, Array], tuple[Array, Array, Memory]]]
+    act_greedily: Callable[[Any], Callable[[View, Memory], tuple[Array, Memory]]]
+    begin: Callable[[int], Memories]
+    """As of :class:`OnPolicyAgent`."""
+    update: Callable[[Any, Any, Array], tuple[Any, Metrics]]
+    """``(state, batch, key) → (state, metrics)``: one optimiser step."""
+    diagnose: Callable[[Any, Any], Metrics]
+    parameters: Callable[[Any], Mapping[str, Any]]
+    supports: Callable[[Any], Mapping[str, Any]]
+    passes: Mapping[str, int]
+    traffic: Mapping[str, int]
+    wiring: Mapping[str, Wiring]
+    buffer: Callable[[Spec, int], Buffer]
+    occasional: Occasional | None
+    """As of :class:`OffPolicyAgent`."""
+    samples: Mapping[str, int]
+    """network → samples of an optimiser step."""
+
+
+class ActingAgent(Protocol):
+    """What agents that remember tell of how they act; :class:`OnPolicyAgent` says what each means."""
+
+    @property
+    def act(self) -> Callable[[Any], Callable[[View, Memory, Array], tuple[Array, Array, Memory]]]: ...
+    @property
+    def act_greedily(self) -> Callable[[Any], Callable[[View, Memory], tuple[Array, Memory]]]: ...
+    @property
+    def begin(self) -> Callable[[int], Memories]: ...
+
+
 class Learner(Protocol):
     """What every agent tells, whatever drives it; :class:`OffPolicyAgent` says what each means."""
 

@@ -57,15 +57,11 @@ class PqnVdn(NamedTuple):
     """In the whole run."""
 
 
-def _optimiser(pqn: PqnVdn, learning_rate: Any) -> optax.GradientTransformation:
-    return optax.chain(optax.clip_by_global_norm(pqn.config.max_grad_norm), optax.radam(learning_rate))
-
-
 def _init(pqn: PqnVdn, config: RunConfig, key: Array, inputs: RunInputs) -> PqnState:
     """The state before the first update."""
     critic, supports = choosing.init(pqn.chooser, config, key, inputs)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
-    optimiser = _optimiser(pqn, learning_rate).init(critic)
+    optimiser = choosing.optimiser(pqn.config.max_grad_norm, learning_rate).init(critic)
     return PqnState(critic, optimiser, supports, learning_rate, jnp.float32(1.0))
 
 
@@ -84,7 +80,8 @@ def _update(
     pqn: PqnVdn, state: PqnState, experience: Experience, progress: Array, key: Array
 ) -> tuple[PqnState, Learned]:
     """Some epochs over the rollout, each in minibatches of its own order; a team stays together."""
-    optimiser = _optimiser(pqn, scheduled(pqn.config, state.learning_rate, progress))
+    learning_rate = scheduled(pqn.config, state.learning_rate, progress)
+    optimiser = choosing.optimiser(pqn.config.max_grad_norm, learning_rate)
 
     def minibatch(state: PqnState, batch: Experience) -> tuple[PqnState, Learned]:
         (_, metrics), grads = jax.value_and_grad(_loss, argnums=1, has_aux=True)(

@@ -14,6 +14,7 @@ from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.networks import Wiring
 from sparse_rl.pruning import draw_supports, store
+from sparse_rl.settings.off_policy import MixingConfig
 from sparse_rl.settings.on_policy import OnPolicyConfig
 from sparse_rl.settings.run import DiagnosticsConfig, RunConfig
 
@@ -121,7 +122,7 @@ def descend(
     return optax.apply_updates(params, updates), state
 
 
-def scheduled(settings: OnPolicyConfig, learning_rate: Array, progress: Array) -> Array:
+def scheduled(settings: OnPolicyConfig | MixingConfig, learning_rate: Array, progress: Array) -> Array:
     """The learning rate when this share of the run is over: constant, or falling linearly to 0."""
     if settings.learning_rate_schedule == "constant":
         return learning_rate

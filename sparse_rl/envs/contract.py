@@ -178,6 +178,11 @@ class TeamEnv(Env):
     shapes: bool = False
     """Whether any shaping is not 0."""
 
+    @property
+    def some_idle(self) -> bool:
+        """Whether an agent may be dead, or wait."""
+        return self.alive is not None or self.turns
+
 
 class HostStep(NamedTuple):
     """One interaction of N environments on the host; all arrays are new and nobody changes them."""

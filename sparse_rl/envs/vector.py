@@ -75,6 +75,8 @@ class VectorStep(NamedTuple):
     """float32 ``[N]``: of a team, over the repeated action."""
     outcome: Array | None = None
     """float32 ``[N]``: of a team that can win: whether it has."""
+    successor: Any = None
+    """Of teams: the source's state before any reset, each leaf with a leading E."""
 
 
 def team_reward(env: Env, reward: Array) -> Array:
@@ -294,4 +296,5 @@ def _of_team(env: Env, result: VectorStep, state: Any, seen: Any, holds: Array) 
         state=central_view(env, state, result.next_observation),
         shaping=None if shaping is None else join(env, shaping),
         outcome=to_each(env, jnp.where(holds, seen.outcome, 0.0)) if env.wins else None,
+        successor=state,
     )

@@ -1,4 +1,4 @@
-"""What agents learn from: transitions, ring buffers, pictures, advantages, running statistics,
+"""What agents learn from: transitions, ring buffers, pictures, episodes, advantages, running statistics,
 augmentation.
 
 Not here: who acts to get it (:mod:`sparse_rl.loops`), what is learned from it (:mod:`sparse_rl.agents`).
@@ -7,14 +7,18 @@ Not here: who acts to get it (:mod:`sparse_rl.loops`), what is learned from it (
 from sparse_rl.experience import means, normaliser
 from sparse_rl.experience.advantage import advantages
 from sparse_rl.experience.augmentation import random_shift
+from sparse_rl.experience.episodes import Happened, Steps, episode_buffer
 from sparse_rl.experience.frames import NStep, frame_buffer
 from sparse_rl.experience.replay import Buffer, Transition, transition_buffer
 
 __all__ = [
     "Buffer",
+    "Happened",
     "NStep",
+    "Steps",
     "Transition",
     "advantages",
+    "episode_buffer",
     "frame_buffer",
     "means",
     "normaliser",

@@ -1,20 +1,19 @@
 """A replay buffer for pictures: uint8, each picture once, n-step samples that end where episodes end.
 
-Each environment has a ring of rows. A row is a picture and what was done when it was the newest; the
-last picture of an episode has a row too, on which nothing was done. Observations are stacked again when
-they are sampled.
+Each environment has a ring of rows (:mod:`~sparse_rl.experience.rings`). A row is a picture and what was
+done when it was the newest. Observations are stacked again when they are sampled.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from sparse_rl.envs import Spec
+from sparse_rl.experience import rings
 from sparse_rl.experience.replay import Buffer, Transition
+from sparse_rl.experience.rings import Ring
 
 
 class Rows(NamedTuple):
@@ -30,16 +29,6 @@ class Rows(NamedTuple):
     """bool: the last picture of its episode, or nothing yet: no action follows from it."""
     terminated: Array
     """bool: the task ended by itself with this picture."""
-
-
-class Frames(NamedTuple):
-    """The last pictures of each environment."""
-
-    rows: Rows
-    position: Array
-    """int32 ``[environments]``: where the next row goes."""
-    size: Array
-    """int32 ``[environments]``: rows held."""
 
 
 class NStep(NamedTuple):
@@ -66,23 +55,6 @@ class _Drawn(NamedTuple):
     attempts: Array
 
 
-def _write(frames: Frames, row: Rows, where: Array) -> Frames:
-    """One more row for some of the environments.
-
-    Args:
-        frames: the buffer.
-        row: fields of ``[environments, …]``.
-        where: bool ``[environments]``.
-    """
-    environments, capacity = frames.rows.reward.shape
-    place = jnp.where(where, frames.position, capacity)  # past the end: not written
-    each = jnp.arange(environments)
-    rows = jax.tree.map(lambda old, new: old.at[each, place].set(new, mode="drop"), frames.rows, row)
-    more = where.astype(jnp.int32)
-    position = (frames.position + more) % capacity
-    return Frames(rows, position, jnp.minimum(frames.size + more, capacity))
-
-
 class FrameBuffer(NamedTuple):
     """The buffer's static parts."""
 
@@ -95,7 +67,7 @@ class FrameBuffer(NamedTuple):
     n_steps: int
     discount: float
 
-    def init(self, capacity: int) -> Frames:
+    def init(self, capacity: int) -> Ring:
         """An empty buffer for ``capacity`` pictures of all environments together."""
         height, width, channels = self.picture
         shape = (self.num_envs, capacity // self.num_envs)
@@ -106,29 +78,23 @@ class FrameBuffer(NamedTuple):
             jnp.ones(shape, bool),
             jnp.zeros(shape, bool),
         )
-        none = jnp.zeros(self.num_envs, jnp.int32)
-        return Frames(rows, none, none)
+        return rings.empty(rows)
 
     def _newest(self, observation: Array) -> Array:
         """The newest picture of each observation: ``[n, observation_size]`` → ``[n, picture]``."""
         stack = observation.reshape(-1, *self.picture)
         return stack[..., -(self.picture[2] // self.frames) :].reshape(len(stack), -1)
 
-    def add(self, frames: Frames, seen: Transition, truncated: Array) -> Frames:
+    def add(self, frames: Ring, seen: Transition, truncated: Array) -> Ring:
         """Keep an interaction of every environment, and the last pictures of episodes that ended."""
         flag = jnp.zeros_like(truncated)
         row = Rows(self._newest(seen.observation), seen.action, seen.reward, flag, flag)
-        frames = _write(frames, row, ~flag)
-        ended = seen.terminated | truncated
+        frames = rings.write(frames, row, ~flag)
+        nothing = jnp.zeros_like(seen.action), jnp.zeros_like(seen.reward)
+        last = Rows(self._newest(seen.next_observation), *nothing, ~flag, seen.terminated)
+        return rings.close(frames, last, seen.terminated | truncated)
 
-        def close(frames: Frames) -> Frames:
-            newest = self._newest(seen.next_observation)
-            nothing = jnp.zeros_like(seen.action), jnp.zeros_like(seen.reward)
-            return _write(frames, Rows(newest, *nothing, ~flag, seen.terminated), ended)
-
-        return jax.lax.cond(jnp.any(ended), close, lambda same: same, frames)
-
-    def _draw(self, frames: Frames, key: Array, batch_size: int) -> tuple[Array, Array]:
+    def _draw(self, frames: Ring, key: Array, batch_size: int) -> tuple[Array, Array]:
         """Environments and places of rows that begin a sample, uniformly among all that can.
 
         A row can begin one if something was done on it, the n rows after it are held, and the pictures
@@ -162,7 +128,7 @@ class FrameBuffer(NamedTuple):
         drawn = jax.lax.while_loop(lambda drawn: possible & ~jnp.all(drawn.found), again, start)
         return drawn.env, drawn.place
 
-    def _stacked(self, frames: Frames, env: Array, place: Array) -> Array:
+    def _stacked(self, frames: Ring, env: Array, place: Array) -> Array:
         """Observations whose newest pictures are at these places: uint8 ``[n, observation_size]``."""
         capacity = frames.rows.reward.shape[1]
         places = [place]
@@ -177,7 +143,7 @@ class FrameBuffer(NamedTuple):
         stack = jnp.concatenate([picture.reshape(shape) for picture in pictures], axis=-1)
         return stack.reshape(len(place), -1)
 
-    def at(self, frames: Frames, env: Array, place: Array) -> NStep:
+    def at(self, frames: Ring, env: Array, place: Array) -> NStep:
         """The samples that begin at these places: int32 ``[n]`` each."""
         capacity = frames.rows.reward.shape[1]
         reward, worth, steps = jnp.zeros(len(place)), jnp.ones(len(place)), jnp.zeros_like(place)
@@ -197,32 +163,9 @@ class FrameBuffer(NamedTuple):
             jnp.where(frames.rows.terminated[env, after], 0.0, worth),
         )
 
-    def sample(self, frames: Frames, key: Array, batch_size: int) -> NStep:
+    def sample(self, frames: Ring, key: Array, batch_size: int) -> NStep:
         """Draw samples uniformly, with replacement."""
         return self.at(frames, *self._draw(frames, key, batch_size))
-
-    def to_disk(self, frames: Frames) -> dict[str, np.ndarray]:
-        """What is held, on the host."""
-        held = jax.device_get(frames)
-        size = int(held.size.max())
-        rows = {name: field[:, :size] for name, field in held.rows._asdict().items()}
-        return {**rows, "position": held.position, "size": held.size}
-
-    def from_disk(self, arrays: Mapping[str, np.ndarray], like: Frames) -> Frames:
-        """The buffer that :meth:`to_disk` wrote; ``like`` has its shapes.
-
-        Raises:
-            KeyError, ValueError: it is of another buffer.
-        """
-
-        def whole(name: str) -> Array:
-            shape = getattr(like.rows, name)
-            field = np.full(shape.shape, name == "last", shape.dtype)
-            field[:, : arrays[name].shape[1]] = arrays[name]
-            return jnp.asarray(field)
-
-        rows = Rows(*(whole(name) for name in Rows._fields))
-        return Frames(rows, *(jnp.asarray(arrays[name]) for name in ("position", "size")))
 
 
 def frame_buffer(n_steps: int, discount: float, action_repeat: int, env: Spec, num_envs: int) -> Buffer:
@@ -235,8 +178,8 @@ def frame_buffer(n_steps: int, discount: float, action_repeat: int, env: Spec, n
     kept = FrameBuffer(env.picture, env.frames, env.action_size, num_envs, n_steps, discount)
     per_episode = -(-env.episode_length // action_repeat)
 
-    def init(interactions: int) -> Frames:
+    def init(interactions: int) -> Ring:
         of_one = interactions // num_envs
         return kept.init((of_one + of_one // per_episode) * num_envs)
 
-    return Buffer(init, kept.add, kept.sample, kept.to_disk, kept.from_disk)
+    return Buffer(init, kept.add, kept.sample, rings.to_disk, rings.from_disk)

@@ -32,3 +32,16 @@ def variance(numbers: Array, weight: Array | None) -> Array:
 def deviation(numbers: Array, weight: Array | None) -> Array:
     """Their standard deviation, a float32 scalar."""
     return jnp.std(numbers) if weight is None else jnp.sqrt(variance(numbers, weight))
+
+
+def first_of(order: Array, weight: Array) -> Array:
+    """The samples that count in this order, over and over: int32 ``[n]``. Where none counts, all.
+
+    Args:
+        order: int32 ``[n]``: a permutation.
+        weight: float32 ``[n]``: 1 for what counts, else 0.
+    """
+    counts = weight[order] > 0
+    ranked = order[jnp.argsort(~counts, stable=True)]
+    many = jnp.sum(counts)
+    return ranked[jnp.arange(len(order)) % jnp.where(many > 0, many, len(order))]

@@ -32,11 +32,12 @@ class Buffer(NamedTuple):
 
     init: Callable[[int], Any]
     """``interactions, of all environments together → empty``, with room for that many."""
-    add: Callable[[Any, Transition, Array], Any]
-    """``(held, what N environments did, truncated [N]) → held``."""
+    add: Callable[[Any, Any, Array], Any]
+    """``(held, what N environments did, truncated [N]) → held``: :class:`Transition`, or what the loop
+    and the buffer both know."""
     sample: Callable[[Any, Array, int], Any]
-    """``(held, key, n) → batch``: fields with a leading n, ``observation`` and ``next_observation``
-    among them. The rest is between the buffer and the agent that chose it."""
+    """``(held, key, n) → batch``: n samples, whose ``observation`` and ``next_observation`` are
+    normalised where that is done. The rest is between the buffer and the agent that chose it."""
     to_disk: Callable[[Any], dict[str, np.ndarray]]
     """What is held, on the host."""
     from_disk: Callable[[Mapping[str, np.ndarray], Any], Any]

@@ -16,6 +16,7 @@ from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.on_policy import OnPolicyLoop
 from sparse_rl.loops.paired import PairedLoop
 from sparse_rl.loops.probing import TREATMENTS, Prober
+from sparse_rl.loops.recalling import RecallingLoop
 from sparse_rl.loops.replaying import RunState
 from sparse_rl.loops.rollout import view_of
 from sparse_rl.loops.zero_order.master import MasterLoop
@@ -35,6 +36,7 @@ __all__ = [
     "PairedLoop",
     "Prober",
     "PureLoop",
+    "RecallingLoop",
     "RunState",
     "Whole",
     "Workload",

@@ -1,11 +1,12 @@
 """What drives an agent in an environment, and what it says of the work that this is."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from jax import Array
 
-from sparse_rl.agents import Learner, Metrics, RunInputs
+from sparse_rl.agents import ActingAgent, Learner, Metrics, RunInputs, View
 from sparse_rl.envs import Env, HostEnv
 from sparse_rl.records.checkpoints import Arrays
 from sparse_rl.settings.run import RunConfig
@@ -36,10 +37,24 @@ class Workload(NamedTuple):
     """Shapes of the replay buffer."""
     rollout: Any
     """Shapes of what is collected between updates and then let go."""
+    samples: Mapping[str, int] = MappingProxyType({})
+    """network → samples of an optimiser step, of those of which not all have ``batch_size``."""
     copies: int = 1
     """Agents like this one that learn as much, itself among them."""
     beside: tuple[Beside, ...] = ()
     """Others that learn."""
+
+
+class Playing(Protocol):
+    """What it takes to act as a learner does, whatever it learns from."""
+
+    @property
+    def config(self) -> RunConfig: ...
+    @property
+    def agent(self) -> ActingAgent: ...
+
+    def see(self, state: Any, view: View) -> View:
+        """A view as the learner's networks see it."""
 
 
 class Loop(Protocol):

@@ -10,8 +10,8 @@ from jax import Array
 
 from sparse_rl.agents import Metrics, View, actions_of
 from sparse_rl.envs import Env, HeldOut, Levels, vector
+from sparse_rl.loops.contract import Playing
 from sparse_rl.loops.evaluation import evaluation_key
-from sparse_rl.loops.learning import Learning
 from sparse_rl.loops.rollout import view_of
 from sparse_rl.networks import Memory
 
@@ -82,7 +82,7 @@ def attempt(
     return Attempts(env.levels.solved(returns), frames, returns)
 
 
-def policy(learning: Learning, state: Any, greedy: bool) -> Act:
+def policy(learning: Playing, state: Any, greedy: bool) -> Act:
     """What a learner does: the most likely actions, or drawn ones. A policy that remembers can go in
     circles for ever if it is greedy, which is why levels are published with drawn actions."""
     likely, drawn = learning.agent.act_greedily(state.agent), learning.agent.act(state.agent)
@@ -98,7 +98,7 @@ def policy(learning: Learning, state: Any, greedy: bool) -> Act:
 
 
 def try_set(
-    learning: Learning, env: Env, held: HeldOut, state: Any, key: Array, *, greedy: bool, episodes: int
+    learning: Playing, env: Env, held: HeldOut, state: Any, key: Array, *, greedy: bool, episodes: int
 ) -> Attempts:
     """So many episodes in each of a set's levels, all at once."""
     levels = jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), episodes, axis=0), held.levels)
@@ -108,7 +108,7 @@ def try_set(
     return jax.tree.map(lambda x: x.reshape(len(held.names), episodes), attempts)
 
 
-def watch(learning: Learning, env: Env, interactions: Array, state: Any) -> Metrics:
+def watch(learning: Playing, env: Env, interactions: Array, state: Any) -> Metrics:
     """``solve_rate/<set>`` of the sets that are tried beside training, with drawn actions and within the
     longest horizon; nothing where there are no levels."""
     rates: Metrics = {}

@@ -24,7 +24,7 @@ from sparse_rl.agents import (
     before,
 )
 from sparse_rl.envs import Spec
-from sparse_rl.experience import advantages
+from sparse_rl.experience import advantages, means
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops.contract import Workload
@@ -143,19 +143,6 @@ def acting_next(rollout: Rollout, last: View) -> Array | None:
         return None
     assert last.weight is not None
     return jnp.concatenate([rollout.view.weight[1:], last.weight[None]])
-
-
-def first_of(order: Array, weight: Array) -> Array:
-    """The samples that count in this order, over and over: int32 ``[n]``. Where none counts, all.
-
-    Args:
-        order: int32 ``[n]``: a permutation.
-        weight: float32 ``[n]``: 1 for what counts, else 0.
-    """
-    counts = weight[order] > 0
-    ranked = order[jnp.argsort(~counts, stable=True)]
-    many = jnp.sum(counts)
-    return ranked[jnp.arange(len(order)) % jnp.where(many > 0, many, len(order))]
 
 
 class Learning(NamedTuple):
@@ -334,7 +321,7 @@ class Learning(NamedTuple):
         wanted = self.config.diagnostics.samples(self.config.width)
         chosen = jax.random.permutation(key, self.probed * self.samples_per_rollout)
         if probe.view.weight is not None:
-            chosen = first_of(chosen, probe.view.weight)
+            chosen = means.first_of(chosen, probe.view.weight)
         chosen = chosen[:wanted]
         view, memories = jax.tree.map(lambda x: x[chosen], probe)
         health = self.agent.diagnose(state.agent, self.see(state, view), memories)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, cast
 
-from sparse_rl.agents import OFF_POLICY, ON_POLICY, RunInputs, azopg, compare
+from sparse_rl.agents import OFF_POLICY, ON_POLICY, RECALLING, RunInputs, azopg, compare
 from sparse_rl.curricula import METHODS
 from sparse_rl.envs import Env, HostEnv, Spec, TeamEnv, named
 from sparse_rl.loops import paired
@@ -13,18 +13,22 @@ from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.on_policy import OnPolicyLoop
+from sparse_rl.loops.recalling import RecallingLoop
 from sparse_rl.loops.replaying import schedule_of
 from sparse_rl.loops.zero_order import loop as zero_order
 from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 from sparse_rl.networks import misread
 from sparse_rl.settings.agents import AzopgConfig
+from sparse_rl.settings.common import ExploringConfig, TeamAgentConfig
 from sparse_rl.settings.curricula import NoCurriculum, PairedConfig
 from sparse_rl.settings.envs import TeamConfig
-from sparse_rl.settings.off_policy import OffPolicyConfig, ReplayConfig
-from sparse_rl.settings.on_policy import ChoosingConfig, TeamAgentConfig
+from sparse_rl.settings.off_policy import DrqConfig, OffPolicyConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
+
+TEAMS = "ippo, mappo, pqn_vdn, iql, vdn, qmix"
+"""Agents of teams, in words."""
 
 
 def _check_levels(config: RunConfig, env: Spec) -> None:
@@ -46,7 +50,7 @@ def _check_team(config: RunConfig, env: Spec) -> None:
     """Raise :class:`ConfigError` if the agent is for teams and there is none, or the other way round."""
     agent, team = config.agent, isinstance(env, TeamEnv)
     if team != isinstance(agent, TeamAgentConfig):
-        one, other = ("a team", "ippo, mappo, pqn_vdn") if team else ("one agent", "ppo")
+        one, other = ("a team", TEAMS) if team else ("one agent", "ppo")
         raise ConfigError(
             f"agent={agent.name} is not for env={env.name}, which has {one}; choose one of {other}"
         )
@@ -78,7 +82,7 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
         raise ConfigError(
             f"env.sticky_actions={repeats:g}: agent=azopg has no actions to repeat; give 0"
         )
-    if isinstance(agent, ReplayConfig) and env.discrete:
+    if isinstance(agent, OffPolicyConfig | DrqConfig) and env.discrete:
         raise ConfigError(
             f"agent={agent.name} needs continuous actions, and env={env.name} has {env.action_size} "
             "discrete ones; choose one of ppo, paac, dqn"
@@ -88,7 +92,7 @@ def _check_fit(config: RunConfig, env: Spec) -> None:
             f"agent={agent.name} reads numbers, and env={env.name} shows pictures; choose one of drq, "
             "ppo, paac"
         )
-    if isinstance(agent, ChoosingConfig) and not env.discrete:
+    if isinstance(agent, ExploringConfig) and not env.discrete:
         others = "ippo, mappo" if isinstance(env, TeamEnv) else "sac, ddpg, ppo, paac"
         raise ConfigError(
             f"agent={agent.name} needs discrete actions, and those of env={env.name} are continuous; "
@@ -131,6 +135,9 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
         method = make_method(config.curriculum, env.levels, config.agent.num_envs)
         return CurriculumLoop(config, env, actors, method)
     updates = schedule_of(config).updates_by(config.interactions)
+    if name in RECALLING:
+        assert isinstance(env, TeamEnv)  # checked
+        return RecallingLoop(config, env, RECALLING[name](config, env, updates))
     agent = compare(config, OFF_POLICY[name](config, env), updates)
     if isinstance(env, HostEnv):
         return HostOffPolicyLoop(config, env, agent)

@@ -6,7 +6,6 @@ A chunk (everything between two log points) is one pure function, so one XLA pro
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents import Metrics, OffPolicyAgent, RunInputs, Streams, acting
@@ -16,7 +15,7 @@ from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import replaying
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.evaluation import evaluate, evaluation_key
-from sparse_rl.loops.replaying import InteractionKeys, Replaying, RunState, Totals, interaction_keys
+from sparse_rl.loops.replaying import InteractionKeys, Replaying, RunState
 from sparse_rl.loops.rollout import with_levels_ahead
 from sparse_rl.networks import Memory
 from sparse_rl.records.checkpoints import Arrays, to_arrays
@@ -86,23 +85,7 @@ class OffPolicyLoop(NamedTuple):
         Returns:
             The new state, and a row of float32 scalars (:meth:`Replaying.row`).
         """
-        learning = self.learning
-
-        def one_interaction(interaction: Array, carry: tuple[RunState, Totals]) -> Any:
-            state, totals = carry
-            keys = interaction_keys(state.key, interaction)
-            state, seen = self.interact(state, interaction, keys)
-            done = (seen.terminated | seen.truncated).astype(jnp.float32)
-            totals = totals._replace(
-                finished_return=totals.finished_return + jnp.sum(seen.episode_return * done),
-                finished=totals.finished + jnp.sum(done),
-            )
-            return learning.learn(state, totals, interaction, keys.learn)
-
-        end = first + self.config.log_every // self.config.frames_per_interaction
-        start = (state, learning.nothing_learned(state))
-        state, totals = jax.lax.fori_loop(first, end, one_interaction, start)
-        return state, learning.row(state, totals, end)
+        return self.learning.chunk(self.interact, first, state)
 
     def evaluate(self, interactions: Array, state: RunState) -> Metrics:
         """Whole episodes with the deterministic policy, in fresh environments."""

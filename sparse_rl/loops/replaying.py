@@ -4,14 +4,16 @@ learns, from which keys, and what it tells.
 Nothing here steps an environment.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agents import Metrics, OffPolicyAgent, RunInputs, Streams
+from sparse_rl.agents import Metrics, OffPolicyAgent, RecallingAgent, RunInputs, Streams
 from sparse_rl.envs import Spec
+from sparse_rl.envs.vector import VectorStep
 from sparse_rl.experience import Buffer
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
@@ -29,7 +31,8 @@ class RunState(NamedTuple):
     replay: Any
     """What the agent's buffer holds."""
     envs: Any
-    """:class:`~sparse_rl.envs.vector.VectorState`; nothing where they are on the host."""
+    """:class:`~sparse_rl.envs.vector.VectorState`; nothing where they are on the host; of teams with
+    what their actors remember."""
     key: Array
     """The run's key: never drawn from; its children are named in :class:`Streams`."""
 
@@ -98,13 +101,16 @@ class Totals(NamedTuple):
         }
 
 
+Interact = Callable[[RunState, Array, InteractionKeys], tuple[RunState, VectorStep]]
+
+
 class Replaying(NamedTuple):
     """A run's static parts, without its environment. All methods are pure."""
 
     config: RunConfig
     spec: Spec
     """Of the environment."""
-    agent: OffPolicyAgent
+    agent: OffPolicyAgent | RecallingAgent
 
     @property
     def settings(self) -> ReplayConfig:
@@ -124,7 +130,8 @@ class Replaying(NamedTuple):
     @property
     def _normalised(self) -> int:
         """Numbers of an observation that are normalised: of a picture none."""
-        return 0 if self.spec.picture else self.spec.observation_size
+        seen = self.settings.NORMALISED and not self.spec.picture
+        return self.spec.observation_size if seen else 0
 
     def init(self, inputs: RunInputs, envs: Any) -> RunState:
         """The state before anything was seen, with these environments."""
@@ -146,23 +153,31 @@ class Replaying(NamedTuple):
         """Observations as the agent reads them."""
         return norm.normalise(normaliser, observation) if self._normalised else observation
 
+    @property
+    def acting(self) -> OffPolicyAgent:
+        """The agent, where it acts on observations alone."""
+        assert isinstance(self.agent, OffPolicyAgent)
+        return self.agent
+
     def act(self, agent: Any, observation: Array, interaction: Any, key: Array) -> Array:
         """The agent's actions for normalised ``[n, o]``; random ones at first."""
         shape = (observation.shape[0], self.spec.action_size)
         action: Array = jax.lax.cond(
             interaction < self.schedule.random_interactions,
             lambda: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0),
-            lambda: self.agent.act(agent, observation, key),
+            lambda: self.acting.act(agent, observation, key),
         )
         return action
 
     def act_greedily(self, state: RunState, observation: Array) -> Array:
         """The deterministic policy's actions: ``[n, o]`` → ``[n, a]``."""
-        return self.agent.act_greedily(state.agent, self.see(state.normaliser, observation))
+        return self.acting.act_greedily(state.agent, self.see(state.normaliser, observation))
 
     def batch(self, state: RunState, key: Array, size: int) -> Any:
         """A batch from the replay buffer, as the agent reads it."""
         batch = self.buffer.sample(state.replay, key, size)
+        if not self._normalised:
+            return batch
         return batch._replace(
             observation=self.see(state.normaliser, batch.observation),
             next_observation=self.see(state.normaliser, batch.next_observation),
@@ -210,6 +225,34 @@ class Replaying(NamedTuple):
             return state, totals._replace(metrics=sums, updates=totals.updates + 1)
 
         return jax.lax.fori_loop(0, schedule.updates_due(interaction), one_update, (state, totals))
+
+    def chunk(self, interact: Interact, first: Array, state: RunState) -> tuple[RunState, Metrics]:
+        """Interact and learn from interaction ``first`` to the next log point.
+
+        Args:
+            interact: ``(state, interaction, keys) → (state, what happened)``.
+            first: interactions so far.
+            state: then.
+
+        Returns:
+            The new state, and a row (:meth:`row`).
+        """
+
+        def one_interaction(interaction: Array, carry: tuple[RunState, Totals]) -> Any:
+            state, totals = carry
+            keys = interaction_keys(state.key, interaction)
+            state, seen = interact(state, interaction, keys)
+            done = (seen.terminated | seen.truncated).astype(jnp.float32)
+            totals = totals._replace(
+                finished_return=totals.finished_return + jnp.sum(seen.episode_return * done),
+                finished=totals.finished + jnp.sum(done),
+            )
+            return self.learn(state, totals, interaction, keys.learn)
+
+        end = first + self.config.log_every // self.config.frames_per_interaction
+        start = (state, self.nothing_learned(state))
+        state, totals = jax.lax.fori_loop(first, end, one_interaction, start)
+        return state, self.row(state, totals, end)
 
     def row(self, state: RunState, totals: Totals, interactions: Array) -> Metrics:
         """A chunk's row: means over its updates and finished episodes, and health at its end."""

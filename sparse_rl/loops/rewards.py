@@ -35,21 +35,33 @@ def take_rewards(scale: RewardScale, rollout: Rollout, rewards: Array, discount:
     return RewardScale(running, norm.update(scale.statistics, returns.reshape(-1, 1), weight))
 
 
+def shaping_weight(settings: EnvConfig, env_steps: Any) -> Array:
+    """What shaping is worth after so many env steps, a float32 scalar: a share that falls linearly to 0,
+    where it is to.
+
+    Args:
+        settings: of the environment.
+        env_steps: a float: long runs have more than int32 counts.
+    """
+    if not isinstance(settings, TeamConfig):
+        return jnp.float32(0.0)
+    weight: Any = settings.shaping
+    if settings.shaping_steps is not None:
+        weight *= jnp.maximum(1.0 - env_steps / float(settings.shaping_steps), 0.0)
+    return jnp.asarray(weight, jnp.float32)
+
+
 def shaped(settings: EnvConfig, rollout: Rollout, env_steps: Any) -> Array:
-    """The rewards to learn from after so many env steps, float32 ``[T, N]``: the environment's own, and
-    of what shapes them a share that falls linearly to 0, where it is to.
+    """The rewards to learn from, float32 ``[T, N]``: the environment's own, and what shapes them.
 
     Args:
         settings: of the environment.
         rollout: T steps.
-        env_steps: before it, a float: long runs have more than int32 counts.
+        env_steps: before it.
     """
     if rollout.shaping is None or not isinstance(settings, TeamConfig) or not settings.shaping:
         return rollout.reward
-    weight: Any = settings.shaping
-    if settings.shaping_steps is not None:
-        weight *= jnp.maximum(1.0 - env_steps / float(settings.shaping_steps), 0.0)
-    return rollout.reward + weight * rollout.shaping
+    return rollout.reward + shaping_weight(settings, env_steps) * rollout.shaping
 
 
 def scaled(settings: OnPolicyConfig, scale: RewardScale, rewards: Array) -> Array:

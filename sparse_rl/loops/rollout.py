@@ -58,7 +58,7 @@ def view_of(env: Env, envs: vector.VectorState) -> View:
 
 def _weight(env: Env, envs: vector.VectorState, legal: Array | None) -> Array | None:
     """Who acts, float32 ``[N]``: who lives, and has more than one thing to do."""
-    if not isinstance(env, TeamEnv) or (env.alive is None and not env.turns):
+    if not isinstance(env, TeamEnv) or not env.some_idle:
         return None
     acts = jnp.ones(len(envs.observation), bool)
     if env.alive is not None:

@@ -11,6 +11,7 @@ from jax import Array
 from sparse_rl.agents import Metrics, actions_of
 from sparse_rl.envs import Env, TeamEnv, vector
 from sparse_rl.loops import held_out
+from sparse_rl.loops.contract import Playing
 from sparse_rl.loops.evaluation import evaluate as play
 from sparse_rl.loops.evaluation import evaluation_key
 from sparse_rl.loops.learning import Learning, Seen
@@ -63,7 +64,7 @@ def chunk(
     return state, learning.row(state, totals, probe, end)
 
 
-def evaluate(learning: Learning, env: Env, interactions: Array, state: Any) -> Metrics:
+def evaluate(learning: Playing, env: Env, interactions: Array, state: Any) -> Metrics:
     """Whole episodes with the deterministic policy, in fresh environments; and held-out levels. Teams
     play others with drawn actions too: two policies that are greedy can block each other for ever.
 
@@ -92,7 +93,7 @@ DRAWN = 0x647261
 """Child of an evaluation's key: of episodes with drawn actions."""
 
 
-def _drawn(learning: Learning, env: Env, state: Any, key: Array, memory: Memory) -> Metrics:
+def _drawn(learning: Playing, env: Env, state: Any, key: Array, memory: Memory) -> Metrics:
     """``drawn/return_mean`` and the like of whole episodes with drawn actions."""
     behaves, to_env = held_out.policy(learning, state, greedy=False), actions_of(env).to_env
 

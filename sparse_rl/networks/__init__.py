@@ -1,8 +1,8 @@
 """Networks with one width each, and how each counts its parameters in closed form: dense trunks and
 heads (:mod:`~sparse_rl.networks.dense`), convolutions (:mod:`~sparse_rl.networks.convolutions`), DrQ's
 encoder and heads (:mod:`~sparse_rl.networks.drq`), networks that remember
-(:mod:`~sparse_rl.networks.recurrent`); and which layer reads which
-(:mod:`~sparse_rl.networks.wiring`).
+(:mod:`~sparse_rl.networks.recurrent`), mixers of teams' values (:mod:`~sparse_rl.networks.mixers`); and
+which layer reads which (:mod:`~sparse_rl.networks.wiring`).
 
 Not here: which of their weights survive (:mod:`sparse_rl.pruning`), and what they learn
 (:mod:`sparse_rl.agents`).
@@ -21,6 +21,7 @@ from sparse_rl.networks.dense import (
     misread,
 )
 from sparse_rl.networks.drq import Encoder, PixelActor, TwinCritic
+from sparse_rl.networks.mixers import Mixer, mixer_parameters
 from sparse_rl.networks.recurrent import (
     Cell,
     Memory,
@@ -44,6 +45,7 @@ __all__ = [
     "Encoder",
     "GaussianActor",
     "Memory",
+    "Mixer",
     "Picture",
     "PixelActor",
     "Policy",
@@ -65,6 +67,7 @@ __all__ = [
     "inputs_of",
     "kernel_shapes",
     "misread",
+    "mixer_parameters",
     "slice_size",
     "wiring_of",
 ]

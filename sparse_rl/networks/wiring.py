@@ -23,6 +23,7 @@ from sparse_rl.networks.dense import (
     conv_positions,
 )
 from sparse_rl.networks.drq import HEADS, Encoder, PixelActor, TwinCritic
+from sparse_rl.networks.mixers import HIDDEN, Mixer
 from sparse_rl.networks.recurrent import KERNELS, LAYERS, Recurrent, RecurrentCritic, RecurrentPolicy
 
 
@@ -254,6 +255,9 @@ def wiring_of(network: nn.Module) -> Wiring:
             last = ("mean",)
         case Encoder():
             return Wiring(_convolving((DRQ_SIZE, DRQ_SIZE) for _ in DRQ_STRIDES[network.kind]))
+        case Mixer():
+            ways = [chain(f"trunk/{name}", name, inputs="state") for name in HIDDEN]
+            return Wiring((*sum(ways, ()), *chain("bias_in", inputs="state")))
         case PixelActor():
             hidden = ("trunk/feature", "trunk/dense_0", "trunk/dense_1")
             return Wiring(chain(*hidden, "mean", inputs="seen"))

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -175,7 +176,7 @@ class Work(NamedTuple):
 
 def _work(
     loop: Loop, agent: Learner, inputs: RunInputs, state: Any, networks: Mapping[str, Any],
-    batch_size: int, picture: Picture | None,
+    batch_size: int, picture: Picture | None, samples: Mapping[str, int] = MappingProxyType({}),
 ) -> Work:  # fmt: skip
     """Counts of one learner; ``networks`` are the dense ones."""
     storage, stored = loop.config.storage.storage, agent.parameters(state)
@@ -186,9 +187,9 @@ def _work(
         uses = {path: applications(loop.config.agent.network, path, picture) for path in sizes}
         kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
         parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
-        passes = agent.passes[name]
-        sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes * batch_size
-        dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes * batch_size
+        passes, size = agent.passes[name], samples.get(name, batch_size)
+        sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes * size
+        dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes * size
         multiplied = _nbytes(stored[name]) if storage == "block" else _nbytes(network)
         traffic += multiplied * passes + _nbytes(stored[name]) * agent.traffic[name]
     return Work(parameters, sparse, dense, traffic)
@@ -210,7 +211,8 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
     respect to the inputs. The agent's ``passes`` say how many of these an update makes per network.
     """
     work = loop.workload(state)
-    own = _work(loop, loop.agent, inputs, state.agent, networks, work.batch_size, loop.env.picture)
+    seen = (work.batch_size, loop.env.picture, work.samples)
+    own = _work(loop, loop.agent, inputs, state.agent, networks, *seen)
     others = [_beside(loop, inputs, each) for each in work.beside]
     stored = work.copies * _nbytes(state.agent) + sum(_nbytes(each.state) for each in work.beside)
     return Costs(

@@ -24,7 +24,7 @@ from sparse_rl.networks import Memory
 from sparse_rl.records import results
 from sparse_rl.runs.pack import compiler_options, program_of
 from sparse_rl.runs.trained import Actor, CannotTryError, actor_of
-from sparse_rl.settings.on_policy import TeamAgentConfig
+from sparse_rl.settings.common import TeamAgentConfig
 from sparse_rl.settings.run import RunConfig, run_config
 from sparse_rl.settings.schema import ConfigError
 

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 
 from sparse_rl.agents import acting
-from sparse_rl.loops import CurriculumLoop, OnPolicyLoop, PairedLoop
+from sparse_rl.loops import CurriculumLoop, OnPolicyLoop, PairedLoop, RecallingLoop
 from sparse_rl.records import results
 from sparse_rl.records.checkpoints import CheckpointError, from_arrays, read_arrays
 from sparse_rl.runs.pack import prepare_pack
-from sparse_rl.settings.on_policy import ChoosingConfig
+from sparse_rl.settings.common import ExploringConfig
 from sparse_rl.settings.run import RunConfig
 
 
@@ -22,7 +22,7 @@ class CannotTryError(Exception):
 class Actor(NamedTuple):
     """A run's program: a loop whose agent acts, and the shapes of its learner."""
 
-    loop: OnPolicyLoop | CurriculumLoop | PairedLoop
+    loop: OnPolicyLoop | CurriculumLoop | PairedLoop | RecallingLoop
     shapes: Any
 
     def learner(self, held: Any) -> Any:
@@ -33,7 +33,7 @@ class Actor(NamedTuple):
         if "networks" not in self.shapes.agent._fields:  # one that chooses by values has one network
             fields = {"critic": parameters["critic"], "supports": supports["critic"]}
         settings = self.loop.config.agent
-        if isinstance(settings, ChoosingConfig):
+        if isinstance(settings, ExploringConfig):
             fields["exploration"] = np.float32(settings.final_exploration)
         agent = self.shapes.agent._replace(**fields)
         return self.shapes._replace(agent=agent, normaliser=held["normaliser"])
@@ -55,10 +55,10 @@ def actor_of(config: RunConfig) -> Actor:
     """Of a run; the same for all runs of a program.
 
     Raises:
-        CannotTryError: it learns from something else than rollouts of compiled environments.
+        CannotTryError: its environment is on the host, or it is one of SAC, DDPG, DrQ and AZOPG.
     """
     loop, (run,) = prepare_pack([config])
-    if not isinstance(loop, OnPolicyLoop | CurriculumLoop | PairedLoop):
-        raise CannotTryError("agents that learn from rollouts only, in compiled environments")
+    if not isinstance(loop, OnPolicyLoop | CurriculumLoop | PairedLoop | RecallingLoop):
+        raise CannotTryError("agents of rollouts and of teams only, in compiled environments")
     state = jax.eval_shape(loop.init, run.inputs)
     return Actor(loop, getattr(state, "protagonist", state))

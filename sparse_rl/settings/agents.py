@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from sparse_rl.settings.off_policy import DdpgConfig, DrqConfig, SacConfig
+from sparse_rl.settings.off_policy import (
+    DdpgConfig,
+    DrqConfig,
+    IqlConfig,
+    QmixConfig,
+    SacConfig,
+    VdnConfig,
+)
 from sparse_rl.settings.on_policy import (
     DqnConfig,
     IppoConfig,
@@ -82,12 +89,13 @@ class AzopgConfig:
 
 AgentConfig = (
     SacConfig | DdpgConfig | DrqConfig | PpoConfig | PaacConfig | DqnConfig | AzopgConfig
-    | IppoConfig | MappoConfig | PqnVdnConfig
+    | IppoConfig | MappoConfig | PqnVdnConfig | IqlConfig | VdnConfig | QmixConfig
 )  # fmt: skip
 AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
     "sac": SacConfig, "ddpg": DdpgConfig, "drq": DrqConfig,
     "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig, "azopg": AzopgConfig,
     "ippo": IppoConfig, "mappo": MappoConfig, "pqn_vdn": PqnVdnConfig,
+    "iql": IqlConfig, "vdn": VdnConfig, "qmix": QmixConfig,
 }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def check_sparsities(
         sparsities: network → what comes of them.
     """
     networks = agent.NETWORKS
-    for name in ("actor", "critic", "encoder"):
+    for name in ("actor", "critic", "encoder", "mixer"):
         if getattr(pruning, f"{name}_sparsity") and name not in networks:
             raise ConfigError(
                 f"pruning.{name}_sparsity={getattr(pruning, f'{name}_sparsity'):g} prunes nothing: "

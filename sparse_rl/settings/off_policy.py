@@ -2,10 +2,11 @@
 published settings."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar, Literal, Self
 
+from sparse_rl.settings.common import ExploringConfig, RememberingConfig, TeamAgentConfig
 from sparse_rl.settings.schema import (
     at_least,
     check_multiple,
@@ -21,7 +22,6 @@ class ReplayConfig:
     """What agents have in common that learn from a replay buffer."""
 
     width: int = at_least(1)
-    actor_width_ratio: float = positive()
     learning_rate: float = positive(default=1e-4)
     batch_size: int = at_least(1, default=256)
     replay_size: int = at_least(1, default=1_000_000)
@@ -39,6 +39,9 @@ class ReplayConfig:
 
     MOST_INTERACTIONS: ClassVar[int] = 1000
     """Interactions at most of which updates are a whole number: the loop counts in int32."""
+
+    NORMALISED: ClassVar[bool] = True
+    """Whether networks see numbers normalised by their statistics so far."""
 
     alone = False
     """Whether a run wants the machine for itself."""
@@ -139,3 +142,76 @@ class DrqConfig(ReplayConfig):
     def feature_width(self, width: int) -> int:
         """Numbers to which actor and critic each reduce what the encoder sees."""
         return beside(width, self.feature_width_ratio, True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixingConfig(TeamAgentConfig, ExploringConfig, RememberingConfig, ReplayConfig):
+    """What agents of teams have in common that learn values from a replay buffer. The defaults are
+    JaxMARL's on MPE, but for the rate of learning and the size of the buffer."""
+
+    network: Literal["mlp", "simba"] = "mlp"
+    width: int = at_least(1, default=64)
+    critic_blocks: int = at_least(1, default=1)
+    memory: Literal["none", "gru", "lstm"] = field(default="gru")
+    sequence_length: int = at_least(1, default=25)
+    discount: float = share(default=0.9)
+    gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.0)
+    learning_rate: float = positive(default=1e-3)
+    learning_rate_schedule: Literal["constant", "linear"] = "linear"
+    max_grad_norm: float = positive(default=25.0)
+    batch_size: int = at_least(1, default=32)
+    replay_size: int = at_least(1, default=50_000)
+    num_envs: int = at_least(1, default=8)
+    updates_per_interaction: float = positive(default=0.04)
+    random_interactions: int = at_least(0, default=1250)
+    target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=1.0)
+    target_every: int = at_least(1, default=200)
+    final_exploration: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.05)
+    exploration_share: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.1)
+
+    NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
+    NORMALISED: ClassVar[bool] = False
+    MIXED: ClassVar[Literal["apart", "summed", "mixer"]] = "apart"
+    """How the values of a team's agents become one, if they do."""
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings do not fit each other."""
+        super().check()
+        self.check_memory()
+
+
+@dataclass(frozen=True, kw_only=True)
+class IqlConfig(MixingConfig):
+    """Independent Q-learning: each agent learns from its own reward."""
+
+    name: Literal["iql"] = "iql"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VdnConfig(MixingConfig):
+    """Value decomposition: a team's value is the sum of its agents'."""
+
+    name: Literal["vdn"] = "vdn"
+
+    MIXED: ClassVar[Literal["apart", "summed", "mixer"]] = "summed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QmixConfig(MixingConfig):
+    """QMIX: a team's value is made of its agents' by a network that sees the state of all."""
+
+    name: Literal["qmix"] = "qmix"
+    mixer_width_ratio: float = positive(default=0.5)
+    mixer_hidden_ratio: float = positive(default=2.0)
+
+    NETWORKS: ClassVar[tuple[str, ...]] = ("critic", "mixer")
+    CENTRAL: ClassVar[bool] = True
+    MIXED: ClassVar[Literal["apart", "summed", "mixer"]] = "mixer"
+
+    def mixer_width(self, width: int) -> int:
+        """Units of the layer that mixes, beside a critic of the given width."""
+        return beside(width, self.mixer_width_ratio, False)
+
+    def mixer_hidden(self, width: int) -> int:
+        """Units of the layers that make its weights."""
+        return beside(width, self.mixer_hidden_ratio, False)

@@ -5,6 +5,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
+from sparse_rl.settings.common import ExploringConfig, RememberingConfig, TeamAgentConfig
 from sparse_rl.settings.schema import (
     ConfigError,
     at_least,
@@ -21,7 +22,7 @@ Network = Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnPolicyConfig:
+class OnPolicyConfig(RememberingConfig):
     """What agents have in common that learn from the rollouts of parallel actors."""
 
     network: Network = "mlp"
@@ -37,9 +38,6 @@ class OnPolicyConfig:
     normalise_observations: bool = False
     normalise_rewards: bool = False
     reward_clip: float | None = positive(default=None)
-    memory: Literal["none", "gru", "lstm"] = later(field(default="none"))
-    memory_width_ratio: float = later(positive(default=1.0))
-    memory_span: int | None = later(at_least(2, default=None))
     sequence_length: int | None = later(at_least(1, default=None))
 
     ROUND: ClassVar[str] = "agent.num_envs × agent.num_steps × env.action_repeat"
@@ -54,10 +52,6 @@ class OnPolicyConfig:
     @property
     def interactions_per_round(self) -> int:
         return self.num_steps
-
-    def memory_width(self, width: int) -> int:
-        """Units of the memory of a network of the given width."""
-        return beside(width, self.memory_width_ratio, False)
 
     @property
     def pieces(self) -> int:
@@ -75,15 +69,8 @@ class OnPolicyConfig:
 
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings do not fit each other."""
-        if self.memory == "none":
-            unused = {"memory_width_ratio": 1.0, "memory_span": None, "sequence_length": None}
-            for key, nothing in unused.items():
-                if getattr(self, key) != nothing:
-                    raise ConfigError(
-                        f"agent.{key}={getattr(self, key)} is of networks that remember; "
-                        "give agent.memory=gru or lstm beside it"
-                    )
-        elif self.sequence_length is not None:
+        self.check_memory("sequence_length")
+        if self.sequence_length is not None:
             of = ("agent.sequence_length", self.sequence_length)
             check_multiple("agent.num_steps", self.num_steps, *of)
 
@@ -140,17 +127,6 @@ class PpoConfig(ClippedConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeamAgentConfig:
-    """What agents of teams have beside: they are told which of the team they are where ``identify``."""
-
-    identify: bool = False
-
-    CENTRAL: ClassVar[bool] = False
-    """Whether the critic sees what the whole team sees."""
-    RECORDED: ClassVar[tuple[str, ...]] = ("identify",)
-
-
-@dataclass(frozen=True, kw_only=True)
 class IppoConfig(TeamAgentConfig, ClippedConfig):
     """Independent PPO: each agent's critic sees what the agent sees."""
 
@@ -183,11 +159,8 @@ class PaacConfig(ActorCriticConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChoosingConfig(OnPolicyConfig):
-    """What those of them have in common that choose by values, and now and then at random."""
-
-    final_exploration: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.05)
-    exploration_share: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.5)
+class ChoosingConfig(ExploringConfig, OnPolicyConfig):
+    """What those of them have in common that choose by values."""
 
     NETWORKS: ClassVar[tuple[str, ...]] = ("critic",)
 

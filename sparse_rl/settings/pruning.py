@@ -33,6 +33,7 @@ class PruningConfig:
     actor_sparsity: float | None = share(default=None)
     critic_sparsity: float | None = share(default=None)
     encoder_sparsity: float = share(default=0.0)
+    mixer_sparsity: float | None = later(share(default=None))
 
     def as_read(self) -> "PruningConfig":
         """The same, with what the method does not read at the values that stood there first."""

@@ -124,10 +124,12 @@ class RunConfig:
     @property
     def sparsities(self) -> dict[str, float]:
         """Network → share of its prunable weights to remove."""
+        mixer = self.pruning.mixer_sparsity
         every = {
             "actor": self.actor_sparsity,
             "critic": self.critic_sparsity,
             "encoder": self.pruning.encoder_sparsity,
+            "mixer": self.sparsity if mixer is None else mixer,
         }
         return {name: every[name] for name in self.agent.NETWORKS}
 

@@ -13,7 +13,7 @@ from conftest import on_policy
 from sparse_rl.agents import View
 from sparse_rl.experience import advantages, means
 from sparse_rl.experience import normaliser as norm
-from sparse_rl.loops.learning import acting_next, first_of
+from sparse_rl.loops.learning import acting_next
 from sparse_rl.loops.rewards import shaped
 from sparse_rl.loops.rollout import Rollout, flat, view_of
 from sparse_rl.settings.envs import TeamConfig
@@ -77,7 +77,7 @@ def test_statistics_are_of_those_who_count() -> None:
     assert float(means.mean(numbers, here)) == pytest.approx(8 / 3)
     assert float(means.variance(numbers, here)) == pytest.approx(np.var([1, 2, 5]))
     assert float(means.mean(numbers, jnp.zeros(4))) == 0.0
-    order = first_of(jnp.int32([3, 0, 2, 1]), here)
+    order = means.first_of(jnp.int32([3, 0, 2, 1]), here)
     np.testing.assert_array_equal(order, [3, 0, 1, 3])  # again from the front: 2 does not count
 
 

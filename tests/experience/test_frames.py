@@ -10,8 +10,10 @@ import pytest
 from scipy import stats
 
 from sparse_rl.envs import Spec
-from sparse_rl.experience.frames import FrameBuffer, Frames, frame_buffer
+from sparse_rl.experience import rings
+from sparse_rl.experience.frames import FrameBuffer, frame_buffer
 from sparse_rl.experience.replay import Transition
+from sparse_rl.experience.rings import Ring
 
 KEY = jax.random.key(0)
 SIDE, STACK, N_STEPS, GAMMA = 2, 3, 3, 0.9
@@ -61,7 +63,7 @@ def compiled(kept: FrameBuffer) -> Compiled:
     return Compiled(jax.jit(kept.add), jax.jit(kept.sample, static_argnums=2))
 
 
-def keep(kept: FrameBuffer, held: Frames, done: list[tuple[Transition, bool]]) -> Frames:
+def keep(kept: FrameBuffer, held: Ring, done: list[tuple[Transition, bool]]) -> Ring:
     """Add an interaction of every environment."""
     batch = jax.tree.map(lambda *x: np.stack(x), *[d[0] for d in done])
     return compiled(kept).add(held, batch, np.array([d[1] for d in done]))
@@ -189,6 +191,6 @@ def test_a_buffer_comes_back_from_disk_as_it_was() -> None:
     for t in range(30):
         held = keep(kept, held, [episodes.interact(float(t), "truncated" if t % 7 == 6 else "")])
         if t in (8, 29):  # partly filled, and wrapped around
-            back = kept.from_disk(kept.to_disk(held), jax.eval_shape(lambda: kept.init(20)))
+            back = rings.from_disk(rings.to_disk(held), jax.eval_shape(lambda: kept.init(20)))
             jax.tree.map(np.testing.assert_array_equal, back, held)
-    assert len(kept.to_disk(kept.init(20))["reward"][0]) == 0
+    assert len(rings.to_disk(kept.init(20))["reward"][0]) == 0

@@ -24,10 +24,17 @@ from sparse_rl.runs.trained import actor_of
 from sparse_rl.settings.run import RunConfig, run_config
 
 PPO = {"num_envs": 4, "num_steps": 8, "minibatches": 2, "epochs": 2, "learning_rate": 1e-2}
+REPLAY = {
+    "num_envs": 4, "sequence_length": 4, "batch_size": 6, "replay_size": 80, "target_every": 7,
+    "random_interactions": 6, "updates_per_interaction": 0.5, "learning_rate": 1e-2,
+}  # fmt: skip
 AGENTS: dict[str, dict[str, Any]] = {
     "ippo": {"name": "ippo", "memory": "gru", "normalise_rewards": True, **PPO},
     "mappo": {"name": "mappo", "identify": True, "normalise_observations": True, **PPO},
     "pqn_vdn": {"name": "pqn_vdn", **PPO},
+    "iql": {"name": "iql", **REPLAY},
+    "qmix": {"name": "qmix", "identify": True, "memory": "lstm", **REPLAY},
+    "vdn": {"name": "vdn", "memory": "none", **REPLAY},
 }
 
 
@@ -58,8 +65,9 @@ def test_interrupted_teams_end_with_the_bytes_of_undisturbed_ones(tmp_path: Path
         assert outcome(tmp_path / "calm", config) == outcome(tmp_path / "disturbed", config)
     rows = results.read_metrics(tmp_path / "calm" / configs[0].run_id)
     assert list(rows["env_steps"]) == [64, 128, 192, 256]  # of teams, not of their agents
-    updates = {"ippo": 4, "mappo": 4, "pqn_vdn": 4}[name] * 2  # a rollout is 32 env steps
-    assert list(rows["updates"]) == [updates * (i + 1) for i in range(4)]
+    # a rollout is 32 env steps and makes 4 updates; from a buffer, half of what is not random: 64 less 6
+    made = [5, 13, 21, 29] if "replay_size" in AGENTS[name] else [8, 16, 24, 32]
+    assert list(rows["updates"]) == made
     told = rows[rows["return_mean"].notna()]
     assert list(told["env_steps"]) == [128, 256]
     for column in ("win_rate", "drawn/return_mean", "drawn/win_rate", "drawn/episode_length_mean"):

@@ -42,6 +42,7 @@ TASKS = {
     "ippo": ("jaxmarl", "switch_riddle"),
     "mappo": ("jaxmarl", "switch_riddle"),
     "pqn_vdn": ("jaxmarl", "switch_riddle"),
+    **dict.fromkeys(("iql", "vdn", "qmix"), ("jaxmarl", "switch_riddle")),
 }
 """Agent → where it learns here."""
 RUN: Settings = {"width": 12, "sparsity": 0.5, "env_steps": 200, "log_every": 100, "eval_every": 100}

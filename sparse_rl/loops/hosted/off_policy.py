@@ -120,7 +120,7 @@ class OnDevice(NamedTuple):
 
     def greedily(self, agent: Any, normaliser: norm.Normaliser, observation: Array) -> Array:
         """The deterministic policy's actions."""
-        return self.learning.agent.act_greedily(agent, self.learning.see(normaliser, observation))
+        return self.learning.acting.act_greedily(agent, self.learning.see(normaliser, observation))
 
     def lowered(self, learner: RunState, env: HostEnv) -> dict[str, Any]:
         """The programs before compilation, as :class:`Compiled` names them.

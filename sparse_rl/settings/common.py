@@ -1,0 +1,55 @@
+"""Settings that agents of several ways of learning share, whatever else they have."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from sparse_rl.settings.schema import ConfigError, at_least, later, limited, positive
+from sparse_rl.settings.widths import beside
+
+
+@dataclass(frozen=True, kw_only=True)
+class RememberingConfig:
+    """What agents have whose networks may remember."""
+
+    memory: Literal["none", "gru", "lstm"] = later(field(default="none"))
+    memory_width_ratio: float = later(positive(default=1.0))
+    memory_span: int | None = later(at_least(2, default=None))
+
+    def memory_width(self, width: int) -> int:
+        """Units of the memory of a network of the given width."""
+        return beside(width, self.memory_width_ratio, False)
+
+    def check_memory(self, *beside: str) -> None:
+        """Raise :class:`ConfigError` if something is said of a memory that is not there.
+
+        Args:
+            beside: further settings, ``None`` unless given, that are of networks that remember.
+        """
+        if self.memory != "none":
+            return
+        unused = {"memory_width_ratio": 1.0, "memory_span": None, **dict.fromkeys(beside)}
+        for key, nothing in unused.items():
+            if getattr(self, key) != nothing:
+                raise ConfigError(
+                    f"agent.{key}={getattr(self, key)} is of networks that remember; "
+                    "give agent.memory=gru or lstm beside it"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploringConfig:
+    """What agents have that choose by values, and now and then at random."""
+
+    final_exploration: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.05)
+    exploration_share: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamAgentConfig:
+    """What agents of teams have beside: they are told which of the team they are where ``identify``."""
+
+    identify: bool = False
+
+    CENTRAL: ClassVar[bool] = False
+    """Whether something that learns sees what the whole team sees."""
+    RECORDED: ClassVar[tuple[str, ...]] = ("identify",)
