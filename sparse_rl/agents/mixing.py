@@ -144,10 +144,7 @@ def _diagnose(mixing: Mixing, config: RunConfig, state: MixingState, batch: Step
         each = each * now.weight.reshape(-1)
     chosen = means.first_of(jnp.arange(len(each)), each)[:wanted]
     seen = now.observation.reshape(len(each), -1)[chosen]
-    forgetting = jnp.where(now.first[0, :, None], 0.0, 1.0)
-    memory = jax.tree.map(
-        lambda x: (x[0] * forgetting[..., None]).reshape(len(each), -1)[chosen], now.memory
-    )
+    memory = jax.tree.map(lambda x: x.reshape(len(each), -1)[chosen], now.memory)
     found = choosing.diagnose(
         mixing.chooser, config, state.critic, state.supports, View(seen), Memories(memory)
     )
@@ -182,7 +179,7 @@ def _rows(mixing: Mixing, env: TeamEnv, num_envs: int) -> Any:
     )  # fmt: skip
 
 
-def _check_samples(config: RunConfig, settings: MixingConfig, env: Spec, updates: int) -> None:
+def _check_samples(config: RunConfig, settings: MixingConfig, updates: int) -> None:
     """Raise :class:`ConfigError` if a sample could not be drawn when the first update is due."""
     random, length = settings.random_of(config.interactions), settings.sequence_length
     held = settings.replay_size // settings.num_envs
@@ -207,7 +204,7 @@ def build(config: RunConfig, env: TeamEnv, updates: int) -> Mixing:
         ConfigError: the run is too short for its settings.
     """
     settings = agent_settings(config, MixingConfig)
-    _check_samples(config, settings, env, updates)
+    _check_samples(config, settings, updates)
     mixer, size = None, 0
     if isinstance(settings, QmixConfig):
         assert env.critic_size is not None

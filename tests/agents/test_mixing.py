@@ -28,7 +28,9 @@ SETTINGS: dict[str, Any] = {
 
 
 def config_of(name: str, task: str = "crew", **changes: Any) -> RunConfig:
-    top = {key: changes.pop(key) for key in ("env_steps", "sparsity", "width") if key in changes}
+    top: dict[str, Any] = {
+        key: changes.pop(key) for key in ("env_steps", "sparsity", "width") if key in changes
+    }
     env = {"source": "jaxmarl", "task": task, "eval_episodes": 4, **changes.pop("env", {})}
     budget = {"env_steps": 256, "log_every": 64, "eval_every": 128, "width": 8, "sparsity": 0.5}
     return run_config({"agent": {"name": name, **SETTINGS, **changes}, "env": env, **budget, **top})
@@ -438,3 +440,33 @@ def test_a_team_that_is_reset_is_seen_as_it_was_before(monkeypatch: pytest.Monke
         envs, seen = vector.step(env, jax.random.fold_in(KEY, t), envs, action, 1)
         np.testing.assert_array_equal(seen.successor.time, before.env.time + 1)
         np.testing.assert_array_equal(seen.successor.secret, before.env.secret)
+
+
+def test_health_is_measured_on_what_those_saw_who_acted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither on what the dead and the waiting saw, nor on what an episode ended with."""
+    loop, state = learner("qmix", monkeypatch)
+    interact = jax.jit(loop.interact)
+    for t in range(12):
+        state, _ = interact(state, jnp.int32(t), keys_of(t))
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(mixing, "health", lambda probed, settings: told.update(probed) or {})
+
+    def diagnose(chooser: Any, config: Any, critic: Any, supports: Any, view: Any, memories: Any) -> Any:
+        told.update(seen=view.observation, memory=memories.acting)
+        return {}
+
+    monkeypatch.setattr(choosing, "diagnose", diagnose)
+    batch = loop.replaying.batch(state, KEY, 256)
+    loop.agent.diagnose(state.agent, batch)
+    here, rows = np.asarray(~batch.last[0]), jax.tree.map(lambda x: np.asarray(x)[0], batch)
+    acts = rows.weight * here[:, None] > 0
+    assert 0 < acts.sum() < 256 * 3
+    np.testing.assert_array_equal(told["seen"], rows.observation[acts][:256])
+    np.testing.assert_array_equal(told["memory"], rows.memory[acts][:256])
+    values, central = told["mixer"].inputs
+    assert len(values) == len(central) == 256
+    np.testing.assert_array_equal(central[: here.sum()], rows.state[here])
+    parts = mixing.build(loop.config, loop.env, 100)
+    q = joining.values(parts, state.agent.critic, state.agent.supports, batch)
+    best = np.asarray(q)[0].max(axis=-1) * rows.weight
+    np.testing.assert_allclose(values[: here.sum()], best[here], rtol=1e-4, atol=1e-5)
