@@ -161,7 +161,7 @@ def network_health(
     network: Any,
     members: Mapping[str, Any],
     supports: Mapping[str, Any],
-    inputs: tuple[Array, ...],
+    inputs: tuple[Array, ...] | Mapping[str, tuple[Array, ...]],
     settings: DiagnosticsConfig,
 ) -> dict[tuple[str, str], Array]:
     """Health of a network, or of an ensemble read as one network, on a probe batch.
@@ -171,7 +171,7 @@ def network_health(
             ``features`` (:mod:`sparse_rl.networks.dense`).
         members: label → parameters; the label ``""`` for a network that is no ensemble.
         supports: label → supports of its parameters.
-        inputs: what the network is applied to, float32 ``[samples, …]`` each.
+        inputs: what the network is applied to, float32 ``[samples, …]`` each; or label → that.
         settings: thresholds.
 
     Returns:
@@ -182,7 +182,8 @@ def network_health(
     norms, ranks, squashed = [], [], []
     for label, params in members.items():
         collections = ["activations", "features", "squashed"]
-        _, sown = apply(network, params, supports[label], *inputs, mutable=collections)
+        seen = inputs[label] if isinstance(inputs, Mapping) else inputs
+        _, sown = apply(network, params, supports[label], *seen, mutable=collections)
         squashed += sown.get("squashed", {}).get("memory", ())
         for features in _features(sown.get("features", {})):
             norms.append(feature_norm(features))

@@ -8,6 +8,7 @@ Not here: what drives them in environments (:mod:`sparse_rl.loops`), and what th
 from sparse_rl.agents import azopg, ddpg, dqn, drq, gradients, mixing, paac, ppo, pqn_vdn, sac
 from sparse_rl.agents.actions import actions_of
 from sparse_rl.agents.azopg import AzopgAgent, AzopgState, of_kernel
+from sparse_rl.agents.batches import ordered
 from sparse_rl.agents.comparators import compare
 from sparse_rl.agents.contract import (
     ActingAgent,
@@ -61,4 +62,5 @@ __all__ = [
     "compare",
     "gradients",
     "of_kernel",
+    "ordered",
 ]

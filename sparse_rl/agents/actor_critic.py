@@ -9,6 +9,16 @@ import optax
 from jax import Array
 
 from sparse_rl.agents.actions import Actions, actions_of, mask_illegal
+from sparse_rl.agents.apart import (
+    Network,
+    grouped,
+    initial,
+    one_of,
+    probes,
+    shares,
+    together,
+    wiring_of_all,
+)
 from sparse_rl.agents.contract import (
     Experience,
     Learned,
@@ -18,7 +28,7 @@ from sparse_rl.agents.contract import (
     RunInputs,
     View,
 )
-from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
+from sparse_rl.agents.pruned import Params, draw_pruned, feature_major, health, probed_of
 from sparse_rl.agents.remembering import over_pieces, step, unrolled_values
 from sparse_rl.envs import Spec
 from sparse_rl.networks import (
@@ -29,11 +39,9 @@ from sparse_rl.networks import (
     RecurrentPolicy,
     Wiring,
     empty,
-    initial_params,
-    inputs_of,
-    wiring_of,
 )
 from sparse_rl.pruning import weights
+from sparse_rl.settings.common import sharing_of
 from sparse_rl.settings.on_policy import ActorCriticConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
@@ -44,8 +52,8 @@ MakeOptimiser = Callable[[Any], optax.GradientTransformation]
 class ActorCritic(NamedTuple):
     """The static parts."""
 
-    actor: Policy | RecurrentPolicy
-    critic: Critic | RecurrentCritic
+    actor: Network
+    critic: Network
     actions: Actions
     observation_size: int
     critic_size: int
@@ -99,11 +107,12 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
             ),
         )
     sees = (env.observation_size, env.observation_size if env.critic_size is None else env.critic_size)
-    return ActorCritic(networks[0], networks[1], actions_of(env), *sees, env.names)
+    actor_of, critic_of = (grouped(network, sharing_of(config.agent), env.kinds) for network in networks)
+    return ActorCritic(actor_of, critic_of, actions_of(env), *sees, env.names)
 
 
 def _wiring(parts: ActorCritic) -> dict[str, Wiring]:
-    return {"actor": wiring_of(parts.actor), "critic": wiring_of(parts.critic)}
+    return {"actor": wiring_of_all(parts.actor), "critic": wiring_of_all(parts.critic)}
 
 
 def uniform_layers(params: Params, key: Array) -> Params:
@@ -132,18 +141,16 @@ def _init(
     seen = {"actor": parts.observation_size, "critic": parts.critic_size}
     settings = agent_settings(config, ActorCriticConfig)
 
-    def initial(key: Array) -> dict[str, Params]:
+    def draw(key: Array) -> dict[str, Params]:
         key_actor, key_critic = jax.random.split(key)
         keys = {"actor": key_actor, "critic": key_critic}
         drawn = {
-            name: initial_params(
-                getattr(parts, name), own, jnp.zeros((1, seen[name])), settings.memory_span
-            )
+            name: initial(getattr(parts, name), own, jnp.zeros((1, seen[name])), settings.memory_span)
             for name, own in keys.items()
         }
         return uniform_layers(drawn, key) if settings.initialisation == "uniform" else drawn
 
-    networks, supports = draw_pruned(config, _wiring(parts), initial, key, inputs)
+    networks, supports = draw_pruned(config, _wiring(parts), draw, key, inputs)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
     return ActorCriticState(networks, optimiser(learning_rate).init(networks), supports, learning_rate)
 
@@ -224,16 +231,16 @@ def _diagnose(
     parts: ActorCritic, config: RunConfig, state: ActorCriticState, view: View, memories: Memories
 ) -> Metrics:
     """Health of both networks on a probe batch."""
+    wanted = config.diagnostics.samples(config.width)
     seen = {
-        "actor": inputs_of(parts.actor, memories.acting, view.observation),
-        "critic": inputs_of(parts.critic, memories.valuing, view.for_critic()),
+        "actor": (memories.acting, view.observation),
+        "critic": (memories.valuing, view.for_critic()),
     }
-    probed = {
-        name: Probed(
-            getattr(parts, name), {"": state.networks[name]}, {"": state.supports[name]}, inputs
-        )
-        for name, inputs in seen.items()
-    }
+    probed = {}
+    for name, inputs in seen.items():
+        network = getattr(parts, name)
+        found = probes(network, state.networks[name], state.supports[name], inputs, view.weight, wanted)
+        probed[name] = probed_of(network, found)
     return health(probed, config.diagnostics)
 
 
@@ -259,7 +266,7 @@ def agent(
         act_greedily=lambda state: _act_greedily(parts, state),
         value=lambda state: _value(parts, state),
         values=lambda state: _values(parts, state),
-        begin=lambda n: Memories(empty(parts.actor, n), empty(parts.critic, n)),
+        begin=lambda n: Memories(empty(one_of(parts.actor), n), empty(one_of(parts.critic), n)),
         update=update,
         updates_per_rollout=updates_per_rollout,
         batch_size=batch_size,
@@ -271,4 +278,6 @@ def agent(
         passes={"actor": 3, "critic": 3},
         traffic={"actor": traffic, "critic": traffic},
         wiring=_wiring(parts),
+        samples=shares("actor", parts.actor, batch_size) | shares("critic", parts.critic, batch_size),
+        together=together(parts.actor),
     )

@@ -10,6 +10,16 @@ import optax
 from jax import Array
 
 from sparse_rl.agents.actions import mask_illegal
+from sparse_rl.agents.apart import (
+    Network,
+    grouped,
+    initial,
+    one_of,
+    probes,
+    shares,
+    together,
+    wiring_of_all,
+)
 from sparse_rl.agents.contract import (
     Experience,
     Learned,
@@ -19,7 +29,7 @@ from sparse_rl.agents.contract import (
     RunInputs,
     View,
 )
-from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
+from sparse_rl.agents.pruned import Params, draw_pruned, feature_major, health, probed_of
 from sparse_rl.agents.remembering import step, unrolled_values
 from sparse_rl.envs import Spec
 from sparse_rl.networks import (
@@ -28,12 +38,9 @@ from sparse_rl.networks import (
     RecurrentCritic,
     Wiring,
     empty,
-    initial_params,
-    inputs_of,
-    wiring_of,
 )
 from sparse_rl.pruning import weights
-from sparse_rl.settings.common import ExploringConfig
+from sparse_rl.settings.common import ExploringConfig, sharing_of
 from sparse_rl.settings.off_policy import MixingConfig
 from sparse_rl.settings.on_policy import ChoosingConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
@@ -42,7 +49,7 @@ from sparse_rl.settings.run import RunConfig, agent_settings
 class Chooser(NamedTuple):
     """The static parts."""
 
-    critic: Critic | RecurrentCritic
+    critic: Network
     observation_size: int
     memory_span: int | None
     """Steps that a memory lasts at first."""
@@ -59,28 +66,29 @@ def build(config: RunConfig, env: Spec) -> Chooser:
     else:
         cell, units = settings.memory, settings.memory_width(config.width)
         critic = RecurrentCritic(*shape, cell, units, *seen, config.products, size)
-    return Chooser(critic, env.observation_size, settings.memory_span)
+    network = grouped(critic, sharing_of(settings), env.kinds)
+    return Chooser(network, env.observation_size, settings.memory_span)
 
 
 def wiring(chooser: Chooser) -> dict[str, Wiring]:
     """What the network's layers read."""
-    return {"critic": wiring_of(chooser.critic)}
+    return {"critic": wiring_of_all(chooser.critic)}
 
 
 def init(chooser: Chooser, config: RunConfig, key: Array, inputs: RunInputs) -> tuple[Params, Any]:
     """The network before the first update, pruned, and its supports."""
 
-    def initial(key: Array) -> dict[str, Params]:
+    def draw(key: Array) -> dict[str, Params]:
         return {"critic": initial_critic(chooser, key)}
 
-    networks, supports = draw_pruned(config, wiring(chooser), initial, key, inputs)
+    networks, supports = draw_pruned(config, wiring(chooser), draw, key, inputs)
     return networks["critic"], supports["critic"]
 
 
 def initial_critic(chooser: Chooser, key: Array) -> Params:
     """The network's dense parameters before it has learned anything."""
     seen = jnp.zeros((1, chooser.observation_size))
-    return initial_params(chooser.critic, key, seen, chooser.memory_span)
+    return initial(chooser.critic, key, seen, chooser.memory_span)
 
 
 def optimiser(max_grad_norm: float, learning_rate: Any) -> optax.GradientTransformation:
@@ -169,9 +177,9 @@ def diagnose(
     chooser: Chooser, config: RunConfig, params: Params, supports: Any, view: View, memories: Memories
 ) -> Metrics:
     """Health of the network on a probe batch."""
-    inputs = inputs_of(chooser.critic, memories.acting, view.observation)
-    critic = Probed(chooser.critic, {"": params}, {"": supports}, inputs)
-    return health({"critic": critic}, config.diagnostics)
+    wanted, seen = config.diagnostics.samples(config.width), (memories.acting, view.observation)
+    found = probes(chooser.critic, params, supports, seen, view.weight, wanted)
+    return health({"critic": probed_of(chooser.critic, found)}, config.diagnostics)
 
 
 def agent(
@@ -199,16 +207,17 @@ def agent(
     """
     settings = agent_settings(config, ChoosingConfig)
     actors = env.agents * settings.num_envs
+    samples = actors * settings.num_steps // minibatches
     return OnPolicyAgent(
         init=init,
         act=lambda state: act(chooser, state.critic, state.supports, state.exploration),
         act_greedily=lambda state: act_greedily(chooser, state.critic, state.supports),
         value=lambda state: largest(chooser, goes_on_from(state), state.supports),
         values=lambda state: largest_of_rollout(chooser, goes_on_from(state), state.supports),
-        begin=lambda n: Memories(empty(chooser.critic, n), empty(chooser.critic, n)),
+        begin=lambda n: Memories(*(empty(one_of(chooser.critic), n) for _ in range(2))),
         update=update,
         updates_per_rollout=epochs * minibatches,
-        batch_size=actors * settings.num_steps // minibatches,
+        batch_size=samples,
         actors=actors,
         names=env.names,
         diagnose=lambda state, view, memories: diagnose(
@@ -219,4 +228,6 @@ def agent(
         passes={"critic": 3},
         traffic={"critic": traffic},
         wiring=wiring(chooser),
+        samples=shares("critic", chooser.critic, samples),
+        together=together(chooser.critic),
     )

@@ -1,6 +1,7 @@
 """What an agent is, a handful of pure functions over one state pytree, and what drives it."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from jax import Array
@@ -187,6 +188,10 @@ class OnPolicyAgent(NamedTuple):
     traffic: Mapping[str, int]
     wiring: Mapping[str, Wiring]
     """As of :class:`OffPolicyAgent`."""
+    samples: Mapping[str, int] = MappingProxyType({})
+    """``network/label`` → samples of an optimiser step, where agents do not share their networks."""
+    together: int = 1
+    """Samples in a row that must stay so: those of a team whose agents do not share."""
     summed: int = 1
     """Actors in a row whose values are summed to one, that of what a team does together."""
     share: float = 1.0
@@ -216,7 +221,7 @@ class RecallingAgent(NamedTuple):
     occasional: Occasional | None
     """As of :class:`OffPolicyAgent`."""
     samples: Mapping[str, int]
-    """network → samples of an optimiser step."""
+    """network, or ``network/label`` where agents do not share it → samples of an optimiser step."""
 
 
 class ActingAgent(Protocol):

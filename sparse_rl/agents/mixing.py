@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sparse_rl.agents import choosing, joining
+from sparse_rl.agents import apart, choosing, joining
 from sparse_rl.agents.contract import (
     ADAM_TRAFFIC,
     Memories,
@@ -142,12 +142,12 @@ def _diagnose(mixing: Mixing, config: RunConfig, state: MixingState, batch: Step
     each = jnp.repeat(counts, mixing.agents).astype(jnp.float32)
     if now.weight is not None:
         each = each * now.weight.reshape(-1)
-    chosen = means.first_of(jnp.arange(len(each)), each)[:wanted]
-    seen = now.observation.reshape(len(each), -1)[chosen]
-    memory = jax.tree.map(lambda x: x.reshape(len(each), -1)[chosen], now.memory)
-    found = choosing.diagnose(
-        mixing.chooser, config, state.critic, state.supports, View(seen), Memories(memory)
-    )
+    flat = jax.tree.map(lambda x: x.reshape(len(each), -1), (now.observation, now.memory))
+    view, memories = View(flat[0], weight=each), Memories(flat[1])
+    if apart.together(mixing.chooser.critic) == 1:
+        chosen = means.first_of(jnp.arange(len(each)), each)[:wanted]
+        view, memories = jax.tree.map(lambda x: x[chosen], (view, memories))
+    found = choosing.diagnose(mixing.chooser, config, state.critic, state.supports, view, memories)
     if mixing.mixer is None:
         return found
     assert now.state is not None
@@ -162,7 +162,7 @@ def _diagnose(mixing: Mixing, config: RunConfig, state: MixingState, batch: Step
 def _rows(mixing: Mixing, env: TeamEnv, num_envs: int) -> Any:
     """Shapes of what is kept of an interaction of so many environments: :class:`Steps`."""
     each = (num_envs, mixing.agents)
-    memory = jax.eval_shape(lambda: empty(mixing.chooser.critic, num_envs * mixing.agents))
+    memory = jax.eval_shape(lambda: empty(apart.one_of(mixing.chooser.critic), num_envs * mixing.agents))
     array: Any = jax.ShapeDtypeStruct
     flag = array((num_envs,), bool)
     choices = array((*each, env.action_size), bool)
@@ -231,7 +231,7 @@ def make(config: RunConfig, env: Spec, updates: int) -> RecallingAgent:
         init=functools.partial(_init, mixing, config),
         act=lambda state: choosing.act(chooser, state.critic, state.supports, state.exploration),
         act_greedily=lambda state: choosing.act_greedily(chooser, state.critic, state.supports),
-        begin=lambda n: Memories(empty(chooser.critic, n)),
+        begin=lambda n: Memories(empty(apart.one_of(chooser.critic), n)),
         update=functools.partial(_update, mixing),
         diagnose=functools.partial(_diagnose, mixing, config),
         parameters=_networks,
@@ -244,5 +244,6 @@ def make(config: RunConfig, env: Spec, updates: int) -> RecallingAgent:
             episode_buffer, settings.sequence_length, like, config.env.action_repeat
         ),
         occasional=Occasional(settings.target_every, updates, functools.partial(_renew, mixing), said),
-        samples={"critic": rows * env.agents, "mixer": rows},
+        samples={"critic": rows * env.agents, "mixer": rows}
+        | apart.shares("critic", chooser.critic, rows * env.agents),
     )

@@ -15,6 +15,7 @@ from jax import Array
 
 from sparse_rl.agents import actor_critic
 from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluate_actions
+from sparse_rl.agents.apart import together
 from sparse_rl.agents.batches import shuffled
 from sparse_rl.agents.contract import ADAM_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
 from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
@@ -127,7 +128,8 @@ def _update(
         return (state, stopped), learned
 
     def epoch(carry: tuple[ActorCriticState, Array], key: Array) -> Any:
-        return jax.lax.scan(minibatch, carry, shuffled(experience, key, ppo.config.minibatches))
+        batches = shuffled(experience, key, ppo.config.minibatches, together(ppo.parts.actor))
+        return jax.lax.scan(minibatch, carry, batches)
 
     start, keys = (state, jnp.bool(False)), jax.random.split(key, ppo.config.epochs)
     (state, _), learned = jax.lax.scan(epoch, start, keys)
@@ -137,7 +139,7 @@ def _update(
 def make(config: RunConfig, env: Spec) -> OnPolicyAgent:
     """Build PPO for one environment; for a team IPPO (de Witt et al. 2020, arXiv 2011.09533), or MAPPO
     (Yu et al. 2022, arXiv 2103.01955) where the critic sees the whole team: agents are actors, and share
-    their networks."""
+    their networks, or do not (:mod:`~sparse_rl.agents.apart`)."""
     settings = agent_settings(config, ClippedConfig)
     ppo = Ppo(settings, actor_critic.build(config, env))
     return actor_critic.agent(

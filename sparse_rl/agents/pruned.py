@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from sparse_rl.agents.apart import Network, Probe, one_of
 from sparse_rl.agents.contract import Learner, Metrics, RunInputs
 from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.kernels.keys import key_of
-from sparse_rl.networks import Wiring
+from sparse_rl.networks import Wiring, inputs_of
 from sparse_rl.pruning import draw_supports, store
 from sparse_rl.settings.off_policy import MixingConfig
 from sparse_rl.settings.on_policy import OnPolicyConfig
@@ -152,8 +153,24 @@ class Probed(NamedTuple):
     """label → parameters; one labelled ``""`` for a network that is no ensemble."""
     supports: Mapping[str, Any]
     """label → supports."""
-    inputs: tuple[Any, ...]
-    """float32 ``[samples, …]`` each."""
+    inputs: Any
+    """A tuple of float32 ``[samples, …]``; or label → such a tuple, where members see other things."""
+
+
+def probed_of(network: Network, found: Mapping[str, Probe]) -> Probed:
+    """What is to be probed of a network, or of those of groups.
+
+    Args:
+        network: of ours.
+        found: of :func:`~sparse_rl.agents.apart.probes`, whose ``seen`` is memory and observation.
+    """
+    one = one_of(network)
+    return Probed(
+        one,
+        {label: probe.params for label, probe in found.items()},
+        {label: probe.supports for label, probe in found.items()},
+        {label: inputs_of(one, *probe.seen) for label, probe in found.items()},
+    )
 
 
 def health(networks: Mapping[str, Probed], settings: DiagnosticsConfig) -> Metrics:

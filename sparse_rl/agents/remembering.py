@@ -3,27 +3,44 @@
 import functools
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from sparse_rl.agents.apart import Apart, Network, each, joined
 from sparse_rl.networks import Memory, Recurrent, forget
 from sparse_rl.pruning import apply, apply_weights, weights
 
 
+def _of_samples(said: Any) -> Any:
+    """What a network says, with leading samples throughout: a Gaussian's deviation is that of all."""
+    if not isinstance(said, tuple):
+        return said
+    mean, log_std = said
+    return mean, jnp.broadcast_to(log_std, mean.shape)
+
+
 def step(
-    network: nn.Module, made: Any, supports: Any, memory: Memory, observation: Array
+    network: Network, made: Any, supports: Any, memory: Memory, observation: Array
 ) -> tuple[Any, Memory]:
     """What a network says of n observations, and its memory after them.
 
     Args:
-        network: of ours, with a memory or without.
+        network: of ours, with a memory or without, or those of several groups.
         made: its weights, as :func:`~sparse_rl.pruning.weights` made them.
         supports: of its parameters.
         memory: before them; ``()`` for a network that has none.
         observation: ``[n, observation_size]``.
     """
+    if isinstance(network, Apart):
+
+        def one(*of_group: Any) -> tuple[Any, Memory]:
+            said, memory = step(*of_group)
+            return _of_samples(said), memory
+
+        found = each(network, one, made, supports, (memory, 0), (observation, 0))
+        both: tuple[Any, Memory] = joined(found, network, 0)
+        return both
     if isinstance(network, Recurrent):
         said: tuple[Any, Memory] = apply_weights(network, made, supports, memory, observation)
         return said
@@ -73,7 +90,7 @@ def before(memory: Memory, after: Memory, first: Array) -> Memory:
 
 
 def over_pieces(
-    network: nn.Module, params: Any, supports: Any, memory: Memory, first: Array | None, seen: Array
+    network: Network, params: Any, supports: Any, memory: Memory, first: Array | None, seen: Array
 ) -> Any:
     """What a network says of samples ``[n, …]``, or, with a memory, of n pieces of C steps,
     ``[n, C, …]``; differentiable.
@@ -85,6 +102,13 @@ def over_pieces(
         first: bool ``[n, C]``; ``None`` for samples.
         seen: ``[n, observation_size]`` or ``[n, C, observation_size]``.
     """
+    if isinstance(network, Apart):
+
+        def one(*of_group: Any) -> Any:
+            return _of_samples(over_pieces(*of_group))
+
+        seen_by = (memory, 0), (first, 0), (seen, 0)
+        return joined(each(network, one, params, supports, *seen_by), network, 0)
     if not isinstance(network, Recurrent):
         return apply(network, params, supports, seen)
     assert first is not None
@@ -97,7 +121,7 @@ def over_pieces(
 
 
 def unrolled_values(
-    network: nn.Module,
+    network: Network,
     params: Any,
     supports: Any,
     views: Array,
@@ -113,6 +137,15 @@ def unrolled_values(
         first: bool ``[T, n]``.
         memory: before the first step, ``[n, M]``; ``()`` for a network that has none.
     """
+    if isinstance(network, Apart):
+
+        def one(network: Any, params: Any, supports: Any, views: Array, *rest: Any) -> Any:
+            views = views.reshape(-1, views.shape[-1])
+            return unrolled_values(network, params, supports, views, *rest)
+
+        seen = (views.reshape(*first.shape, -1), 1), (first, 1), (memory, 0)
+        both: tuple[Any, Memory] = joined(each(network, one, params, supports, *seen), network, 1)
+        return both
     made = weights(supports, params)
     if not isinstance(network, Recurrent):
         said = apply_weights(network, made, supports, views)

@@ -22,6 +22,7 @@ from sparse_rl.agents import (
     View,
     acting,
     before,
+    ordered,
 )
 from sparse_rl.envs import Spec
 from sparse_rl.experience import advantages, means
@@ -319,10 +320,11 @@ class Learning(NamedTuple):
         """
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), end)
         wanted = self.config.diagnostics.samples(self.config.width)
-        chosen = jax.random.permutation(key, self.probed * self.samples_per_rollout)
-        if probe.view.weight is not None:
-            chosen = means.first_of(chosen, probe.view.weight)
-        chosen = chosen[:wanted]
+        chosen = ordered(key, self.probed * self.samples_per_rollout, self.agent.together)
+        if self.agent.together == 1:  # else each network is probed on what its own agents saw
+            if probe.view.weight is not None:
+                chosen = means.first_of(chosen, probe.view.weight)
+            chosen = chosen[:wanted]
         view, memories = jax.tree.map(lambda x: x[chosen], probe)
         health = self.agent.diagnose(state.agent, self.see(state, view), memories)
         return health | totals.row()
@@ -335,7 +337,12 @@ class Learning(NamedTuple):
         """
         updates = self.iterations * self.agent.updates_per_rollout
         return Workload(
-            updates, self.agent.batch_size, self.samples_per_rollout, replay=(), rollout=rollout
+            updates,
+            self.agent.batch_size,
+            self.samples_per_rollout,
+            replay=(),
+            rollout=rollout,
+            samples=self.agent.samples,
         )
 
     def describe(self) -> str:

@@ -174,6 +174,21 @@ class Work(NamedTuple):
     traffic: int
 
 
+def _uses_of_batch(
+    loop: Loop,
+    name: str,
+    path: str,
+    batch_size: int,
+    picture: Picture | None,
+    samples: Mapping[str, int],
+) -> int:
+    """How often a kernel of a network is applied in an optimiser step; those of agents that do not share
+    theirs, to their own samples."""
+    label = f"{name}/{path.split('/')[0]}"
+    seen = samples.get(label, samples.get(name, batch_size))
+    return seen * applications(loop.config.agent.network, path, picture)
+
+
 def _work(
     loop: Loop, agent: Learner, inputs: RunInputs, state: Any, networks: Mapping[str, Any],
     batch_size: int, picture: Picture | None, samples: Mapping[str, int] = MappingProxyType({}),
@@ -184,12 +199,12 @@ def _work(
     for name, network in networks.items():
         total = parameter_counts({}, network).total
         sizes = {path: math.prod(shape) for path, shape in prunable_shapes(network).items()}
-        uses = {path: applications(loop.config.agent.network, path, picture) for path in sizes}
+        uses = {path: _uses_of_batch(loop, name, path, batch_size, picture, samples) for path in sizes}
         kept = sizes | {path: survivors(kept) for path, kept in inputs.budgets[name].items()}
         parameters[name] = ParameterCounts(total, total - sum(sizes.values()) + sum(kept.values()))
-        passes, size = agent.passes[name], samples.get(name, batch_size)
-        sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes * size
-        dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes * size
+        passes = agent.passes[name]
+        sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes
+        dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes
         multiplied = _nbytes(stored[name]) if storage == "block" else _nbytes(network)
         traffic += multiplied * passes + _nbytes(stored[name]) * agent.traffic[name]
     return Work(parameters, sparse, dense, traffic)

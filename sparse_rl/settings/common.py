@@ -1,7 +1,7 @@
 """Settings that agents of several ways of learning share, whatever else they have."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from sparse_rl.settings.schema import ConfigError, at_least, later, limited, positive
 from sparse_rl.settings.widths import beside
@@ -46,10 +46,17 @@ class ExploringConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TeamAgentConfig:
-    """What agents of teams have beside: they are told which of the team they are where ``identify``."""
+    """What agents of teams have beside: they are told which of the team they are where ``identify``,
+    and ``sharing`` says who uses the same networks: all, those of a kind, or nobody."""
 
     identify: bool = False
+    sharing: Literal["all", "kind", "none"] = later(field(default="all"))
 
     CENTRAL: ClassVar[bool] = False
     """Whether something that learns sees what the whole team sees."""
-    RECORDED: ClassVar[tuple[str, ...]] = ("identify",)
+    RECORDED: ClassVar[tuple[str, ...]] = ("identify", "sharing")
+
+
+def sharing_of(agent: Any) -> str:
+    """Who uses the same networks: ``all``, where there is but one."""
+    return agent.sharing if isinstance(agent, TeamAgentConfig) else "all"

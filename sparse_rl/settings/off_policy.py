@@ -147,7 +147,7 @@ class DrqConfig(ReplayConfig):
 @dataclass(frozen=True, kw_only=True)
 class MixingConfig(TeamAgentConfig, ExploringConfig, RememberingConfig, ReplayConfig):
     """What agents of teams have in common that learn values from a replay buffer. The defaults are
-    JaxMARL's on MPE, but for the rate of learning and the size of the buffer."""
+    JaxMARL's on MPE, but for updates (five times as many) and the size of the buffer."""
 
     network: Literal["mlp", "simba"] = "mlp"
     width: int = at_least(1, default=64)
@@ -156,13 +156,13 @@ class MixingConfig(TeamAgentConfig, ExploringConfig, RememberingConfig, ReplayCo
     sequence_length: int = at_least(1, default=25)
     discount: float = share(default=0.9)
     gae_lambda: float = limited("0 <= value <= 1", lambda v: 0 <= v <= 1, default=0.0)
-    learning_rate: float = positive(default=1e-3)
+    learning_rate: float = positive(default=5e-3)
     learning_rate_schedule: Literal["constant", "linear"] = "linear"
     max_grad_norm: float = positive(default=25.0)
     batch_size: int = at_least(1, default=32)
     replay_size: int = at_least(1, default=50_000)
     num_envs: int = at_least(1, default=8)
-    updates_per_interaction: float = positive(default=0.04)
+    updates_per_interaction: float = positive(default=0.2)
     random_interactions: int = at_least(0, default=1250)
     target_rate: float = limited("0 < value <= 1", lambda v: 0 < v <= 1, default=1.0)
     target_every: int = at_least(1, default=200)

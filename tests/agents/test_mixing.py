@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sparse_rl.agents import choosing, joining, mixing
+from sparse_rl.agents.apart import one_of
 from sparse_rl.agents.joining import Mixing
 from sparse_rl.envs import TeamEnv, TeamStep, registry, vector
 from sparse_rl.experience import Steps
@@ -206,7 +207,7 @@ def test_an_update_is_one_of_double_q_learning(monkeypatch: pytest.MonkeyPatch, 
     action = jnp.argmax(legal * jnp.float32([1, 3, 2]), axis=-1)
     batch = batch._replace(legal=legal, state=central, action=action, shaping=0.0 * batch.shaping)
     agent = state.agent
-    read = parts.chooser.critic
+    read = one_of(parts.chooser.critic)
 
     def q(critic: Any) -> Any:
         seen = batch.observation.reshape(-1, 2)

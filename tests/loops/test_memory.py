@@ -11,6 +11,7 @@ from tides import install, tides
 
 from sparse_rl.agents import View
 from sparse_rl.agents.actor_critic import evaluate_actions
+from sparse_rl.agents.apart import one_of
 from sparse_rl.agents.choosing import build
 from sparse_rl.envs import vector
 from sparse_rl.experience import advantages
@@ -89,7 +90,7 @@ def replayed(loop: OnPolicyLoop, state: Any, rollout: Rollout, last: jax.Array) 
 
     def critic(memory: Any, seen: jax.Array) -> Any:
         variables = {"params": agent.networks["critic"]}
-        value, after = parts.critic.apply(variables, memory, seen)
+        value, after = one_of(parts.critic).apply(variables, memory, seen)
         return value, after
 
     memory, values, following = state.memory.valuing, [], []
@@ -172,7 +173,9 @@ def test_dqn_s_target_remembers_by_itself(
     memory, expected = state.memory.valuing, []
     ended = rollout.terminated | rollout.truncated
     for t in range(STEPS):
-        said, memory = critic.apply({"params": state.agent.target}, memory, rollout.view.observation[t])
+        said, memory = one_of(critic).apply(
+            {"params": state.agent.target}, memory, rollout.view.observation[t]
+        )
         expected.append(said.max(axis=-1))
         memory = forget(memory, ended[t])
     np.testing.assert_allclose(valued.values, jnp.stack(expected), rtol=1e-5, atol=1e-5)

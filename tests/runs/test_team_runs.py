@@ -30,9 +30,15 @@ REPLAY = {
 }  # fmt: skip
 AGENTS: dict[str, dict[str, Any]] = {
     "ippo": {"name": "ippo", "memory": "gru", "normalise_rewards": True, **PPO},
-    "mappo": {"name": "mappo", "identify": True, "normalise_observations": True, **PPO},
+    "mappo": {
+        "name": "mappo",
+        "sharing": "none",
+        "identify": True,
+        "normalise_observations": True,
+        **PPO,
+    },
     "pqn_vdn": {"name": "pqn_vdn", **PPO},
-    "iql": {"name": "iql", **REPLAY},
+    "iql": {"name": "iql", "sharing": "none", **REPLAY},
     "qmix": {"name": "qmix", "identify": True, "memory": "lstm", **REPLAY},
     "vdn": {"name": "vdn", "memory": "none", **REPLAY},
 }
@@ -93,7 +99,10 @@ def test_each_seat_is_taken_by_its_run(seats: int) -> None:
     """Runs of another width and with a memory of their own; one likes action 1, the other action 0."""
     one = config_of("ippo", width=4)
     other = run_config(
-        {**_plain(config_of("mappo", width=6)), "agent": AGENTS["mappo"] | {"identify": False}}
+        {
+            **_plain(config_of("mappo", width=6)),
+            "agent": AGENTS["mappo"] | {"identify": False, "sharing": "all"},
+        }
     )
     actors = actor_of(one), actor_of(other)
     play = ours.program(crew.crew(), *actors, episodes=5, greedy=True)
