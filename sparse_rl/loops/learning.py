@@ -146,6 +146,22 @@ def acting_next(rollout: Rollout, last: View) -> Array | None:
     return jnp.concatenate([rollout.view.weight[1:], last.weight[None]])
 
 
+def probed_of(key: Array, view: View, together: int, wanted: int) -> Array:
+    """Which of many samples are probed: int32 ``[wanted]``, of those who act. Where agents do not share
+    their networks all are, for each is probed on what its own agents saw.
+
+    Args:
+        key: of the order.
+        view: of the samples.
+        together: samples in a row that stay so.
+        wanted: how many suffice.
+    """
+    order = ordered(key, len(view.observation), together)
+    if together > 1:
+        return order
+    return (order if view.weight is None else means.first_of(order, view.weight))[:wanted]
+
+
 class Learning(NamedTuple):
     """A run's static parts, without its environment. All methods are pure."""
 
@@ -320,11 +336,7 @@ class Learning(NamedTuple):
         """
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), end)
         wanted = self.config.diagnostics.samples(self.config.width)
-        chosen = ordered(key, self.probed * self.samples_per_rollout, self.agent.together)
-        if self.agent.together == 1:  # else each network is probed on what its own agents saw
-            if probe.view.weight is not None:
-                chosen = means.first_of(chosen, probe.view.weight)
-            chosen = chosen[:wanted]
+        chosen = probed_of(key, probe.view, self.agent.together, wanted)
         view, memories = jax.tree.map(lambda x: x[chosen], probe)
         health = self.agent.diagnose(state.agent, self.see(state, view), memories)
         return health | totals.row()
@@ -336,14 +348,8 @@ class Learning(NamedTuple):
             rollout: shapes of a rollout.
         """
         updates = self.iterations * self.agent.updates_per_rollout
-        return Workload(
-            updates,
-            self.agent.batch_size,
-            self.samples_per_rollout,
-            replay=(),
-            rollout=rollout,
-            samples=self.agent.samples,
-        )
+        sizes = (self.agent.batch_size, self.samples_per_rollout)
+        return Workload(updates, *sizes, replay=(), rollout=rollout, samples=self.agent.samples)
 
     def describe(self) -> str:
         """The shape of rollouts, and what is made of each."""

@@ -23,6 +23,7 @@ from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.agents import AGENT_CONFIGS
 from sparse_rl.settings.curricula import CURRICULUM_CONFIGS, ReplayingConfig
 from sparse_rl.settings.envs import ENV_CONFIGS, EnvConfig
+from sparse_rl.settings.off_policy import IqlConfig
 from sparse_rl.settings.on_policy import IppoConfig
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.run import BUDGET, DiagnosticsConfig, RunConfig, run_config, schema_keys
@@ -50,10 +51,10 @@ RUN: Settings = {"width": 12, "sparsity": 0.5, "env_steps": 200, "log_every": 10
 NEEDS: dict[str, Settings] = {
     **{
         f"{agent}.{part}_blocks": {"agent.network": "simba"}
-        for agent in ("sac", "ddpg", "ppo", "paac", "dqn", "ippo", "mappo", "pqn_vdn")
+        for agent in ("sac", "ddpg", "ppo", "paac", "dqn", "ippo", "mappo", "pqn_vdn", "iql")
         for part in ("actor", "critic")
     },
-    **{f"{agent}.replay_size": {"agent.replay_size": 100} for agent in ("sac", "ddpg", "drq")},
+    **{f"{agent}.replay_size": {"agent.replay_size": 100} for agent in ("sac", "ddpg", "drq", "iql")},
     **{
         f"{agent}.{key}": {"agent.memory": "gru", "agent.num_envs": 4}
         for agent in ("ppo", "paac", "dqn", "ippo", "mappo", "pqn_vdn")
@@ -151,8 +152,9 @@ def names_of(schema: Any) -> set[str]:
 def agent_keys() -> list[Key]:
     keys: list[Key] = []
     for name, schema in AGENT_CONFIGS.items():
-        # a central critic reads what the other reads
-        same = tuple(names_of(schema) & names_of(IppoConfig)) if name == "mappo" else ()
+        # a central critic reads what the other reads, and how values are joined changes nothing else
+        like = {"mappo": IppoConfig, "vdn": IqlConfig, "qmix": IqlConfig}.get(name)
+        same = tuple(names_of(schema) & names_of(like)) if like else ()
         keys += keys_of(name, "agent.", schema, base(name), but=("name", "width", *same))
     return keys
 
