@@ -9,6 +9,7 @@ from sparse_rl.agents import azopg, ddpg, dqn, drq, gradients, mixing, paac, ppo
 from sparse_rl.agents.actions import actions_of
 from sparse_rl.agents.azopg import AzopgAgent, AzopgState, of_kernel
 from sparse_rl.agents.batches import ordered
+from sparse_rl.agents.choosing import exploration
 from sparse_rl.agents.comparators import compare
 from sparse_rl.agents.contract import (
     ActingAgent,
@@ -60,6 +61,7 @@ __all__ = [
     "azopg",
     "before",
     "compare",
+    "exploration",
     "gradients",
     "of_kernel",
     "ordered",

@@ -10,8 +10,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agents import Metrics, RecallingAgent, RunInputs, Streams, View, acting, actions_of
-from sparse_rl.agents.choosing import exploration
+from sparse_rl.agents import (
+    Metrics,
+    RecallingAgent,
+    RunInputs,
+    Streams,
+    View,
+    acting,
+    actions_of,
+    exploration,
+)
 from sparse_rl.envs import TeamEnv, vector
 from sparse_rl.experience import Happened, Steps
 from sparse_rl.kernels.keys import key_of

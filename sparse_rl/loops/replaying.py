@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents import Metrics, OffPolicyAgent, RecallingAgent, RunInputs, Streams
-from sparse_rl.envs import Spec
-from sparse_rl.envs.vector import VectorStep
+from sparse_rl.envs import Spec, vector
 from sparse_rl.experience import Buffer
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
@@ -101,7 +100,7 @@ class Totals(NamedTuple):
         }
 
 
-Interact = Callable[[RunState, Array, InteractionKeys], tuple[RunState, VectorStep]]
+Interact = Callable[[RunState, Array, InteractionKeys], tuple[RunState, vector.VectorStep]]
 
 
 class Replaying(NamedTuple):

@@ -336,15 +336,16 @@ def test_values_of_a_sample_are_those_that_were_acted_on(monkeypatch: pytest.Mon
         said.append(act(state.agent, view, state.envs.memory)[0].reshape(4, 3, 3))
         state, _ = interact(state, jnp.int32(t), keys_of(t))
     rows = state.replay.rows
-    for e in range(4):
+    starts = [(e, start) for e in range(4) for start in range(6)]  # one sample of all, side by side
+    windows = [jax.tree.map(lambda x, e=e, s=s: x[e, s : s + 5], rows) for e, s in starts]
+    batch: Steps = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *windows)
+    found = joining.values(parts, state.agent.critic, state.agent.supports, batch)
+    for n, (e, start) in enumerate(starts):
         acted = [i for i in range(int(state.replay.size[e])) if not rows.last[e, i]]
-        for start in range(6):
-            batch = jax.tree.map(lambda x, e=e, s=start: x[e, s : s + 5][:, None], rows)
-            found = joining.values(parts, state.agent.critic, state.agent.supports, batch)
-            for k in range(5):
-                if start + k in acted:
-                    expected = said[acted.index(start + k)][e]
-                    np.testing.assert_allclose(found[k, 0], expected, rtol=1e-4, atol=1e-5)
+        for k in range(5):
+            if start + k in acted:
+                expected = said[acted.index(start + k)][e]
+                np.testing.assert_allclose(found[k, n], expected, rtol=1e-4, atol=1e-5)
 
 
 def chain(terminates: bool) -> TeamEnv:
