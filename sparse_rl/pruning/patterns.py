@@ -5,7 +5,6 @@ The number may be a traced value, so that one compiled program serves every spar
 """
 
 import functools
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import jax
