@@ -24,6 +24,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import threefry  # noqa: E402
 
 from sparse_rl.agents import actor_critic, choosing, drq, q_learner  # noqa: E402
 from sparse_rl.agents.actor_critic import ActorCritic  # noqa: E402
@@ -36,6 +37,8 @@ from sparse_rl.loops.on_policy import OnPolicyLoop  # noqa: E402
 from sparse_rl.runs import pack  # noqa: E402
 from sparse_rl.runs.pack import prepare_pack  # noqa: E402
 from sparse_rl.settings.run import RunConfig, run_config  # noqa: E402
+
+threefry.use(CACHE)
 
 AS_FOR_USERS: Any = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 """How a program is compiled that computes more than it takes to compile."""
@@ -170,21 +173,31 @@ def _form(inputs: Any) -> str:
     return str(jax.tree.map(lambda x: (x.shape, x.dtype) if hasattr(x, "dtype") else x, inputs))
 
 
+@pytest.fixture(scope="module")
+def programs_of_the_file() -> dict[Any, Any]:
+    """What ``programs_once`` compiled."""
+    return {}
+
+
 @pytest.fixture
-def programs_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pack of a test is compiled once, however often it is taken up: for tests of what becomes of
-    runs, and not of their programs. Those that are marked ``own_programs`` have their own, and so have
-    environments of the host."""
+def programs_once(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    programs_of_the_file: dict[Any, Any],
+) -> None:
+    """Packs of a file that share a program share what was compiled of it: for tests of what becomes of
+    runs, and not of their programs. Those that are marked ``own_programs`` have their own (a test that
+    changes what programs compute is one), and so have environments of the host."""
     if request.node.get_closest_marker("own_programs"):
         return
-    known_programs: dict[Any, Any] = {}
-    compile_programs = pack.compile_programs
+    known_programs, compile_programs = programs_of_the_file, pack.compile_programs
 
     def once(loop: Any, inputs: Any, layout: Any) -> Any:
         if isinstance(loop, pack.DRIVEN):
             return compile_programs(loop, inputs, layout)
         given = _form(inputs if layout == "vmap" else inputs[0])
-        key = pack.program_of(loop.config), layout, given
+        looked_at = tuple(module.health for module in (actor_critic, choosing, drq, q_learner))
+        key = pack.program_of(loop.config), layout, given, looked_at
         if key not in known_programs:
             known_programs[key] = compile_programs(loop, inputs, layout)
         return known_programs[key]
@@ -192,11 +205,15 @@ def programs_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pack, "compile_programs", once)
 
 
+def _nothing_measured(*_: Any) -> dict[str, Any]:
+    return {}
+
+
 @pytest.fixture
 def without_health(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks at the health of networks, which is half of a small program: for tests of others."""
     for module in (actor_critic, choosing, drq, q_learner):
-        monkeypatch.setattr(module, "health", lambda *_: {})
+        monkeypatch.setattr(module, "health", _nothing_measured)
 
 
 @pytest.fixture

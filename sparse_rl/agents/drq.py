@@ -277,7 +277,7 @@ def make(config: RunConfig, env: Spec) -> OffPolicyAgent:
         init=functools.partial(_init, drq, config, env),
         act=act,
         act_greedily=act_greedily,
-        update=functools.partial(_update, drq),
+        update=jax.jit(functools.partial(_update, drq), inline=True),  # as in q_learner.py
         diagnose=functools.partial(_diagnose, drq, config.diagnostics),
         parameters=lambda state: {name: getattr(state, name) for name in settings.NETWORKS},
         supports=lambda state: state.supports,

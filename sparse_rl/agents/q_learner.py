@@ -238,7 +238,7 @@ def agent(
         init=init,
         act=act,
         act_greedily=act_greedily,
-        update=update,
+        update=jax.jit(update, inline=True),  # a chunk asks for its shapes, and then for itself
         diagnose=functools.partial(diagnose, learner, config),
         parameters=lambda state: {"actor": state.actor, "critic": state.critic},
         supports=lambda state: state.supports,

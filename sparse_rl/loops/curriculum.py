@@ -5,6 +5,7 @@ begins there again when its episode ends. What is learned from is a slice of the
 learning is ever left out, and no branch holds a rollout.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -179,6 +180,7 @@ class CurriculumLoop(NamedTuple):
         mine = (rollout, valued._replace(memory=()))  # every cycle begins without memory
         own, own_valued = jax.tree.map(lambda x: x[:, part], mine)
 
+        @functools.partial(jax.jit, inline=True)  # traced once, for its shapes and for the branch
         def learn(state: CurriculumState) -> tuple[CurriculumState, Totals]:
             after, totals, _ = learning.learn_valued(state, own_valued, own, iteration, key)
             return after._replace(
@@ -186,7 +188,7 @@ class CurriculumLoop(NamedTuple):
             ), totals
 
         def skip(state: CurriculumState) -> tuple[CurriculumState, Totals]:
-            nothing = jax.eval_shape(learn, state)[1]
+            nothing = learn.eval_shape(state)[1]
             return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing)
 
         after, totals = jax.lax.cond(proposal.learns, learn, skip, state)

@@ -47,7 +47,8 @@ def chunk(
     end = start + learning.iterations_per_chunk
     n, kept = learning.samples_per_rollout, learning.probed
 
-    _, totals, seen = jax.eval_shape(iterate, state, start)
+    iterate = jax.jit(iterate, inline=True)  # traced once, for its shapes and for the loop
+    _, totals, seen = iterate.eval_shape(state, start)
     totals = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), totals)
     probe = jax.tree.map(lambda x: jnp.zeros((kept * n, *x.shape[1:]), x.dtype), seen)
 

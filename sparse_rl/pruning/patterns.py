@@ -5,7 +5,6 @@ The number may be a traced value, so that one compiled program serves every spar
 """
 
 import functools
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import jax
@@ -36,9 +35,9 @@ def _bits(key: Array, shape: tuple[int, int]) -> Array:
 def _smallest(drawn: Array, count: Array, first: Array | None = None) -> Array:
     """Mask of the smallest entries, ties by position: of each column, or of all.
 
-    Bisects the threshold bit by bit, and then where the last tie lies: passes over the values, no sort
-    and no sums along the way, so that the 67M weights of one layer at width 4096 take seconds and
-    little memory.
+    Bisects the threshold bit by bit, and then where the last tie lies, in one loop, for a program holds
+    this thrice for each of its layers: passes over the values, no sort and no sums along the way, so
+    that the 67M weights of one layer at width 4096 take seconds and little memory.
 
     Args:
         drawn: uint32 ``[n, columns]``.
@@ -58,37 +57,39 @@ def _smallest(drawn: Array, count: Array, first: Array | None = None) -> Array:
         column = jnp.arange(columns, dtype=jnp.uint32)
         return values, jnp.broadcast_to(row, values.shape) if count.ndim else row * columns + column
 
-    def total(chosen: Callable[[Array, Array], Array]) -> Array:
-        """How many entries are chosen by their values and positions."""
+    def before(threshold: Array, last: Array) -> Array:
+        """How many entries are below a value, or are ties with it before a position."""
 
         def of(start: Array | int, rows: int) -> Array:
-            return jnp.sum(
-                chosen(*entries(start, rows)), axis=0 if count.ndim else None, dtype=jnp.int32
-            )
+            values, position = entries(start, rows)
+            chosen = (values < threshold) | ((values == threshold) & (position < last))
+            return jnp.sum(chosen, axis=0 if count.ndim else None, dtype=jnp.int32)
 
-        size = min(n, ROWS_AT_ONCE)
-        whole, rest = divmod(n, size)
+        whole, rest = divmod(n, ROWS_AT_ONCE)
+        if n <= ROWS_AT_ONCE:
+            return of(0, n)
         zero = jnp.zeros(count.shape, jnp.int32)
-        found = jax.lax.fori_loop(0, whole, lambda i, found: found + of(i * size, size), zero)
+        found = jax.lax.fori_loop(
+            0, whole, lambda i, found: found + of(i * ROWS_AT_ONCE, ROWS_AT_ONCE), zero
+        )
         return found + of(n - rest, rest) if rest else found
 
-    def bisect(chosen: Callable[[Array, Array, Array], Array], wanted: Array, bits: int) -> Array:
-        """The largest number for which fewer than ``wanted`` entries are chosen."""
+    bits = 32 + max(1, (positions - 1).bit_length())
 
-        def set_bit(i: Array, found: Array) -> Array:
-            trial = found | (jnp.uint32(1) << (jnp.uint32(bits - 1) - i.astype(jnp.uint32)))
-            fewer = total(lambda values, position: chosen(values, position, trial)) < wanted
-            return jnp.where(fewer, trial, found)
+    def set_bit(i: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Of the value's 32 bits and then of the position's, from the highest on."""
+        of_value = jnp.uint32(1) << jnp.uint32(31 - jnp.minimum(i, 31))
+        of_position = jnp.uint32(1) << jnp.uint32(jnp.minimum(bits - 1 - i, bits - 33))
+        zero = jnp.uint32(0)
+        trial = (
+            found[0] | jnp.where(i < 32, of_value, zero),
+            found[1] | jnp.where(i < 32, zero, of_position),
+        )
+        fewer = before(*trial) < count
+        return jnp.where(fewer, trial[0], found[0]), jnp.where(fewer, trial[1], found[1])
 
-        return jax.lax.fori_loop(0, bits, set_bit, jnp.zeros(count.shape, jnp.uint32))
-
-    threshold = bisect(lambda values, position, trial: values < trial, count, 32)
-    ties = count - total(lambda values, position: values < threshold)
-    last = bisect(
-        lambda values, position, trial: (values == threshold) & (position < trial),
-        ties,
-        max(1, (positions - 1).bit_length()),
-    )
+    zero = jnp.zeros(count.shape, jnp.uint32)
+    threshold, last = jax.lax.fori_loop(0, bits, set_bit, (zero, zero))
     values, position = entries(0, n)
     return ((values < threshold) | ((values == threshold) & (position <= last))) & (count > 0)
 

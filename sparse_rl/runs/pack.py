@@ -140,9 +140,10 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         evaluate = jax.vmap(evaluate, in_axes=(None, 0))
         arguments = stack(inputs)
     first = jax.ShapeDtypeStruct((), jnp.int32)
-    state = jax.eval_shape(init, arguments)
+    drawing = jax.jit(init).trace(arguments)
+    state = drawing.out_info
     lowered = {
-        "init": jax.jit(init).lower(arguments),
+        "init": drawing.lower(),
         "chunk": jax.jit(chunk, donate_argnums=1).lower(first, state),
         "evaluate": jax.jit(evaluate).lower(first, state),
     }

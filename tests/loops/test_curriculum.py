@@ -18,6 +18,7 @@ from sparse_rl.runs.pack import prepare_pack, train_pack
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
+pytestmark = pytest.mark.usefixtures("without_health")
 NEW, REPLAYED, MUTATED, SCOUTED = range(len(KINDS))
 N, STEPS = 4, 10
 SMALL: dict[str, Any] = {"buffer_size": 12, "minimum_fill": 0.5, "staleness": 0.2}

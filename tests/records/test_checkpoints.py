@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from conftest import MakeConfig
+from conftest import CACHE, MakeConfig
 from interrupting import outcome
 
 from sparse_rl.experience import replay
@@ -33,6 +33,7 @@ PPO = {"name": "ppo", "normalise_observations": True, "normalise_rewards": True,
 train = functools.partial(interrupting.train, every=100)
 
 
+@pytest.mark.usefixtures("without_health")
 @pytest.mark.parametrize(
     ("agent", "layout", "pattern", "storage"),
     [
@@ -83,9 +84,10 @@ def test_interrupted_runs_end_with_the_bytes_of_undisturbed_ones(
 KILLED = """
 import os, signal, sys, threading
 from pathlib import Path
-import yaml
+import threefry, yaml
 from sparse_rl.settings.run import run_config
 from sparse_rl.runs import Policy, prepare_pack, train_pack
+threefry.use(Path(sys.argv[4]))  # the same programs as here: others round differently
 configs = [run_config(c) for c in yaml.safe_load(sys.stdin)]
 def watch(progress):
     if progress.env_steps == int(sys.argv[2]):
@@ -98,19 +100,26 @@ def test_runs_killed_at_any_moment_end_with_the_bytes_of_undisturbed_ones(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
     """SIGKILL at random moments, writes included; at last the pack is left alone."""
-    pack = [make_config(seed=seed, sparsity=0.5, env_steps=2000, width=8) for seed in (0, 1)]
+    settings: dict[str, Any] = {
+        "sparsity": 0.5,
+        "env_steps": 2000,
+        "width": 8,
+        "agent": {"network": "mlp"},
+    }
+    pack = [make_config(seed=seed, **settings) for seed in (0, 1)]
     train(pack, tmp_path / "calm")
     seed = int.from_bytes(os.urandom(4))
     print(f"seed of the kills: {seed}")  # shown where the test fails
     rng = np.random.default_rng(seed)
     killed = 0
     for _ in range(4):
-        arguments = [str(tmp_path / "killed"), str(rng.integers(1, 15) * 100), str(rng.random() * 0.05)]
+        moment = str(rng.integers(1, 15) * 100), str(rng.random() * 0.05)
         process = subprocess.run(
-            [sys.executable, "-c", KILLED, *arguments],
+            [sys.executable, "-c", KILLED, str(tmp_path / "killed"), *moment, str(CACHE)],
             input=yaml.safe_dump([dataclasses.asdict(config) for config in pack]),
             text=True,
             check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         killed += process.returncode == -signal.SIGKILL
     train(pack, tmp_path / "killed")
@@ -119,6 +128,7 @@ def test_runs_killed_at_any_moment_end_with_the_bytes_of_undisturbed_ones(
         assert outcome(tmp_path / "killed", config) == outcome(tmp_path / "calm", config)
 
 
+@pytest.mark.usefixtures("without_health")
 @pytest.mark.parametrize("damage", ["truncated", "changed", "empty", "rows"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     make_config: MakeConfig, tmp_path: Path, damage: str
@@ -148,18 +158,19 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     assert outcome(tmp_path / "hurt", config) == outcome(tmp_path / "calm", config)
 
 
+@pytest.mark.usefixtures("without_health")
 def test_a_full_disk_costs_checkpoints_and_not_the_run(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    config = make_config(env_steps=300)
+    config = make_config(env_steps=600)
     train([config], tmp_path / "calm")
-    monkeypatch.setattr(checkpoints, "write_arrays", full)
-    told = train([config], tmp_path / "full", 200)
+    with monkeypatch.context() as disk:
+        disk.setattr(checkpoints, "write_arrays", full)
+        told = train([config], tmp_path / "full", 200)
     assert any("no checkpoint at env_steps=100: " in (progress.note or "") for progress in told)
-    monkeypatch.undo()
     train([config], tmp_path / "full")
     assert outcome(tmp_path / "full", config) == outcome(tmp_path / "calm", config)
 
