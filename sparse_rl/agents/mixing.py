@@ -232,7 +232,7 @@ def make(config: RunConfig, env: Spec, updates: int) -> RecallingAgent:
         act=lambda state: choosing.act(chooser, state.critic, state.supports, state.exploration),
         act_greedily=lambda state: choosing.act_greedily(chooser, state.critic, state.supports),
         begin=lambda n: Memories(empty(apart.one_of(chooser.critic), n)),
-        update=functools.partial(_update, mixing),
+        update=jax.jit(functools.partial(_update, mixing), inline=True),  # as in q_learner.py
         diagnose=functools.partial(_diagnose, mixing, config),
         parameters=_networks,
         supports=_supports,
