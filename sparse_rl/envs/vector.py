@@ -76,7 +76,7 @@ class VectorStep(NamedTuple):
     outcome: Array | None = None
     """float32 ``[N]``: of a team that can win: whether it has."""
     successor: Any = None
-    """Of teams: the source's state before any reset, each leaf with a leading E."""
+    """The source's state before any reset, each leaf with a leading E."""
 
 
 def team_reward(env: Env, reward: Array) -> Array:
@@ -269,7 +269,7 @@ def step(
     terminated = seen.terminated | ~holds
     truncated = (elapsed >= limit) & ~terminated
     told = (terminated, truncated, episode_return, elapsed)
-    result = VectorStep(shown, reward, *(to_each(env, x) for x in told))
+    result = VectorStep(shown, reward, *(to_each(env, x) for x in told))._replace(successor=raw)
     result = _of_team(env, result, raw, seen, holds)
     going = VectorState(raw, shown, elapsed, episode_return, state.level)
     done = terminated | truncated
@@ -296,5 +296,4 @@ def _of_team(env: Env, result: VectorStep, state: Any, seen: Any, holds: Array) 
         state=central_view(env, state, result.next_observation),
         shaping=None if shaping is None else join(env, shaping),
         outcome=to_each(env, jnp.where(holds, seen.outcome, 0.0)) if env.wins else None,
-        successor=state,
     )

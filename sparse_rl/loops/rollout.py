@@ -96,12 +96,21 @@ class _Finals(NamedTuple):
     """int32 ``[N]``: how often so far."""
 
 
-def _keep_final(finals: _Finals, seen: vector.VectorStep) -> _Finals:
+def _final_view(env: Env, seen: vector.VectorStep) -> View:
+    """What N actors see of the true successor, what is allowed there, and who acts."""
+    there = (seen.successor, seen.next_observation, seen.elapsed, seen.episode_return)
+    return view_of(env, vector.VectorState(*there))
+
+
+def _keep_final(finals: _Finals, now: View, truncated: Array) -> _Finals:
     slots = jnp.arange(finals.view.observation.shape[0])[:, None]
-    here = seen.truncated & (slots == finals.times)
-    now = View(seen.next_observation, seen.state)
-    kept = jax.tree.map(lambda new, old: jnp.where(here[..., None], new, old), now, finals.view)
-    return _Finals(kept, finals.times + seen.truncated)
+    here = truncated & (slots == finals.times)
+
+    def keep(new: Array, old: Array) -> Array:
+        return jnp.where(here.reshape(*here.shape, *(1,) * (old.ndim - 2)), new, old)
+
+    kept = jax.tree.map(keep, now, finals.view)
+    return _Finals(kept, finals.times + truncated)
 
 
 def final_values(
@@ -164,7 +173,9 @@ def collect(
     # of the dtype in which it is seen: pictures are bytes, and networks scale bytes alone
     seen_last = jnp.zeros((slots, num_envs, env.observation_size), envs.observation.dtype)
     central = None if env.critic_size is None else jnp.zeros((slots, num_envs, env.critic_size))
-    none = _Finals(View(seen_last, central), jnp.zeros(num_envs, jnp.int32))
+    view = view_of(env, envs)
+    others = (jnp.zeros((slots, *x.shape), x.dtype) if x is not None else None for x in view[2:])
+    none = _Finals(View(seen_last, central, *others), jnp.zeros(num_envs, jnp.int32))
 
     def interact(carry: tuple[vector.VectorState, Memory, _Finals], key: Array) -> Any:
         envs, memory, finals = carry
@@ -185,7 +196,8 @@ def collect(
             shaping=seen.shaping,
         )
         after = forget(after, seen.terminated | seen.truncated)
-        return (envs, after, _keep_final(finals, seen)), happened
+        finals = _keep_final(finals, _final_view(env, seen), seen.truncated)
+        return (envs, after, finals), happened
 
     (envs, memory, finals), rollout = jax.lax.scan(interact, (envs, memory, none), keys)
     if behaviour.value is None:

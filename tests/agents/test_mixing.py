@@ -34,6 +34,7 @@ def config_of(name: str, task: str = "crew", **changes: Any) -> RunConfig:
     }
     env = {"source": "jaxmarl", "task": task, "eval_episodes": 4, **changes.pop("env", {})}
     budget = {"env_steps": 256, "log_every": 64, "eval_every": 128, "width": 8, "sparsity": 0.5}
+    top |= {"pruning": {"mixer_sparsity": changes.pop("mixer", None)}}
     return run_config({"agent": {"name": name, **SETTINGS, **changes}, "env": env, **budget, **top})
 
 
@@ -472,3 +473,22 @@ def test_health_is_measured_on_what_those_saw_who_acted(monkeypatch: pytest.Monk
     q = joining.values(parts, state.agent.critic, state.agent.supports, batch)
     best = np.asarray(q)[0].max(axis=-1) * rows.weight
     np.testing.assert_allclose(values[: here.sum()], best[here], rtol=1e-4, atol=1e-5)
+
+
+def test_costs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every weight of the agents' network is used on 3 agents' 6 · 5 rows, the mixer's on 6 · 5, forward
+    and back (3) and once more for targets."""
+    crew.install(monkeypatch)
+    costs = prepare_pack([config_of("qmix", sparsity=0.0)]).runs[0].costs
+    critic = 2 * 8 + 6 * 8 * 8 + 8 * 3
+    mixer = 3 * (16 + 16 + 4 + 4) + 16 * 3 * 4 + 16 * 4 + 4
+    assert costs.flops_per_update == costs.flops_per_update_dense == 2 * 4 * 30 * (3 * critic + mixer)
+    assert costs.parameters["critic"].total == critic + 8 + 4 * 8 + 3
+    assert costs.parameters["mixer"].total == mixer_parameters(3, 3, 4, 16) == mixer + 40 + 12 + 4 + 1
+    half = prepare_pack([config_of("qmix", sparsity=0.5)]).runs[0].costs
+    kept = {name: half.parameters[name].nonzero for name in ("critic", "mixer")}
+    assert kept == {"critic": critic // 2 + 43, "mixer": mixer // 2 + 57}
+    assert half.flops_per_update == 2 * 4 * 30 * (3 * critic // 2 + mixer // 2)
+    own = prepare_pack([config_of("qmix", sparsity=0.5, mixer=0.25)]).runs[0].costs
+    assert own.parameters["critic"].nonzero == kept["critic"]
+    assert own.parameters["mixer"].nonzero == mixer - mixer // 4 + 57

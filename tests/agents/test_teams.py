@@ -179,6 +179,27 @@ def test_a_central_critic_values_the_state_of_the_team(monkeypatch: pytest.Monke
     np.testing.assert_allclose(teams, teams[..., :1].repeat(3, axis=-1), rtol=1e-5)
 
 
+def test_where_time_runs_out_only_what_is_allowed_there_has_a_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Values by action, the forbidden ones the largest; of the dead and the waiting 0."""
+    loop, state, rollout, _, _ = begun(monkeypatch, config_of("pqn_vdn"))
+    worth = jnp.float32([1.0, 2.0, 50.0])  # the last action is for even times, and time runs out at 4
+    critic = jax.tree.map(jnp.zeros_like, state.agent.critic)
+    critic["value"]["bias"] = worth
+    state = state._replace(agent=state.agent._replace(critic=critic))
+    env, legal = loop.env, crew.legal
+    odd = dataclasses.replace(env, legal_actions=lambda s: legal(s._replace(time=s.time + 1)))
+    for task, best in ((env, 50.0), (odd, 2.0)):
+        other = loop._replace(env=task)
+        envs, _, rollout = jax.jit(other.collect)(state, KEY)
+        views = other.learning.see(state, flat(rollout.view))
+        valued = other.learning.value(state, views, view_of(task, envs), rollout)
+        found = np.asarray(valued.successors)[np.asarray(rollout.truncated)].reshape(-1, 3)
+        assert len(found) > 1
+        np.testing.assert_allclose(found, [[best, best, 0.0]] * len(found), rtol=1e-5)
+
+
 def test_names_are_seen_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of("mappo", identify=True, normalise_observations=True)
     loop, state, rollout, _, _ = begun(monkeypatch, config)
