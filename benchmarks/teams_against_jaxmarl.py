@@ -13,8 +13,8 @@ points; theirs has no counterpart.
 What differs: theirs has one recurrent network with two heads for IPPO, ours an actor and a critic, each
 with a memory of its own. Their episodes of ``spread`` have 26 steps, ours 25. Their time limits are ends.
 
-Returns are the team's (three times the mean of ``spread``'s agents), mean of the seeds [lowest, highest]: of
-PPO those of training in the last tenth of the run, else of greedy episodes at its end. The floor is the
+Returns are the team's (three times the mean of ``spread``'s agents), mean of the seeds [lowest, highest]:
+of PPO those of training in the last tenth of the run, else of greedy episodes at its end. The floor is the
 time that the updates' FLOPs take at the machine's measured matrix-product rate.
 """
 
@@ -29,7 +29,7 @@ import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -134,12 +134,10 @@ def their_program(copy: Path, row: Row, told: list[dict[str, Any]]) -> Callable[
     module, config = load(copy, row.file, told), row.theirs
     if row.by_values:
         env, _ = module.env_from_config(dict(config))
-        train: Callable[[Any], Any] = module.make_train(config, env)
-        return train
+        return cast(Callable[[Any], Any], module.make_train(config, env))
     if row.task == KITCHEN:
         config["ENV_KWARGS"] = {"layout": module.overcooked_layouts["cramped_room"]}
-    train = module.make_train(config)
-    return train
+    return cast(Callable[[Any], Any], module.make_train(config))
 
 
 def their_returns(row: Row, told: list[dict[str, Any]], seeds: int) -> list[float]:

@@ -5,17 +5,21 @@ Its weights come from the team's state, through networks of their own, so width,
 theirs.
 """
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.networks.dense import ACTIVATION
 
-SMALL = nn.initializers.orthogonal(0.1)
-"""Of all its kernels, so that a team's value begins near nothing. Public code has 0.001; with 0.1 three
-seeds of spread learned faster, and with flax's own one of three did not (docs/teams.md)."""
 HIDDEN = ("weights_in", "weights_out", "bias_out")
 """What has a hidden layer of its own."""
+
+
+dense = functools.partial(nn.Dense, kernel_init=nn.initializers.orthogonal(0.1))
+"""Small, so that a team's value begins near nothing. Public code has 0.001; with 0.1 three seeds of
+spread learned faster, and with flax's own draws two of three did not (docs/teams.md)."""
 
 
 class MixerTrunk(nn.Module):
@@ -31,7 +35,7 @@ class MixerTrunk(nn.Module):
         found = {}
         for name in HIDDEN:
             units = self.bias_width if name == "bias_out" else self.width
-            found[name] = nn.relu(nn.Dense(units, kernel_init=SMALL, name=name)(state))
+            found[name] = nn.relu(dense(units, name=name)(state))
             self.sow("activations", name + ACTIVATION, found[name])
         return found
 
@@ -48,17 +52,13 @@ class Mixer(nn.Module):
     @nn.compact
     def __call__(self, values: Array, state: Array) -> Array:
         hidden = MixerTrunk(self.hidden_width, self.width, name="trunk")(state)
-        first = nn.Dense(self.agents * self.width, kernel_init=SMALL, name="weights_in")(
-            hidden["weights_in"]
-        )
-        bias = nn.Dense(self.width, kernel_init=SMALL, name="bias_in")(state)
+        first = dense(self.agents * self.width, name="weights_in")(hidden["weights_in"])
+        bias = dense(self.width, name="bias_in")(state)
         first = jnp.abs(first).reshape(-1, self.agents, self.width)
         mixed = nn.elu(jnp.einsum("na,naw->nw", values, first) + bias)
         self.sow("features", "mixed", mixed)
-        last = jnp.abs(
-            nn.Dense(self.width, kernel_init=SMALL, name="weights_out")(hidden["weights_out"])
-        )
-        bias = nn.Dense(1, kernel_init=SMALL, name="bias_out")(hidden["bias_out"])[:, 0]
+        last = jnp.abs(dense(self.width, name="weights_out")(hidden["weights_out"]))
+        bias = dense(1, name="bias_out")(hidden["bias_out"])[:, 0]
         return jnp.sum(mixed * last, axis=1) + bias
 
 
