@@ -4,18 +4,18 @@
     pip install flashbax                                  # of their Q-learning alone
     python benchmarks/teams_against_jaxmarl.py ~/JaxMARL
 
-Same environments (of the installed jaxmarl), widths, batches, rates and budgets; float32. Their files are
-read as they are; ``wandb`` and ``distrax`` are stood in for. Their one program trains a whole run; eight
-seeds are their ``vmap`` beside our pack. Each measurement is a process of its own, and they take turns;
-compilation is apart; figures are medians of the rounds. Ours measures the networks' health at ten log
-points; theirs has no counterpart.
+Same environments (of the installed jaxmarl), widths, batches, rates and budgets; float32. Their files
+are read as they are; ``wandb`` and ``distrax`` are stood in for. Their one program trains a whole run;
+eight seeds are their ``vmap`` beside our pack. Each measurement is a process of its own, and they take
+turns; compilation is apart; figures are medians of the rounds. Ours measures the networks' health at ten
+log points; theirs has no counterpart.
 
 What differs: theirs has one recurrent network with two heads for IPPO, ours an actor and a critic, each
-with a memory of its own. Their episodes of ``spread`` have 26 steps, ours 25. Their time limits are ends.
+with a memory of its own. Their episodes of ``spread`` have 26 steps, ours 25. Their time limits end.
 
-Returns are the team's (three times the mean of ``spread``'s agents), mean of the seeds [lowest, highest]:
-of PPO those of training in the last tenth of the run, else of greedy episodes at its end. The floor is the
-time that the updates' FLOPs take at the machine's measured matrix-product rate.
+Returns are the team's (three times the mean of ``spread``'s agents), mean of the seeds [lowest,
+highest]: of PPO those of training in the last tenth of the run, else of greedy episodes at its end. The
+floor is the time that the updates' FLOPs take at the machine's measured matrix-product rate.
 """
 
 import argparse
