@@ -24,7 +24,7 @@ from sparse_rl.settings.agents import AGENT_CONFIGS
 from sparse_rl.settings.curricula import CURRICULUM_CONFIGS, ReplayingConfig
 from sparse_rl.settings.envs import ENV_CONFIGS, EnvConfig
 from sparse_rl.settings.off_policy import IqlConfig
-from sparse_rl.settings.on_policy import IppoConfig
+from sparse_rl.settings.on_policy import IppoConfig, PpoConfig
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.run import BUDGET, DiagnosticsConfig, RunConfig, run_config, schema_keys
 from sparse_rl.settings.schema import fields_of, fits
@@ -152,10 +152,14 @@ def names_of(schema: Any) -> set[str]:
 def agent_keys() -> list[Key]:
     keys: list[Key] = []
     for name, schema in AGENT_CONFIGS.items():
-        # a central critic reads what the other reads, and how values are joined changes nothing else
-        like = {"mappo": IppoConfig, "vdn": IqlConfig, "qmix": IqlConfig}.get(name)
+        # for a team PPO is PPO, a central critic reads what another reads, and how values are joined
+        # changes nothing else
+        like = {
+            "ippo": PpoConfig, "mappo": IppoConfig, "vdn": IqlConfig, "qmix": IqlConfig,
+        }.get(name)  # fmt: skip
         same = tuple(names_of(schema) & names_of(like)) if like else ()
-        keys += keys_of(name, "agent.", schema, base(name), but=("name", "width", *same))
+        dense = base(name) | {"sparsity": 0.0}  # masks are of all agents, and take half of the time
+        keys += keys_of(name, "agent.", schema, dense, but=("name", "width", *same))
     return keys
 
 
