@@ -209,10 +209,15 @@ def test_names_are_seen_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = loop.learning.see(totals, flat(rollout.view))
     np.testing.assert_array_equal(np.asarray(seen.observation)[:3, 2:], np.eye(3))
     np.testing.assert_array_equal(np.asarray(seen.critic_observation)[:3, 3:], np.eye(3))
-    plain = np.asarray(flat(rollout.view).observation)[:, :2]
-    counted = np.asarray(rollout.view.weight).reshape(-1) > 0
-    expected = (plain - plain[counted].mean(axis=0)) / plain[counted].std(axis=0)
-    np.testing.assert_allclose(np.asarray(seen.observation)[:, :2], expected, rtol=1e-3, atol=1e-3)
+    counted, shown = np.asarray(rollout.view.weight).reshape(-1) > 0, flat(rollout.view)
+    pairs = (
+        (shown.observation, seen.observation, 2),
+        (shown.critic_observation, seen.critic_observation, 3),
+    )
+    for raw, found, size in pairs:  # each by its own statistics
+        plain = np.asarray(raw)[:, :size]
+        expected = (plain - plain[counted].mean(axis=0)) / plain[counted].std(axis=0)
+        np.testing.assert_allclose(np.asarray(found)[:, :size], expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("shared", [False, True])
