@@ -77,6 +77,7 @@ def test_statistics_are_of_those_who_count() -> None:
     assert float(means.mean(numbers, here)) == pytest.approx(8 / 3)
     assert float(means.variance(numbers, here)) == pytest.approx(np.var([1, 2, 5]))
     assert float(means.mean(numbers, jnp.zeros(4))) == 0.0
+    np.testing.assert_array_equal(means.summed(jnp.float32([1, 2, 4, 8, 16, 32]), 3), [7, 56])
     order = means.first_of(jnp.int32([3, 0, 2, 1]), here)
     np.testing.assert_array_equal(order, [3, 0, 1, 3])  # again from the front: 2 does not count
 
@@ -243,6 +244,15 @@ def test_targets_of_a_team_are_its_own_returns(monkeypatch: pytest.MonkeyPatch, 
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     dead = np.asarray(rollout.view.weight) == 0
     np.testing.assert_array_equal(np.asarray(valued.values)[dead], 0.0)
+
+
+def test_the_rollout_to_come_is_explored_as_far_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4 rollouts the second was learned from, half is over: from 1 to 0.2 in 0.8 of the run."""
+    config = config_of("pqn_vdn", final_exploration=0.2, exploration_share=0.8)
+    loop, state, _, _, experience = begun(monkeypatch, config)
+    assert loop.learning.iterations == 4
+    after, _ = jax.jit(loop.agent.update)(state.agent, experience, jnp.float32(0.25), KEY)
+    assert float(after.exploration) == pytest.approx(1.0 - 0.8 * 0.5 / 0.8)
 
 
 def test_what_shapes_a_reward_fades() -> None:
