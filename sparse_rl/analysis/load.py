@@ -21,6 +21,10 @@ CELL = ["env", "agent", "network", "pattern", "distribution", "variant", "width"
 CURRICULUM = "curriculum"
 """Who chose the levels: one more thing that runs share, where any run has it."""
 
+TOGETHER = "runs_at_once"
+"""How many runs of its study were going on in the middle of a run: what its time is to be read
+beside."""
+
 SEEDS = ["seed", "mask_seed"]
 
 ROUNDED = ("sparsity", "actor_sparsity", "critic_sparsity", "learning_rate")
@@ -69,6 +73,8 @@ def load_runs(*studies: str | Path) -> pd.DataFrame:
     runs = pd.concat([_study_runs(Path(study)) for study in studies], ignore_index=True)
     undone = (runs["status"] != "done").sort_values(kind="stable").index
     runs = runs.loc[undone].drop_duplicates("run_id").sort_index().reset_index(drop=True)
+    if {"started_at", "ended_at"} <= set(runs):
+        runs[TOGETHER] = _at_once(runs)
     runs["variant"] = ""
     if CURRICULUM in runs:
         runs[CURRICULUM] = runs[CURRICULUM].fillna("none")
@@ -77,6 +83,22 @@ def load_runs(*studies: str | Path) -> pd.DataFrame:
     if alike.any():
         runs["variant"] = _variants(runs, alike)
     return runs
+
+
+def _at_once(runs: pd.DataFrame) -> "pd.Series[float]":
+    """Runs of the same study that had begun and not ended half way through each run; nan if it has no
+    end."""
+    begun, ended = (
+        pd.to_datetime(runs[name], utc=True, errors="coerce", format="ISO8601")
+        for name in ("started_at", "ended_at")
+    )
+    middle = begun + (ended - begun) / 2
+    counts = pd.Series(float("nan"), index=runs.index)
+    for _, group in runs[middle.notna()].groupby("study"):
+        first, last = begun[group.index].sort_values(), ended[group.index].sort_values()
+        there = first.searchsorted(middle[group.index], "right")
+        counts[group.index] = there - last.searchsorted(middle[group.index], "left")
+    return counts
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -24,6 +24,8 @@ LEVELS = "levels"
 TEAMS = "teams"
 """The notebook of runs of teams."""
 TIMEOUT_SECONDS = 1800
+FAILED = "This section could not be made"
+"""Beginning of what stands in place of a section whose code failed."""
 
 CELL_TEMPLATE = """
 {%- extends 'basic/index.html.j2' -%}
@@ -49,15 +51,15 @@ def notebook(name: str, parameters: dict[str, Any]) -> Any:
     text = files("sparse_rl.analysis.notebooks").joinpath(f"{name}.py").read_text()
     book = jupytext.reads(text, fmt="py:percent")
     (cell,) = (c for c in book.cells if "parameters" in c.metadata.get("tags", []))
-    cell.source = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+    given = [f"{key} = {value!r}" for key, value in parameters.items()]
+    cell.source = "\n".join([cell.source, *given])  # what is not given is as it stands there
     return book
 
 
 def execute(book: Any, folder: Path) -> str:
     """Run a notebook in a fresh kernel of this interpreter; its cells as HTML.
 
-    Raises:
-        nbclient.exceptions.CellExecutionError: a cell failed.
+    A cell that fails says so in its place, with its error and no traceback, and the others are run.
     """
     from jinja2 import DictLoader
     from nbclient import NotebookClient
@@ -68,7 +70,12 @@ def execute(book: Any, folder: Path) -> str:
     sockets = str(folder / "kernel")  # files instead of open ports
     options = Config(AsyncKernelManager=Config(transport="ipc", ip=sockets))
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(book, timeout=TIMEOUT_SECONDS, resources=where, config=options).execute()
+    client = NotebookClient(
+        book, timeout=TIMEOUT_SECONDS, resources=where, config=options, allow_errors=True
+    )
+    client.execute()
+    for cell in (c for c in book.cells if c.cell_type == "code"):
+        cell.outputs = [_told(output) for output in cell.get("outputs", [])]
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"cells.html.j2": CELL_TEMPLATE})],
         template_file="cells.html.j2",
@@ -76,6 +83,17 @@ def execute(book: Any, folder: Path) -> str:
     )
     body, _ = exporter.from_notebook_node(book)
     return str(body)
+
+
+def _told(output: Any) -> Any:
+    """What a cell put out; of an error, a sentence."""
+    from nbformat.v4 import new_output
+
+    if output["output_type"] != "error":
+        return output
+    error = f"{output['ename']}: {output['evalue']}"
+    text = f"<p><strong>{FAILED}</strong> ({html.escape(error)}).</p>"
+    return new_output("display_data", data={"text/html": text})
 
 
 def notebooks_of(runs: pd.DataFrame, rows: pd.DataFrame) -> list[str]:

@@ -2,14 +2,15 @@
 # # Scaling curves
 #
 # What happens to the score as the network gets wider, and what does removing weights do to that curve?
-# All intervals are 95 % bootstrap intervals over seeds; a run's score is the mean over the last fifth of
-# its training. A query finds the rows behind a number: `load(study).query("…")`.
+# Intervals are 95 % over seeds: moderated t below ten runs of a cell, percentiles of a bootstrap from
+# there on. With fewer than four runs the interquartile mean is the mean. A run's score is the mean over
+# the last fifth of its training. A query finds the rows behind a number: `load(study).query("…")`.
 
 # %%
 from sparse_rl.analysis import (
+    choices,
     figures,
     findings,
-    fits,
     laws,
     load,
     load_runs,
@@ -22,6 +23,7 @@ from sparse_rl.analysis import (
 # %% tags=["parameters"]
 studies = ["results/demo"]
 out: str | None = None
+margin: float | None = None
 
 # %%
 runs, rows = load_runs(*studies), load(*studies)
@@ -35,7 +37,7 @@ trained += list(series.pool(trained))
 
 # %%
 page.together(
-    page.heading(grid.label, grid.query()) + page.words(findings.words(grid))
+    page.heading(grid.label, grid.query()) + page.words(findings.words(grid, margin))
     for grid in trained
 )  # fmt: skip
 
@@ -78,15 +80,15 @@ page.together(
 # %%
 page.together(
     page.heading(grid.label)
-    + page.table(tables.cell_table(grid), "Interquartile mean over runs [95 % interval].")
+    + page.table(tables.cell_table(grid), f"Interquartile mean over runs [{tables.kind(grid)}].")
     for grid in trained
 )
 
 # %% [markdown]
 # ## Beside dense, and on a common scale
 #
-# Probability that a sparse run scores above a dense one of its width; scores normalised by their task's
-# range, where one is known.
+# Probability that a sparse run scores above a dense one of its width (Newcombe's intervals, which hold
+# together for all lines); scores normalised by their task's range, where one is known.
 
 # %%
 page.together(
@@ -100,8 +102,10 @@ page.together(
 # ## Laws
 #
 # Each law is fitted to all sizes but the largest and asked for that one. `N` is the count of surviving
-# parameters, `N0` the geometric mean of the sizes shown. A parameter whose interval reaches the ends of
-# its range is not identified, and a law with more parameters than the data have sizes is refused.
+# parameters, `N0` the geometric mean of the sizes shown. Where the interval of a parameter reaches the
+# ends of its range none of that law's is identified, and a law with more parameters than the data have
+# sizes is refused. `left out` is the error at each size by the law fitted to the others, `weight` that
+# of BIC on all sizes, `misfit` the chance of residuals as large if the law holds.
 
 
 # %%
@@ -110,7 +114,7 @@ def law_section(grid: series.Series, sparsity: float) -> str:
     points = tables.curve_points(grid, sparsity)
     title = f"{grid.label}, sparsity {sparsity:g}"
     try:
-        choice = fits.choose(laws.CURVES, points)
+        choice = choices.choose(laws.CURVES, points)
     except ValueError as error:
         return page.words([f"{title}: {error}."])
     label = figures.SIZES[tables.size_of(grid)]
@@ -142,14 +146,14 @@ def joint_section(grid: series.Series) -> str:
     """Table of the joint laws, or why there are none."""
     points = tables.joint_points(grid)
     try:
-        choice = fits.choose(laws.JOINT, points)
+        choice = choices.choose(laws.JOINT, points)
     except ValueError as error:
         return page.words([f"{grid.label}: {error}."])
     return page.table(
         tables.law_table(choice, points).drop(columns=["predicted", "measured"]),
         grid.label,
         grid.query(),
-    ) + page.words([findings.law_words(choice, points, "All sparsities")])
+    ) + page.words([findings.law_words(choice, "All sparsities")])
 
 
 page.together(
