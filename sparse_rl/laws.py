@@ -123,7 +123,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         check(options)
         given = ranges_of(options.ranges or ())
-        rows = only(read(options.paths), options.only or ())
+        rows, problems = read(options.paths)
+        for problem in problems:
+            print(f"sparse_rl.laws: {problem.file}: {problem.reason}", file=sys.stderr)
+        rows = only(rows, options.only or ())
         rows = choose_rows(
             rows, options.tasks or (), options.sparsity, options.shared_seeds, options.seeds or ()
         )

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sparse_rl.analysis import levels, lqr, teams
-from sparse_rl.analysis.load import load, load_runs
+from sparse_rl.analysis.load import Problem, load_all
 from sparse_rl.analysis.page import STYLE
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.statistics import counted
@@ -104,10 +104,33 @@ def notebooks_of(runs: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     return [LEVELS, *plain] if levels.sets_of(rows) else plain
 
 
+def refuse_nothing(
+    runs: pd.DataFrame,
+    rows: pd.DataFrame,
+    problems: Sequence[Problem],
+    studies: Sequence[str | Path],
+) -> None:
+    """Refuse runs of which there is nothing to report.
+
+    Raises:
+        ValueError: none is done with a return; it says how they ended, and what cannot be read.
+    """
+    scored = rows[rows["status"] == "done"] if len(rows) else rows
+    if RETURN in scored and scored[RETURN].notna().any():
+        return
+    counts = runs["status"].value_counts()
+    how = ", ".join(f"{number} {status}" for status, number in counts.items())
+    first = f"; {problems[0].file}: {problems[0].reason}" if problems else ""
+    where = ", ".join(map(str, studies))
+    raise ValueError(f"no run in {where} is done with a {RETURN} ({how}){first}")
+
+
 def write_report(
     studies: Sequence[str | Path],
     out: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
+    margin: float | None = None,
+    thresholds: Sequence[float] = (),
 ) -> Path:
     """Execute the notebooks, write the figures (PNG and SVG) and ``report.html``.
 
@@ -115,6 +138,8 @@ def write_report(
         studies: ``results/<name>``, one or more.
         out: where to write; by default into the first study's folder.
         say: told what is being done.
+        margin: differences in return within it do not matter; ``None``: a twentieth of the task's range.
+        thresholds: returns to which data are counted; by default two of each task's own.
 
     Returns:
         Path of the page.
@@ -122,16 +147,19 @@ def write_report(
     Raises:
         ModuleNotFoundError: the extra ``report`` is not installed.
         FileNotFoundError: a folder holds no run.
-        ValueError: no run has ended yet.
+        ValueError: no run is done with a return.
     """
     check_available()
-    runs, rows = load_runs(*studies), load(*studies)
-    scored = rows[rows["status"] == "done"] if len(rows) else rows
-    if RETURN not in scored or not scored[RETURN].notna().any():
-        raise ValueError(f"no run in {', '.join(map(str, studies))} has ended yet")
+    runs, rows, problems = load_all(*studies)
+    refuse_nothing(runs, rows, problems, studies)
     target = Path(out) if out else Path(studies[0])
     target.mkdir(parents=True, exist_ok=True)
-    parameters = {"studies": [str(Path(s).resolve()) for s in studies], "out": str(target.resolve())}
+    parameters = {
+        "studies": [str(Path(s).resolve()) for s in studies],
+        "out": str(target.resolve()),
+        "margin": margin,
+        "thresholds": list(thresholds),
+    }
     sections = []
     names = notebooks_of(runs, rows)
     for i, name in enumerate(names):

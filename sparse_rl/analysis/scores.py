@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from sparse_rl.analysis import intervals, statistics
+from sparse_rl.analysis.load import RETURN as RETURN
 from sparse_rl.analysis.load import SEEDS, cell_of
 from sparse_rl.analysis.statistics import Estimate, Scores
 
-RETURN = "return_mean"
 TRAINING_RETURN = "train_return_mean"
 """Of training episodes: what exploration scores, beside what :data:`RETURN` says of the best guess."""
 

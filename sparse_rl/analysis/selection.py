@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from sparse_rl.analysis import load, scores
+from sparse_rl.analysis import load_all, scores
 from sparse_rl.analysis.importers import read_published
-from sparse_rl.analysis.load import CURRICULUM
+from sparse_rl.analysis.load import CURRICULUM, Problem
 from sparse_rl.analysis.ranges import SCORE_RANGES, Ranges, normalised
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.settings.schema import rounded
 
 
-def read(paths: Sequence[Path]) -> pd.DataFrame:
-    """Rows of studies (folders with a grid), or of CSV files in the published layout.
+def read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
+    """Rows of studies (folders with a grid), or of CSV files in the published layout; what is wrong with
+    them.
 
     Raises:
         FileNotFoundError: a path does not exist or holds neither.
@@ -25,10 +26,11 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     for path in paths:
         files += sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix == ".csv" else []
     if not files:
-        return load(*paths)
+        loaded = load_all(*paths)
+        return loaded.rows, loaded.problems
     if any(path.is_dir() and not any(path.glob("*.csv")) for path in paths):
         raise ValueError("give studies or CSV files, not both")
-    return read_published(files)
+    return read_published(files), []
 
 
 APART = ("agent", "network", "pattern", "distribution", "variant", CURRICULUM)

@@ -9,7 +9,7 @@ from sparse_rl.analysis import answers, choices, fits, intervals, laws, ranges, 
 from sparse_rl.analysis.choices import Choice
 from sparse_rl.analysis.figures import METRICS
 from sparse_rl.analysis.fits import Fit, Points
-from sparse_rl.analysis.load import TOGETHER
+from sparse_rl.analysis.load import TOGETHER, Problem
 from sparse_rl.analysis.scores import RETURN, TRAINING_RETURN
 from sparse_rl.analysis.series import Series
 from sparse_rl.analysis.statistics import Estimate, interval
@@ -102,6 +102,14 @@ def missing(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that are no points of a curve, or count as untrained: everything that is not ``done``."""
     names = ["run_id", "env", "width", "sparsity", "seed", "status", "reason"]
     return runs.loc[runs["status"] != "done", [name for name in names if name in runs]]
+
+
+def troubles(problems: Sequence[Problem], rows: pd.DataFrame) -> pd.DataFrame:
+    """What could not be read, and runs whose evaluations stop early: run, file, reason."""
+    early = scores.stopped_early(rows) if RETURN in rows else []
+    stopped = "its evaluations stop before the last fifth of its training: it has no final value"
+    found = [*problems, *(Problem(run_id, "", stopped) for run_id in early)]
+    return pd.DataFrame(found, columns=list(Problem._fields))
 
 
 def size_of(series: Series) -> str:

@@ -400,7 +400,7 @@ def test_a_study_that_only_started_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no runs in"):
         load(tmp_path)
     write(tmp_path, 8, 0.0, 0, status="running", points=0)
-    with pytest.raises(ValueError, match=r"no run in .* has ended yet"):
+    with pytest.raises(ValueError, match=r"no run in .* is done with a return_mean \(1 running\)"):
         write_report([tmp_path])
     assert load(tmp_path).empty
 

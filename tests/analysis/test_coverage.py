@@ -162,16 +162,19 @@ def test_verdicts_on_growth_are_right_or_none(name: str, seeds: int) -> None:
     Enough is right where no larger size is truly better by the margin, a growth where the last step
     truly grows."""
     curve, right = PLANTED[name]
-    sizes = 16.0 * 2.0 ** np.arange(6)
-    true = curve(sizes)
+    sizes = np.array([16.0, 32, 64, 128, 256, 512])
+    true = np.asarray(curve(sizes), dtype=np.float64)
     wrong, told = 0, 0
     for seed in range(100):
         runs = true[:, None] + 15 * np.random.default_rng([5, seed]).normal(size=(6, seeds))
         found = verdicts.growth(
             intervals.estimates(
-                [statistics.scores({"": r}) for r in runs], resamples=400, seed=seed, method="t"
+                [statistics.scores({"": r}) for r in np.asarray(runs)],
+                resamples=400,
+                seed=seed,
+                method="t",
             ),
-            sizes,
+            sizes.tolist(),
             margin=50.0,
         )
         at = np.flatnonzero(sizes == found.size)

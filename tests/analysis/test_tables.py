@@ -166,7 +166,7 @@ def test_the_best_sparsity_by_a_law_is_that_of_the_widths_own_size() -> None:
     made = planted_surface()
     table = tables.optimum_table(made).set_index("width")
     middle = math.exp(np.mean([math.log(total(w)) for w in table.index]))
-    for width, told in table["best by the law"].items():
+    for width, told in zip(table.index.astype(int), table["best by the law"], strict=True):
         best = 1 - 2 ** (-1 + math.log2(total(width) / middle) / 4)
         assert float(told.split(" ")[0]) == pytest.approx(max(best, 0.0), abs=0.011)
     assert table.loc[32, "best measured"] == "0.5 [0.5, 0.5]"

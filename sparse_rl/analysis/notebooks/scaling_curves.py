@@ -12,8 +12,7 @@ from sparse_rl.analysis import (
     figures,
     findings,
     laws,
-    load,
-    load_runs,
+    load_all,
     page,
     scores,
     series,
@@ -26,7 +25,7 @@ out: str | None = None
 margin: float | None = None
 
 # %%
-runs, rows = load_runs(*studies), load(*studies)
+runs, rows, problems = load_all(*studies)
 grids = list(series.split(rows))
 absent = tables.missing(runs)
 trained = [grid for grid in grids if (grid.rows["status"] == "done").any()]
@@ -50,6 +49,9 @@ page.together(
         page.words([f"{len(runs) - len(absent)} of {len(runs)} runs ended done."]),
         page.table(absent, "Diverged runs count as untrained, the others are no points of a curve:")
         if len(absent)
+        else "",
+        page.table(tables.troubles(problems, rows), "Files and runs that are not as they should be:")
+        if len(tables.troubles(problems, rows))
         else "",
     ]
 )
