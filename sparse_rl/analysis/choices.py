@@ -156,7 +156,11 @@ def weigh(laws: Sequence[Law], points: Points) -> dict[str, Whole]:
             continue
         free = best.points - len(law.parameters)
         bic = 2.0 * best.cost + len(law.parameters) * float(np.log(best.points))
-        found[law.name] = (leave_one_out(law, points), bic, float(stats.chi2.sf(2.0 * best.cost, free)))
+        found[law.name] = (
+            leave_one_out(law, points, best),
+            bic,
+            float(stats.chi2.sf(2.0 * best.cost, free)),
+        )
     least = min((bic for _, bic, _ in found.values()), default=0.0)
     likely = {name: float(np.exp((least - bic) / 2)) for name, (_, bic, _) in found.items()}
     total = sum(likely.values())
@@ -166,7 +170,7 @@ def weigh(laws: Sequence[Law], points: Points) -> dict[str, Whole]:
     }
 
 
-def leave_one_out(law: Law, points: Points) -> float:
+def leave_one_out(law: Law, points: Points, whole: Fit) -> float:
     """Root mean squared error at each size by the law fitted to all others; nan if they cannot carry
     it."""
     missed = []
@@ -175,7 +179,7 @@ def leave_one_out(law: Law, points: Points) -> float:
         rest = subset(points, ~left)
         if fits.unsupported(law, rest):
             return float("nan")
-        told = fits.fit_once(law, rest).predict(points.size[left], points.kept[left])
+        told = fits.fit_once(law, rest, whole).predict(points.size[left], points.kept[left])
         off = told - points.score[left]
         missed += list(np.where(points.censored[left, 0], np.minimum(off, 0.0), off))
     return float(np.sqrt(np.mean(np.square(missed))))

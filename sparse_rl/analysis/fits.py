@@ -16,6 +16,10 @@ from sparse_rl.analysis.statistics import Floats, counted, interval
 
 AT_BOUND = 1e-3
 """A parameter within this share of its range from a bound is taken to lie on it."""
+SCATTERED, NEAR = 40, 8.0
+"""Further starts, and how far out: costs have several valleys where exponents are large."""
+POLISHED = 3
+"""Different optima that are polished: valleys are flat, and the lowest may be another than it seems."""
 REFIT = 60
 """Iterations for each draw: their ends are no numbers that are quoted one by one."""
 TIED = 0.999
@@ -130,18 +134,18 @@ def fit(law: Law, points: Points) -> Fit:
     return _fit(law, points, _standardised(law, points)[3])
 
 
-def _fit(law: Law, points: Points, error: Floats) -> Fit:
+def _fit(law: Law, points: Points, error: Floats, starts: Floats | None = None) -> Fit:
     scale, size, scores, _ = _standardised(law, points)
-    starts = np.array(list(product(*(p.starts for p in law.parameters.values()))))
     whole = (size, points.kept, scores[:, 0], error, points.censored[:, 0])
-    theta, cost, _ = solving.solve(law, starts, whole)
+    theta, cost, _ = solving.solve(law, _starts(law, whole) if starts is None else starts, whole)
     best = solving.apart(theta, cost, 3)
     known = bool(np.isfinite(points.samples).all())
     thetas, costs = _refit(law, best, points, scores, size, error) if known else (best[:0], cost[:0])
     others = solving.costs(solving.residuals(law, thetas, whole))
     near = thetas[np.argsort(others, kind="stable")[:3]]
-    every = np.vstack([best[:1], near, best[1:]])
-    tried = solving.apart(every, solving.costs(solving.residuals(law, every, whole)), 3)
+    every = np.vstack([theta, near])
+    most = POLISHED if known else 1
+    tried = solving.apart(every, solving.costs(solving.residuals(law, every, whole)), most)
     end, least, converged = solving.polish(law, tried, whole)
     if known and least < cost.min() * (1 - 1e-6):
         again, their = _refit(law, end[None], points, scores, size, error)
@@ -152,12 +156,47 @@ def _fit(law: Law, points: Points, error: Floats) -> Fit:
     return Fit(law, end, thetas, scale, least, converged, distinct)
 
 
-def fit_once(law: Law, points: Points) -> Fit:
-    """The law fitted to the points alone: no draws, no intervals."""
+def _own_starts(law: Law) -> Floats:
+    return np.array(list(product(*(p.starts for p in law.parameters.values()))))
+
+
+def _starts(law: Law, data: solving.Data) -> Floats:
+    """[starts, parameters]: all combinations of the law's own, :data:`SCATTERED` anywhere near, and
+    these once more with what the law is linear in, levels and slopes, by least squares: where exponents
+    are large, slopes are tiny and no guess is near them."""
+    own = _own_starts(law)
+    low, high = solving.bounds(law)
+    near = np.maximum(low, -NEAR), np.minimum(high, NEAR)
+    scattered = np.random.default_rng(0).uniform(*near, (SCATTERED, len(low)))
+    kinds = np.array([p.kind for p in law.parameters.values()])
+    linear = np.flatnonzero(np.isin(kinds, ("level", "slope")))
+    if law.scaling != "standardised" or not linear.size:
+        return np.vstack([own, scattered])
+    size, kept, score, error, _ = data
+    projected = scattered.copy()
+    exponents = kinds == "exponent"
+    ends = np.log(low[exponents]), np.log(high[exponents])
+    small = np.random.default_rng(1).uniform(*ends, (SCATTERED, int(exponents.sum())))
+    projected[:, exponents] = np.exp(small)
+    projected[:, linear] = 0.0
+    base = law.predict(projected, size, kept)
+    columns = [law.predict(projected + np.eye(len(low))[i], size, kept) - base for i in linear]
+    for row, design in zip(projected, np.stack(columns, axis=-1), strict=True):
+        row[linear] = np.linalg.lstsq(design / error[:, None], score / error, rcond=None)[0]
+    return np.vstack([own, scattered, np.clip(projected, low, high)])
+
+
+def fit_once(law: Law, points: Points, near: Fit | None = None) -> Fit:
+    """The law fitted to the points alone: no draws, no intervals.
+
+    Args:
+        near: a fit to most of these points; the search starts there and at the law's own starts.
+    """
     never = np.full((len(points.size), 1), np.nan)
-    _, _, _, error = _standardised(law, points)
+    error = _standardised(law, points)[3]
     bare = points._replace(samples=never, censored=points.censored[:, [0, 0]])
-    return _fit(law, bare, error)
+    starts = None if near is None else np.vstack([_own_starts(law), near.theta])
+    return _fit(law, bare, error, starts)
 
 
 def _refit(

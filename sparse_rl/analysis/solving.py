@@ -113,12 +113,14 @@ def solve(
 
 
 def apart(theta: Floats, cost: Floats, most: int) -> Floats:
-    """[≤ most, parameters]: the best optima that are not one and the same, by cost.
+    """[≤ most, parameters]: the best optima that are not one and the same, by cost, of those near the
+    best.
 
     Args:
         theta: [optima, parameters].
     """
     order = np.argsort(cost, kind="stable")
+    order = order[cost[order] <= 1.1 * cost.min() + 0.1]
     found: list[Floats] = []
     for one in theta[order]:
         if all(np.abs(one - other).max() > 1e-2 for other in found):
@@ -144,7 +146,7 @@ def polish(law: Law, starts: Floats, data: Data) -> tuple[Floats, float, bool]:
     for start in np.clip(starts, low + inside, high - inside):
         end = optimize.least_squares(
             lambda theta: residuals(law, theta, data), start, bounds=(low, high), loss="huber",
-            f_scale=HUBER, x_scale="jac", ftol=1e-12, xtol=1e-12, gtol=1e-12, max_nfev=300,
+            f_scale=HUBER, x_scale="jac", ftol=1e-12, xtol=1e-12, gtol=1e-12, max_nfev=100,
         )  # fmt: skip
         found.append((float(costs(residuals(law, end.x, data))), end.x, end.status > 0))
         found.append((float(costs(residuals(law, start, data))), start, False))

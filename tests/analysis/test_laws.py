@@ -1,12 +1,22 @@
 """Planted laws are recovered, held-out sizes predicted, and what data cannot carry is refused."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import optimize
 
-from sparse_rl.analysis import answers, choices, fits, laws, solving
+from sparse_rl.analysis import (
+    answers,
+    choices,
+    fits,
+    laws,
+    load,
+    series,
+    solving,
+    tables,
+)
 from sparse_rl.analysis.fits import Points
 from sparse_rl.analysis.laws import Law
 from sparse_rl.analysis.statistics import Floats
@@ -64,13 +74,13 @@ def test_a_peak_is_recovered(noise: float) -> None:
 
 
 def test_intervals_of_an_exponent_cover() -> None:
-    """Over 60 draws at least four fifths of the 95 % intervals hold it: eight seeds are few."""
+    """Over 40 draws at least four fifths of the 95 % intervals hold it: eight seeds are few."""
     held = 0
-    for draw in range(60):
+    for draw in range(40):
         points = planted(saturating, 10.0, draw=draw, resamples=80)
         value = fits.values(fits.fit(laws.POWER, points))["b"]
         held += value.low <= 0.5 <= value.high
-    assert held >= 48
+    assert held >= 32
 
 
 @pytest.mark.parametrize(("truth", "name"), [(saturating, "power"), (peaked, "peak")])
@@ -129,18 +139,140 @@ def test_a_censored_point_pulls_from_below_only() -> None:
     assert fits.values(fits.fit(laws.DATA_LOGARITHM, blind))["k"].value > -0.45
 
 
-@pytest.mark.parametrize("law", [laws.POWER, laws.PEAK])
-def test_the_solver_finds_what_a_library_finds(law: Law) -> None:
-    """The same Huber loss by scipy's trust-region solver, started at our optimum."""
-    points = planted(saturating, 40.0, draw=3)
-    fit = fits.fit(law, points)
-    error = fits.standard_errors(points)
+def sigmoid(size: Floats, kept: Floats) -> Floats:
+    return 1000 / (1 + (size / 150) ** -2.0)
 
-    def residuals(theta: Floats) -> Floats:
-        return (fit._replace(theta=theta).predict(points.size, points.kept) - points.score) / error
 
-    theirs = optimize.least_squares(residuals, fit.theta, loss="huber", f_scale=solving.HUBER)
-    assert theirs.cost == pytest.approx(fit.cost, rel=1e-4)
+def flat(size: Floats, kept: Floats) -> Floats:
+    return 500 + 0 * size
+
+
+def library_cost(law: Law, points: Points, starts: int, seed: int) -> float:
+    """The least Huber loss that scipy's solver finds from random starts, none of which are ours."""
+    generator = np.random.default_rng(seed)
+    error, low, high = fits.standard_errors(points), *solving.bounds(law)
+    bare = fits.fit_once(law, points)
+    best = np.inf
+    for _ in range(starts):
+        start = generator.uniform(np.maximum(low, -8), np.minimum(high, 8))
+        found = optimize.least_squares(
+            lambda theta: (
+                (bare._replace(theta=theta).predict(points.size, points.kept) - points.score) / error
+            ),
+            start, bounds=(low, high), loss="huber", f_scale=solving.HUBER, x_scale="jac",
+        )  # fmt: skip
+        best = min(best, found.cost)
+    return float(best)
+
+
+@pytest.mark.parametrize(
+    ("truth", "noise", "sizes", "draw"),
+    [
+        (saturating, 40.0, 8, 3),
+        (sigmoid, 80.0, 4, 5),
+        (flat, 25.0, 6, 37),  # its power law is best at an exponent of 4 and a slope of 0.0006
+        (saturating, 80.0, 8, 26),
+        (peaked, 25.0, 4, 9),
+    ],
+)
+def test_no_library_finds_a_better_fit_from_anywhere(
+    truth: Callable[[Floats, Floats], Floats], noise: float, sizes: int, draw: int
+) -> None:
+    """From 20 random starts; and what is quoted lies within its interval."""
+    points = planted(truth, noise, size=WIDTHS[:sizes], seeds=3, draw=draw, resamples=60)
+    for law in laws.CURVES:
+        fit = fits.fit(law, points)
+        assert fit.converged
+        assert fit.cost <= library_cost(law, points, 20, draw) * (1 + 1e-6) + 1e-12
+        for value in fits.values(fit).values():
+            assert value.low <= value.value <= value.high
+
+
+def test_the_joint_law_of_a_trained_study_is_the_librarys() -> None:
+    """Of the demo, whose sparsity factor has two valleys; 12 starts."""
+    (grid,) = series.split(load(Path(__file__).parents[1] / "studies" / "demo"))
+    points = tables.joint_points(grid)
+    fit = fits.fit(laws.SPARSITY_FACTOR, points)
+    assert fit.cost <= library_cost(laws.SPARSITY_FACTOR, points, 12, 1) * (1 + 1e-6)
+    assert {value.problem for value in fits.values(fit).values()} == {"not identified"}  # e at its end
+
+
+def test_what_did_not_converge_is_said() -> None:
+    fit = fits.fit(laws.LOGARITHM, planted(saturating, 10.0))
+    assert {v.problem for v in fits.values(fit).values()} == {None}
+    stopped = fits.values(fit._replace(converged=False))
+    assert {v.problem for v in stopped.values()} == {"did not converge"}
+
+
+def test_if_one_parameter_is_not_identified_none_is() -> None:
+    """A flat curve: its exponent is anything, and what level and slope are is made by its bounds. Two
+    that cancel are not identified either."""
+    values = fits.values(fits.fit(laws.POWER, planted(flat, 20.0)))
+    assert {value.problem for value in values.values()} == {"not identified"}
+    fit = fits.fit(laws.LOGARITHM, planted(saturating, 10.0))
+    slope = fit.thetas[:, :1]
+    tied = fit._replace(thetas=np.hstack([slope, -slope]))
+    assert {value.problem for value in fits.values(tied).values()} == {"not identified"}
+
+
+def test_a_law_with_a_parameter_for_every_point_says_that_it_interpolates() -> None:
+    three = planted(saturating, 1.0, size=WIDTHS[:3])
+    assert fits.fit(laws.POWER, three).interpolates
+    assert not fits.fit(laws.LOGARITHM, three).interpolates
+    points = planted(saturating, 1.0, size=WIDTHS[:4])
+    table = tables.law_table(choices.choose(laws.CURVES, points), points)
+    told = table.set_index("law")["parameters"]
+    assert told["power"].startswith("runs through all points shown; ")
+    assert told["logarithm"].startswith("c = ")
+
+
+def test_laws_of_single_runs_have_no_intervals() -> None:
+    alone = planted(saturating, 1.0)._replace(
+        samples=np.full((8, 50), np.nan), censored=np.zeros((8, 51), dtype=np.bool_)
+    )
+    fit = fits.fit(laws.LOGARITHM, alone)
+    assert np.isfinite(fit.theta).all()
+    assert np.isnan([v.low for v in fits.values(fit).values()]).all()
+    choice = choices.choose(laws.CURVES, alone)
+    assert np.isnan(list(choice.shares.values())).all()
+    assert set(tables.law_table(choice, alone)["best in"]) == {""}
+
+
+def test_how_laws_fit_all_points_by_hand() -> None:
+    """Straight in log2, errors of 1: the line's loss is 0, so its BIC is 2·ln 8; a constant misses the
+    mean by 3.5, 2.5, 1.5 and 0.5 steps of 100 on both sides, far beyond Huber's corner. Left out, the
+    constant is off by 8/7 of that, the line by nothing."""
+    line = exact(lambda n, k: 100 * np.log2(n))
+    noise = np.tile([-1.0, 1.0], 500)
+    points = line._replace(
+        samples=line.score[:, None] + noise, censored=np.zeros((8, 1001), dtype=np.bool_)
+    )
+    whole = choices.weigh((laws.CONSTANT, laws.LOGARITHM), points)
+    assert whole["logarithm"].bic == pytest.approx(2 * np.log(8), abs=1e-6)
+    steps = 100 * np.array([3.5, 2.5, 1.5, 0.5] * 2)
+    loss = (1.345 * (steps - 1.345 / 2)).sum()
+    assert whole["constant"].bic == pytest.approx(2 * loss + np.log(8), rel=1e-4)
+    assert (whole["logarithm"].weight, whole["constant"].weight) == pytest.approx((1.0, 0.0))
+    assert whole["constant"].left_out == pytest.approx(8 / 7 * np.sqrt(np.mean(steps**2)), rel=0.2)
+    assert whole["logarithm"].left_out == pytest.approx(0.0, abs=0.01)
+    assert whole["logarithm"].misfit == pytest.approx(1.0)
+    assert whole["constant"].misfit < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("truth", "name"), [(flat, "constant"), (saturating, "power"), (peaked, "peak")]
+)
+def test_the_right_law_is_among_those_that_are_left(
+    truth: Callable[[Floats, Floats], Floats], name: str
+) -> None:
+    """Six sizes × five seeds of standard deviation 25: in at least 10 of 12 draws."""
+    left = 0
+    for draw in range(12):
+        points = planted(truth, 25.0, size=WIDTHS[:6], seeds=5, draw=draw, resamples=50)
+        whole = choices.weigh(laws.CURVES, points)
+        none = choices.Choice(np.zeros(6, np.bool_), {}, {}, {}, whole)
+        left += name in none.plausible
+    assert left >= 10
 
 
 def test_an_outlier_pulls_no_more_than_linearly() -> None:
