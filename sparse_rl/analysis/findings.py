@@ -80,7 +80,7 @@ def growth_words(series: Series, sparsity: float, margin: float) -> str:
     runs = int(final[final["sparsity"] == sparsity].groupby(by)["run_id"].nunique().min())
     seeds = verdicts.seeds_to_tell(runs, (found.high - found.low) / 2, margin)
     doubt = f"Whether {name.lower()} still grows these runs cannot tell {within}"
-    return f"{doubt}: the last step brought {step}; about {seeds:,.0f} seeds would tell."
+    return f"{doubt}: the last step brought {step}; {seeds:,.0f} seeds or fewer would tell."
 
 
 def _best_words(series: Series) -> str:

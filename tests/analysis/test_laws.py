@@ -204,6 +204,13 @@ def test_what_did_not_converge_is_said() -> None:
     assert {v.problem for v in stopped.values()} == {"did not converge"}
 
 
+def test_an_estimate_lies_within_its_interval() -> None:
+    """Even where all draws lie above it."""
+    fit = fits.fit(laws.LOGARITHM, planted(saturating, 10.0))
+    for value in fits.values(fit._replace(thetas=fit.thetas + 1.0)).values():
+        assert value.low == value.value < value.high
+
+
 def test_if_one_parameter_is_not_identified_none_is() -> None:
     """A flat curve: its exponent is anything, and what level and slope are is made by its bounds. Two
     that cancel are not identified either."""
