@@ -18,6 +18,8 @@ AT_BOUND = 1e-3
 """A parameter within this share of its range from a bound is taken to lie on it."""
 SCATTERED, NEAR = 40, 8.0
 """Further starts, and how far out: costs have several valleys where exponents are large."""
+FIRST, KEPT = 25, 12
+"""Iterations from every start, and how many of the best ends go on."""
 POLISHED = 3
 """Different optima that are polished: valleys are flat, and the lowest may be another than it seems."""
 REFIT = 60
@@ -137,7 +139,9 @@ def fit(law: Law, points: Points) -> Fit:
 def _fit(law: Law, points: Points, error: Floats, starts: Floats | None = None) -> Fit:
     scale, size, scores, _ = _standardised(law, points)
     whole = (size, points.kept, scores[:, 0], error, points.censored[:, 0])
-    theta, cost, _ = solving.solve(law, _starts(law, whole) if starts is None else starts, whole)
+    starts = _starts(law, whole) if starts is None else starts
+    first, rough, _ = solving.solve(law, starts, whole, FIRST)
+    theta, cost, _ = solving.solve(law, first[np.argsort(rough, kind="stable")[:KEPT]], whole)
     best = solving.apart(theta, cost, 3)
     known = bool(np.isfinite(points.samples).all())
     thetas, costs = _refit(law, best, points, scores, size, error) if known else (best[:0], cost[:0])

@@ -40,10 +40,10 @@ SCORE_RANGES: dict[str, tuple[float, float]] = {
 """Task (with wildcards) → returns that count as 0 and 1.
 
 DM Control's rewards lie in [0, 1] for 1000 frames (Tassa et al. 2018). Pendulum's are ≤ 0, and a random
-policy has −1202 ± 17 (1,000 episodes); mountain car pays 100 for the goal. Cart-pole's and Acrobot's are the
-episode's limit and gymnasium's threshold. Atari's are a random and a human player's (Mnih et al. 2015;
-Wang et al. 2016, table 2): human-normalised scores. MinAtar, gymnasium's MuJoCo and HumanoidBench have
-no standard range: give one.
+policy has −1202 ± 17 (1,000 episodes); mountain car pays 100 for the goal. Cart-pole's and Acrobot's are
+the episode's limit and gymnasium's threshold. Atari's are a random and a human player's (Mnih et al.
+2015; Wang et al. 2016, table 2): human-normalised scores. MinAtar, gymnasium's MuJoCo and HumanoidBench
+have no standard range: give one.
 """
 
 

@@ -117,23 +117,27 @@ def size_of(series: Series) -> str:
     return "parameters_nonzero" if series.rows["parameters_nonzero"].notna().all() else "width"
 
 
-def joint_fit(points: Points) -> Fit | None:
+def joint_fit(points: Points, choice: Choice | None = None) -> Fit | None:
     """The joint law that comes closest to the largest sizes, fitted to all; none if none can be
     judged."""
     try:
-        preferred = choices.choose(laws.JOINT, points).preferred
+        preferred = (choice or choices.choose(laws.JOINT, points)).preferred
     except ValueError:
         return None
     (law,) = (law for law in laws.JOINT if law.name == preferred)
     return fits.fit(law, points)
 
 
-def optimum_table(series: Series) -> pd.DataFrame:
-    """The best sparsity of each width: of those measured, and by the preferred joint law."""
+def optimum_table(series: Series, choice: Choice | None = None) -> pd.DataFrame:
+    """The best sparsity of each width: of those measured, and by the preferred joint law.
+
+    Args:
+        choice: of the joint laws, where it was made already.
+    """
     final = scores.final_values(series.rows, RETURN)
     points = joint_points(series)
     sizes = dict(zip(final["width"], final[_total(series)], strict=True))
-    fit = joint_fit(points)
+    fit = joint_fit(points, choice)
     levels = np.linspace(0.0, float(final["sparsity"].max()), 96)
     cells = scores.cell_estimates(final, RETURN, ["width", "sparsity"])
     found = []

@@ -151,6 +151,7 @@ PLANTED: dict[str, tuple[Callable[[Floats], Floats], frozenset[str]]] = {
     "flat": (lambda n: 500 + 0 * n, frozenset({"enough"})),
     "grows": (lambda n: 100 * np.log2(n), frozenset({"grows"})),
     "saturates": (lambda n: 800 - 8000 / n, frozenset({"enough"})),
+    "creeps": (lambda n: 52 * np.log2(n), frozenset({"grows", "cannot tell"})),
     "peaks": (lambda n: 800 - 40 * np.log2(n / 64) ** 2, frozenset({"declines"})),
 }
 

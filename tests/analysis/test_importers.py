@@ -123,7 +123,7 @@ def test_a_blank_sparsity_is_dense_and_time_is_no_step(tmp_path: Path) -> None:
     assert rows.set_index("run_id")["sparsity"].to_dict() == {"a": 0.0, "b": 0.5}
     with pytest.raises(ValueError, match=r"chart.csv is drawn over 'Relative Time \(Wall\)'; export it"):
         exported(tmp_path, "Relative Time (Wall),a - return_mean\n3600,1\n", table)
-    with pytest.raises(ValueError, match="charts are a list of files, got 'chart.csv'"):
+    with pytest.raises(ValueError, match=r"charts are a list of files, got 'chart.csv'"):
         read_wandb("chart.csv", tmp_path / "runs.csv")
 
 

@@ -145,20 +145,19 @@ page.together(law_section(grid, sparsity) for grid in trained for sparsity in en
 
 # %%
 def joint_section(grid: series.Series) -> str:
-    """Table of the joint laws, or why there are none."""
-    points = tables.joint_points(grid)
+    """Table of the joint laws, or why there are none, and the best sparsity."""
+    points, choice = tables.joint_points(grid), None
     try:
         choice = choices.choose(laws.JOINT, points)
+        told = page.table(
+            tables.law_table(choice, points).drop(columns=["predicted", "measured"]),
+            grid.label,
+            grid.query(),
+        ) + page.words([findings.law_words(choice, "All sparsities")])
     except ValueError as error:
-        return page.words([f"{grid.label}: {error}."])
-    return page.table(
-        tables.law_table(choice, points).drop(columns=["predicted", "measured"]),
-        grid.label,
-        grid.query(),
-    ) + page.words([findings.law_words(choice, "All sparsities")])
+        told = page.words([f"{grid.label}: {error}."])
+    best = tables.optimum_table(grid, choice)
+    return told + page.table(best, f"{grid.label}: the best sparsity")
 
 
-page.together(
-    joint_section(grid) + page.table(tables.optimum_table(grid), f"{grid.label}: the best sparsity")
-    for grid in trained
-)
+page.together(joint_section(grid) for grid in trained)
