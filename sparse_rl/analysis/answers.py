@@ -60,10 +60,15 @@ def best_measured(estimates: Sequence[Estimate], sparsity: Sequence[float]) -> O
 
 
 def best_by_law(fit: Fit, size: float, sparsities: Floats) -> Optimum:
-    """The best sparsity of a joint law at one total size, over a fine range of sparsities."""
+    """The best sparsity of a joint law at one total size, over a fine range of sparsities.
+
+    Its interval and share are nan where no spread is known.
+    """
     levels = np.asarray(sparsities, dtype=np.float64)
     sizes = np.full(levels.shape, float(size))
     best = levels[int(fit.predict(sizes, 1.0 - levels).argmax())]
+    if np.isnan(fit.thetas).any():
+        return Optimum(float(best), float("nan"), float("nan"), float("nan"))
     winners = levels[fit.predict_samples(sizes, 1.0 - levels).argmax(0)]
     step = float(np.diff(levels).max())
     low, high = interval(winners)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 
 from sparse_rl.analysis import answers, budgets, choices, laws, scores, tables, verdicts
 from sparse_rl.analysis.answers import MATCHES
@@ -48,6 +49,12 @@ def law_words(choice: Choice, of: str) -> str:
         f"{closest}{own} (best of {counted(len(choice.trials), 'law')} in {choice.shares[best]:.0%} of "
         f"resamples); {verdict}{likely}."
     )
+
+
+def _signed(line: "pd.Series[float]") -> str:
+    """A difference with its interval, where there is one."""
+    low, high = line["low"], line["high"]
+    return f"{line['difference']:+.4g}" + ("" if np.isnan(low) else f" [{low:+.4g}, {high:+.4g}]")
 
 
 def _size_words(series: Series) -> str:
@@ -107,8 +114,7 @@ def _comparison_words(series: Series, at: str, margin: float) -> str:
         words = [f"{told[word]} {word}" for word in get_args(verdicts.Verdict) if word in told]
         counts.append(f"sparsity {level:g}: {', '.join(words)}")
     widest = [
-        f"{last['difference']:+.4g} [{last['low']:+.4g}, {last['high']:+.4g}] "
-        f"for {last['sparsity']:g} at {last['size']:,.0f}"
+        f"{_signed(last)} for {last['sparsity']:g} at {last['size']:,.0f}"
         for _, last in table.groupby("sparsity").tail(1).iterrows()
     ]
     beside = f"Beside dense at equal {MATCHES[at]}, where {margin:.4g} does not matter"

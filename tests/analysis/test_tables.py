@@ -282,6 +282,19 @@ def test_sentences_say_the_numbers_of_the_right_cells() -> None:
     assert "the difference is +16 [+15.97, +16.03] for 0.75 at 128." in at_width
 
 
+def test_single_seeds_are_told_without_intervals() -> None:
+    value = {(w, s): 900 - 10 * math.log2(w) - s for w in (8, 16, 32, 64) for s in (0.0, 0.5)}
+    said = list(findings.words(only(grid(value, seeds=(0.0,)))))
+    assert not [text for text in said if "nan" in text or "[" in text or "%" in text]
+    assert any("the best sparsity: no best sparsity: 0, 0.5 has one seed" in text for text in said)
+    assert any(text.endswith("the difference is -0.5 for 0.5 at 64.") for text in said)
+    best = tables.optimum_table(only(grid(value, seeds=(0.0,))))
+    assert set(best["best in"]) == {""}
+    assert not best.astype(str).apply(lambda column: column.str.contains(r"\[")).to_numpy().any()
+    (chance, *_) = tables.improvement_table(only(grid(value, seeds=(0.0,))))["P(above dense)"]
+    assert chance == ""
+
+
 def test_data_words_are_of_the_higher_threshold() -> None:
     def ramp(width: int) -> list[float]:
         return [min(90.0, 3.0 * n * math.log2(width)) for n in range(11)]
