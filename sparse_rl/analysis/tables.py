@@ -118,18 +118,22 @@ def size_of(series: Series) -> str:
 
 
 def joint_fit(points: Points, choice: Choice | None = None) -> Fit | None:
-    """The joint law that comes closest to the largest sizes, fitted to all; none if none can be
-    judged."""
+    """The joint law that is likeliest by all sizes, fitted to them; none if none can be judged.
+
+    Not the one that is closest to the largest size: that is one size's luck, and the law of total
+    parameters, which knows of no best sparsity, has it now and then.
+    """
     try:
-        preferred = (choice or choices.choose(laws.JOINT, points)).preferred
+        choice = choice or choices.choose(laws.JOINT, points)
     except ValueError:
         return None
+    preferred = choice.plausible[0] if choice.plausible else choice.preferred
     (law,) = (law for law in laws.JOINT if law.name == preferred)
     return fits.fit(law, points)
 
 
 def optimum_table(series: Series, choice: Choice | None = None) -> pd.DataFrame:
-    """The best sparsity of each width: of those measured, and by the preferred joint law.
+    """The best sparsity of each width: of those measured, and by the likeliest joint law.
 
     Args:
         choice: of the joint laws, where it was made already.

@@ -109,6 +109,24 @@ def test_a_joint_law_is_recovered() -> None:
     assert choices.choose(laws.JOINT, points, largest=2).preferred == "sparsity factor"
 
 
+def test_the_best_sparsity_is_asked_of_the_likeliest_law() -> None:
+    """Planted at 0.9 everywhere. In the second draw the law of total parameters, which knows of no best
+    sparsity, happens to be closest to the largest size."""
+    size, kept = (a.ravel() for a in np.meshgrid(80 * WIDTHS[:6] ** 2, 1 - SPARSITIES[:4]))
+    constant = 300 * (0.7 - 0.35) * 0.1**0.7 / 0.35  # where the derivative by 1 − S is 0 at 0.1
+
+    def truth(n: Floats, k: Floats) -> Floats:
+        return 900 - (300 * k**0.7 + constant) * (n * k / 1e5) ** -0.35
+
+    for draw in (0, 3):
+        points = planted(truth, 15.0, size=size, kept=kept, seeds=5, draw=draw, resamples=100)
+        fit = tables.joint_fit(points)
+        assert fit is not None
+        assert fit.law.name == "sparsity factor"
+        best = answers.best_by_law(fit, size[2], np.linspace(0, 0.95, 96))
+        assert best.low <= 0.9 <= best.high
+
+
 def test_survivors_alone_explain_what_only_they_decide() -> None:
     size, kept = (a.ravel() for a in np.meshgrid(80 * WIDTHS**2, 1 - SPARSITIES))
     points = planted(lambda n, k: 900 - 300 * (n * k / 1e6) ** -0.2, 4.0, size=size, kept=kept)
