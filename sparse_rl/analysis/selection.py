@@ -33,7 +33,7 @@ def read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
     return read_published(files), []
 
 
-APART = ("agent", "network", "pattern", "distribution", "variant", CURRICULUM)
+APART = ("agent", "network", "pattern", "distribution", "method", "variant", CURRICULUM)
 """Runs that differ in one of these belong on no common curve; a pruned and a dense one may in the middle
 two."""
 
