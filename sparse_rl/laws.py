@@ -46,11 +46,10 @@ def report(
     """Scores by size, laws on the smaller sizes, and what they say about the held-out ones.
 
     Raises:
-        ValueError: the data carry no law, do not know the size, or mix what is not averaged.
+        ValueError: the data carry no law, do not know the size, or have cells of different tasks.
     """
     if size not in final or final[size].isna().any():
         raise ValueError(f"these runs do not say their {size}; use --size width")
-    refuse_mixtures(final)
     scores.refuse_uneven_tasks(final, [size])
     tasks = counted(final["env"].nunique(), "task")
     what = "normalised score" if final["env"].nunique() > 1 else "return"
@@ -130,6 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = choose_rows(
             rows, options.tasks or (), options.sparsity, options.shared_seeds, options.seeds or ()
         )
+        refuse_mixtures(rows)
         final = score_table(rows, options.at_steps, given)
         report(console(), final, options.size, options.hold_out, options.figure)
     except (FileNotFoundError, ValueError) as error:

@@ -197,6 +197,14 @@ def test_the_law_command_refuses_by_name(
     assert re.search(message, capsys.readouterr().err)
 
 
+def test_laws_do_not_average_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, method in enumerate(("rigl", "static")):
+        edit(method=method)(write(tmp_path, method, seed))
+    with pytest.raises(SystemExit):
+        command.main([str(tmp_path)])
+    assert "these runs differ in method ('rigl', 'static')" in capsys.readouterr().err
+
+
 def test_cells_of_different_tasks_are_not_compared() -> None:
     final = pd.DataFrame({"width": [8, 8, 16], "env": ["a", "b", "a"], "run_id": ["x", "y", "z"]})
     with pytest.raises(ValueError, match="width 16 lacks b; choose tasks that all have"):
