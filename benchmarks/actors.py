@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis import load, scores, statistics
+from sparse_rl.analysis import curves, intervals, load, statistics
 
 FIFTHS = 5
 RETURN = "train_return_mean"
@@ -35,7 +35,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     for actors, group in runs.groupby("num_envs"):
         line: dict[str, object] = {"actors": actors, "seeds": len(group)}
         for fifth in range(1, FIFTHS + 1):
-            estimate = statistics.bootstrap(statistics.scores({"": group[fifth].to_numpy()}))
+            estimate = intervals.estimate(statistics.scores({"": group[fifth].to_numpy()}))
             value, low, high = map(float, estimate[:3])
             line[f"fifth {fifth}"] = f"{value:.2f} [{low:.2f}, {high:.2f}]"
         line["env steps/s"] = f"{group['speed'].median():,.0f}"
@@ -50,7 +50,7 @@ def draw(rows: pd.DataFrame, path: str) -> None:
     groups = list(rows.groupby("num_envs"))
     colours = sns.color_palette("viridis", len(groups) + 1)
     for (actors, group), colour in zip(groups, colours, strict=False):
-        curve = scores.sample_efficiency(group, RETURN)
+        curve = curves.sample_efficiency(group, RETURN)
         steps = curve["env_steps"]
         ax.plot(steps, curve[RETURN], color=colour, label=f"{actors}")
         ax.fill_between(steps, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from sparse_rl.analysis import final_values, load, statistics
+from sparse_rl.analysis import final_values, intervals, load, statistics
 from sparse_rl.analysis.statistics import Estimate
 
 METRICS = {
@@ -37,7 +37,7 @@ def ways(final: pd.DataFrame) -> pd.Series:
 
 def estimate(values: np.ndarray, draw: int = 0) -> Estimate:
     """Interquartile mean of runs of one task."""
-    return statistics.bootstrap(statistics.scores({"": values}), seed=[0, draw])
+    return intervals.estimate(statistics.scores({"": values}), seed=[0, draw])
 
 
 def difference(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:

@@ -8,13 +8,22 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from sparse_rl.analysis import answers, findings, fits, laws, scores, tables
+from sparse_rl.analysis import answers, choices, findings, fits, laws, scores, tables
 from sparse_rl.analysis.figures import held_out
 from sparse_rl.analysis.scores import RETURN
-from sparse_rl.analysis.selection import choose_rows, read, score_table
+from sparse_rl.analysis.selection import (
+    choose_rows,
+    only,
+    ranges_of,
+    read,
+    refuse_mixtures,
+    score_table,
+)
+from sparse_rl.analysis.statistics import counted
 from sparse_rl.records.console import console
 
 SIZES = ("width", "parameters_total", "parameters_nonzero", "flops", "train_seconds")
+FORMATS = (".png", ".svg", ".pdf")
 
 
 def show(out: Console, frame: pd.DataFrame, title: str) -> None:
@@ -37,28 +46,28 @@ def report(
     """Scores by size, laws on the smaller sizes, and what they say about the held-out ones.
 
     Raises:
-        ValueError: the data carry no law, or do not know the size.
+        ValueError: the data carry no law, do not know the size, or have cells of different tasks.
     """
     if size not in final or final[size].isna().any():
         raise ValueError(f"these runs do not say their {size}; use --size width")
-    several = final["env"].nunique() > 1
+    scores.refuse_uneven_tasks(final, [size])
+    tasks = counted(final["env"].nunique(), "task")
+    what = "normalised score" if final["env"].nunique() > 1 else "return"
     table = scores.summary(final, RETURN, [size])
-    what = "normalised score" if several else "return"
-    unit = f"interquartile mean {what} with 95 % bootstrap intervals, {final['env'].nunique()} tasks"
-    show(out, table, unit)
+    kind = scores.interval_words(final, RETURN, [size])
+    show(out, table, f"interquartile mean {what}, {kind}, {tasks}")
     cells = scores.cell_estimates(final, RETURN, [size], resamples=tables.RESAMPLES)
     points = answers.points(list(cells.values()), [cell[0] for cell in cells])
-    candidates = laws.NORMALISED if several else laws.CURVES
-    choice = fits.choose(candidates, points, hold_out)
+    candidates = laws.NORMALISED if final["env"].nunique() > 1 else laws.CURVES
+    choice = choices.choose(candidates, points, hold_out)
     told = tables.law_table(choice, points)
     show(
         out, told, f"laws fitted without the largest {hold_out}, N = {size}; error in units of the score"
     )
-    out.print(findings.law_words(choice, points, f"{len(points.size)} sizes"))
+    out.print(findings.law_words(choice, counted(len(points.size), "size")))
     if figure is not None:
-        label = f"{what}, {final['env'].nunique()} tasks"
         axis = {"width": "width (units)"}.get(size, size)
-        drawn = held_out(points, choice, axis, f"interquartile mean {what}", label)
+        drawn = held_out(points, choice, axis, f"interquartile mean {what}", f"{what}, {tasks}")
         drawn.savefig(figure, dpi=150)
     out.print("Fitted to all sizes:")
     for law in candidates:
@@ -66,8 +75,7 @@ def report(
         out.print(f"  {law.name}, {law.formula}: {words}")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sparse_rl.laws",
         description="Score against network size, laws fitted to the smaller sizes, held-out prediction.",
@@ -77,6 +85,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--tasks", nargs="+", metavar="GLOB", help="of these names, e.g. 'dog-*'")
     parser.add_argument("--sparsity", type=float, default=0.0, help="of the runs (default: 0)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="only these")
+    parser.add_argument(
+        "--only", nargs="+", metavar="COLUMN=VALUE", help="of these runs, e.g. agent=sac pattern=block"
+    )
+    parser.add_argument(
+        "--ranges", nargs="+", metavar="TASK=LOW:HIGH", help="returns that count as 0 and 1"
+    )
     parser.add_argument(
         "--at-steps", type=float, help="score at so many env steps (default: the last fifth)"
     )
@@ -86,11 +101,36 @@ def main(arguments: list[str] | None = None) -> None:
         "--hold-out", type=int, default=1, help="so many of the largest sizes (default: 1)"
     )
     parser.add_argument("--figure", type=Path, help="draw the laws there (.png, .svg, .pdf)")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse before anything is read what cannot end well.
+
+    Raises:
+        ValueError: nothing would be held out, or the figure has an unknown ending.
+    """
+    if options.hold_out < 1:
+        raise ValueError(f"--hold-out takes 1 or more sizes, got {options.hold_out}")
+    if options.figure and options.figure.suffix not in FORMATS:
+        raise ValueError(f"--figure ends in {', '.join(FORMATS)}, got {options.figure.name}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    options = _parser().parse_args(arguments)
     try:
-        rows = read(options.paths)
-        rows = choose_rows(rows, options.tasks or (), options.sparsity, options.shared_seeds)
-        final = score_table(rows, options.at_steps)
+        check(options)
+        given = ranges_of(options.ranges or ())
+        rows, problems = read(options.paths)
+        for problem in problems:
+            print(f"sparse_rl.laws: {problem.file}: {problem.reason}", file=sys.stderr)
+        rows = only(rows, options.only or ())
+        rows = choose_rows(
+            rows, options.tasks or (), options.sparsity, options.shared_seeds, options.seeds or ()
+        )
+        refuse_mixtures(rows)
+        final = score_table(rows, options.at_steps, given)
         report(console(), final, options.size, options.hold_out, options.figure)
     except (FileNotFoundError, ValueError) as error:
         print(f"sparse_rl.laws: {error}", file=sys.stderr)

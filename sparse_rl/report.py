@@ -15,9 +15,24 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("studies", type=Path, nargs="+", help="folders of studies, e.g. results/demo")
     parser.add_argument("--out", type=Path, help="where to write (default: the first study's folder)")
+    parser.add_argument(
+        "--margin",
+        type=float,
+        help="differences in return within it do not matter (default: 5 %% of the range)",
+    )
+    parser.add_argument(
+        "--thresholds", type=float, nargs="+", metavar="RETURN", default=[],
+        help="returns to which data are counted, the same for every study that is to be compared",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     try:
-        page = write_report(options.studies, options.out, say=lambda what: print(f"report: {what}"))
+        page = write_report(
+            options.studies,
+            options.out,
+            say=lambda what: print(f"report: {what}"),
+            margin=options.margin,
+            thresholds=options.thresholds,
+        )
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         print(f"sparse_rl.report: {error}", file=sys.stderr)
         sys.exit(2)

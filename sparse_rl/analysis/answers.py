@@ -1,12 +1,12 @@
-"""What the studies are for: how large dense should be, how sparse a width, what equal means."""
+"""What the studies are for: how sparse a width should be, and what equal means."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from sparse_rl.analysis import fits, laws, scores, statistics
+from sparse_rl.analysis import scores, statistics, verdicts
 from sparse_rl.analysis.fits import Fit, Points
 from sparse_rl.analysis.scores import RETURN, Cell
 from sparse_rl.analysis.statistics import Estimate, Floats, interval
@@ -21,17 +21,6 @@ MATCHES = {
 """What a comparison may hold equal → its words."""
 
 
-class Stop(NamedTuple):
-    """The size at which growing stops paying."""
-
-    size: float
-    """The smallest size measured where the law only falls, infinite where it rises to the largest."""
-    low: float
-    high: float
-    share: float
-    """Of resamples in which the peak lies within the sizes measured."""
-
-
 def points(
     estimates: Sequence[Estimate], size: Sequence[float], sparsity: Sequence[float] | float = 0.0
 ) -> Points:
@@ -41,24 +30,6 @@ def points(
     samples = np.stack([e.samples for e in estimates])
     never = np.zeros((len(sizes), 1 + samples.shape[1]), dtype=np.bool_)
     return Points(sizes, kept, np.array([float(e.value) for e in estimates]), samples, never)
-
-
-def stops_paying(curve: Points) -> Stop:
-    """Where the peak of score against size lies, if within the sizes measured.
-
-    Raises:
-        ValueError: the points cannot carry the law with a peak.
-    """
-    fit = fits.fit(laws.PEAK, curve)
-    at = list(laws.PEAK.parameters).index("m")
-    bend = list(laws.PEAK.parameters).index("k")
-    everything = np.vstack([fit.theta, fit.thetas])
-    sizes = fit.scale[2] * 2.0 ** everything[:, at]
-    sizes = np.maximum(sizes, curve.size.min())
-    sizes = np.where((sizes < curve.size.max()) & (everything[:, bend] > 1e-6), sizes, np.inf)
-    tail = (1.0 - statistics.LEVEL) / 2.0
-    low, high = np.quantile(sizes[1:], [tail, 1.0 - tail], method="nearest")
-    return Stop(float(sizes[0]), float(low), float(high), float(np.isfinite(sizes[1:]).mean()))
 
 
 class Optimum(NamedTuple):
@@ -72,8 +43,15 @@ class Optimum(NamedTuple):
 
 
 def best_measured(estimates: Sequence[Estimate], sparsity: Sequence[float]) -> Optimum:
-    """The best of the sparsities that were trained, and how sure that is."""
+    """The best of the sparsities that were trained, and how sure that is.
+
+    Raises:
+        ValueError: the spread of one is not known, so nothing is known of a best one.
+    """
     levels = np.asarray(sparsity, dtype=np.float64)
+    unknown = [f"{level:g}" for level, e in zip(levels, estimates, strict=True) if np.isnan(e.low)]
+    if unknown:
+        raise ValueError(f"no best sparsity: {', '.join(unknown)} has one seed, or no spread")
     best = levels[int(np.argmax([float(e.value) for e in estimates]))]
     winners = levels[np.stack([e.samples for e in estimates]).argmax(0)]
     tail = (1.0 - statistics.LEVEL) / 2.0
@@ -82,10 +60,15 @@ def best_measured(estimates: Sequence[Estimate], sparsity: Sequence[float]) -> O
 
 
 def best_by_law(fit: Fit, size: float, sparsities: Floats) -> Optimum:
-    """The best sparsity of a joint law at one total size, over a fine range of sparsities."""
+    """The best sparsity of a joint law at one total size, over a fine range of sparsities.
+
+    Its interval and share are nan where no spread is known.
+    """
     levels = np.asarray(sparsities, dtype=np.float64)
     sizes = np.full(levels.shape, float(size))
     best = levels[int(fit.predict(sizes, 1.0 - levels).argmax())]
+    if np.isnan(fit.thetas).any():
+        return Optimum(float(best), float("nan"), float("nan"), float("nan"))
     winners = levels[fit.predict_samples(sizes, 1.0 - levels).argmax(0)]
     step = float(np.diff(levels).max())
     low, high = interval(winners)
@@ -103,63 +86,112 @@ def _along(
     return np.array([size for size, _ in chosen], dtype=np.float64), np.array(values)
 
 
-def _at(sizes: Floats, values: Floats, where: Floats) -> Floats:
-    """Linear in the logarithm of the size: [where, 1 + resamples]."""
-    logs, x = np.log(sizes), np.log(where)
-    right = np.clip(np.searchsorted(sizes, where), 1, max(len(sizes) - 1, 1))
+def _neighbours(sizes: Floats, values: Floats, where: Floats) -> tuple[Floats, Floats, Floats]:
+    """[where, 1 + resamples]: a curve linear in the logarithm of the size; its points below and above.
+
+    On a point all three are that point.
+    """
     if len(sizes) == 1:
-        return np.repeat(values, len(where), axis=0)
+        alone = np.repeat(values, len(where), axis=0)
+        return alone, alone, alone
+    logs, x = np.log(sizes), np.log(where)
+    right = np.clip(np.searchsorted(sizes, where), 1, len(sizes) - 1)
     share = ((x - logs[right - 1]) / (logs[right] - logs[right - 1]))[:, None]
-    return (1.0 - share) * values[right - 1] + share * values[right]
+    below, above = values[right - 1], values[right]
+    between = (1.0 - share) * below + share * above
+    return (
+        between,
+        np.where(np.isclose(share, 1.0), above, below),
+        np.where(np.isclose(share, 0.0), below, above),
+    )
 
 
 def compare(
-    final: pd.DataFrame, at: str = "width", metric: str = RETURN, reference: float = 0.0, seed: int = 0
+    final: pd.DataFrame,
+    at: str = "width",
+    metric: str = RETURN,
+    reference: float = 0.0,
+    seed: int = 0,
+    margin: float = 0.0,
 ) -> pd.DataFrame:
     """Every sparsity beside a reference at equal width, parameters, FLOPs or time.
 
     Where no pair of networks is equal, the other curve is read between its points, linear in the
-    logarithm of the size; nothing is read beyond its ends.
+    logarithm of the size; nothing is read beyond its ends. Where the two points beside differ beyond
+    doubt there may be a cliff between them: the interval then reaches around what either would give.
 
     Args:
         final: one row per run, of one series (:func:`sparse_rl.analysis.scores.final_values`).
         at: what is held equal, of ``MATCHES``.
         reference: the sparsity that the others are compared with.
+        margin: differences within it do not matter (:func:`.verdicts.verdict`).
 
     Returns:
         ``sparsity``, ``size`` (of the reference's points), ``reference``, the value in column
-        ``metric``, ``difference`` with ``low`` and ``high``, and ``better``, the share of resamples
-        above the reference.
+        ``metric``, ``difference`` with ``low`` and ``high``, which hold together for all lines,
+        ``verdict``, ``seeds`` that would tell ``margin`` (nan without one), and ``between``: whether the
+        interval is around two points.
 
     Raises:
-        ValueError: ``at`` is unknown, or no run has the reference's sparsity.
+        ValueError: ``at`` is unknown, no run has the reference's sparsity, or cells hold different
+            tasks.
     """
     if at not in MATCHES:
         raise ValueError(f"at must be one of {', '.join(MATCHES)}, got {at!r}")
     by = ["width", "sparsity"]
-    cells = scores.cell_estimates(final, metric, by, seed=seed)
+    scores.refuse_uneven_tasks(final, by)
+    cells = scores.cell_estimates(final, metric, by, seed=seed, method="t")
     mean_sizes = final.assign(_size=final[at]).groupby(by)["_size"].mean()
     sizes = dict(zip(cells, mean_sizes.astype(float), strict=True))
+    runs = int(final.groupby(by)["run_id"].nunique().min())
     levels = sorted({float(cell[1]) for cell in cells})
     if reference not in levels:
         raise ValueError(f"no run has sparsity {reference:g}; there are {levels}")
+    lines, three = _differences(cells, sizes, reference, metric)
+    table = pd.DataFrame(lines, columns=["sparsity", "size", "reference", metric, "difference"])
+    if not lines:
+        return table.assign(low=0.0, high=0.0, verdict="", seeds=0.0, between=False)
+    return table.assign(**_judged(np.concatenate(three, axis=1), runs, margin))
+
+
+def _differences(
+    cells: Mapping[Cell, Estimate], sizes: Mapping[Cell, float], reference: float, metric: str
+) -> tuple[list[dict[str, float]], list[Floats]]:
+    """Every sparsity less the reference at its sizes: lines of values; per sparsity [between,
+    below, above; sizes; 1 + resamples]."""
     base_sizes, base = _along(cells, sizes, reference)
-    found = []
-    for level in (s for s in levels if s != reference):
+    lines: list[dict[str, float]] = []
+    three: list[Floats] = []
+    for level in sorted({float(cell[1]) for cell in cells} - {reference}):
         own_sizes, own = _along(cells, sizes, level)
         within = (base_sizes >= own_sizes[0]) & (base_sizes <= own_sizes[-1])
         if not within.any():
             continue
-        theirs, ours = base[within], _at(own_sizes, own, base_sizes[within])
-        low, high = interval((ours - theirs)[:, 1:])
-        found.append(
-            pd.DataFrame(
-                {
-                    "sparsity": level, "size": base_sizes[within], "reference": theirs[:, 0],
-                    metric: ours[:, 0], "difference": ours[:, 0] - theirs[:, 0],
-                    "low": low, "high": high, "better": (ours > theirs)[:, 1:].mean(1),
-                }
-            )
-        )  # fmt: skip
-    columns = ["sparsity", "size", "reference", metric, "difference", "low", "high", "better"]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+        theirs = base[within]
+        ours = np.stack(_neighbours(own_sizes, own, base_sizes[within]))
+        three.append(ours - theirs)
+        lines += [
+            {"sparsity": level, "size": size, "reference": r, metric: o, "difference": o - r}
+            for size, r, o in zip(base_sizes[within], theirs[:, 0], ours[0, :, 0], strict=True)
+        ]
+    return lines, three
+
+
+def _judged(three: Floats, runs: int, margin: float) -> dict[str, list[Any]]:
+    """Intervals and verdicts of differences [between, below, above; comparisons; 1 + resamples]."""
+    value, samples = three[..., 0], three[..., 1:]
+    step = samples[2] - samples[1]
+    doubt = np.minimum((step > 0).mean(1), (step < 0).mean(1))
+    cliff = (np.ptp(step, axis=1) > 0) & (doubt < (1.0 - statistics.LEVEL) / 2.0)
+    low, high = verdicts.together(value[0], samples[0])
+    around = [verdicts.together(value[i], samples[i]) for i in (1, 2)]
+    low = np.where(cliff, np.minimum(around[0][0], around[1][0]), low)
+    high = np.where(cliff, np.maximum(around[0][1], around[1][1]), high)
+    seeds = [
+        verdicts.seeds_to_tell(runs, (b - a) / 2, margin) if margin > 0 and not c else float("nan")
+        for a, b, c in zip(low, high, cliff, strict=True)
+    ]
+    words = [verdicts.verdict(a, b, margin) for a, b in zip(low, high, strict=True)]
+    return {
+        "low": list(low), "high": list(high), "verdict": words, "seeds": seeds, "between": list(cliff),
+    }  # fmt: skip

@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparse_rl.analysis import scores, statistics
-from sparse_rl.analysis.fits import Choice, Points
+from sparse_rl.analysis import intervals, scores, statistics
+from sparse_rl.analysis.choices import Choice
+from sparse_rl.analysis.curves import sample_efficiency
+from sparse_rl.analysis.fits import Points
 from sparse_rl.analysis.scores import LAST_SHARE, RETURN
 
 METRICS: Mapping[str, str] = {
@@ -28,7 +30,6 @@ SIZES: Mapping[str, str] = {
 }
 
 LOGARITHMIC = ("grad_norm/critic",)
-BAND = "95 % bootstrap interval"
 FORMATS: Mapping[str, Callable[[float], str]] = {
     "sparsity": lambda level: f"{level:g}",
     "training FLOPs": ticker.EngFormatter(places=1, sep=" ").format_eng,
@@ -71,8 +72,10 @@ def _size_axis(ax: Axes, size: str, values: Sequence[float]) -> None:
 
 
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, color: Any, **how: Any) -> None:
-    """A line with its interval; where there is one run there is no band."""
+    """A line with its interval, a single point with a bar; where there is one run there is neither."""
     ax.plot(table[x], table[y], color=color, **how)
+    if len(table) == 1 and table["low"].notna().all():
+        ax.vlines(table[x], table["low"], table["high"], color=color)
     ax.fill_between(table[x], table["low"], table["high"], color=color, alpha=0.2, linewidth=0)
 
 
@@ -82,10 +85,22 @@ def _seeds(final: pd.DataFrame) -> str:
     return statistics.counted(low, "seed") if low == high else f"{low} to {high} seeds"
 
 
-def seeds_note(final: pd.DataFrame) -> str:
-    """What line and band are, and from how many runs; diverged ones are named."""
+def centre_of(final: pd.DataFrame) -> str:
+    """What a point is: of fewer than four runs the interquartile mean is the mean."""
+    counts = final.groupby(["width", "sparsity"])["run_id"].nunique()
+    return "mean" if counts.max() < 4 else "interquartile mean"
+
+
+def seeds_note(final: pd.DataFrame, alone: bool = False) -> str:
+    """What line and band are, and from how many runs; diverged ones are named.
+
+    Args:
+        alone: each cell's interval is its own, and borrows no spread from others.
+    """
     diverged = int((final["status"] == "diverged").sum())
-    note = f"line: interquartile mean of {_seeds(final)}; band: {BAND}"
+    by = ["width", "sparsity"]
+    kind = scores.interval_words(final, RETURN, by).replace("moderated " if alone else "", "")
+    note = f"line: {centre_of(final)} of {_seeds(final)}; band: {kind}"
     return note + (f"; {diverged} diverged, counted as untrained" if diverged else "")
 
 
@@ -161,14 +176,15 @@ def learning_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
         ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
     _legend(figure, colours, "sparsity")
     partial = rows.loc[rows["status"] != "done", "run_id"].nunique()
-    note = seeds_note(scores.final_values(rows, RETURN)) if (rows["status"] == "done").any() else ""
+    final = scores.final_values(rows, RETURN)
+    note = seeds_note(final, alone=True) if (rows["status"] == "done").any() else ""
     dotted = f"\ndotted: {statistics.counted(partial, 'run')} that did not end done" if partial else ""
     figure.suptitle(f"{label or _title(rows)}\n{note}{dotted}", fontsize=10)
     return figure
 
 
 def _learning_curve(ax: Axes, cell: pd.DataFrame, color: Any) -> None:
-    table = scores.sample_efficiency(cell)
+    table = sample_efficiency(cell)
     band(ax, table, "env_steps", RETURN, color)
 
 
@@ -192,7 +208,7 @@ def heat_maps(rows: pd.DataFrame, label: str | None = None) -> Figure:
         ax.set_ylabel("sparsity (share of weights removed)")
         ax.tick_params(rotation=0)
     final = scores.final_values(rows, RETURN)
-    figure.suptitle(f"{label or _title(rows)}: interquartile mean of {_seeds(final)}", fontsize=10)
+    figure.suptitle(f"{label or _title(rows)}: {centre_of(final)} of {_seeds(final)}", fontsize=10)
     return figure
 
 
@@ -251,7 +267,8 @@ def iso_flops(rows: pd.DataFrame, budgets: Sequence[float], label: str | None = 
         _size_axis(ax, "parameters_nonzero", shown)
         ax.set_title(f"sparsity {level:g}", fontsize=10)
     _legend(figure, colours, "training FLOPs", "o")
-    figure.suptitle(f"{label or _title(rows)}: return at equal compute; band: {BAND}", fontsize=10)
+    kind = scores.interval_words(scores.final_values(rows, RETURN), RETURN, ["width", "sparsity"])
+    figure.suptitle(f"{label or _title(rows)}: return at equal compute; band: {kind}", fontsize=10)
     return figure
 
 
@@ -273,7 +290,7 @@ def performance_profiles(final: pd.DataFrame, label: str) -> Figure:
     for width, ax in zip(widths, axes.flat, strict=False):
         cells = scores.cell_scores(final[final["width"] == width], RETURN, ["sparsity"])
         for (sparsity,), cell in cells.items():
-            profile = statistics.performance_profile(cell, thresholds, resamples=500)
+            profile = intervals.performance_profile(cell, thresholds)
             table = pd.DataFrame(
                 {"x": thresholds, "y": profile.value, "low": profile.low, "high": profile.high}
             )
@@ -282,7 +299,7 @@ def performance_profiles(final: pd.DataFrame, label: str) -> Figure:
         ax.set_title(f"width {width}", fontsize=10)
         ax.label_outer()
     _legend(figure, colours, "sparsity")
-    figure.suptitle(f"{label}: performance profiles; band: {BAND}", fontsize=10)
+    figure.suptitle(f"{label}: performance profiles; band: 95 % Wilson interval", fontsize=10)
     return figure
 
 
@@ -291,7 +308,7 @@ def held_out(points: Points, choice: Choice, xlabel: str, ylabel: str, label: st
     figure = Figure(figsize=(6.8, 4.0), layout="constrained")
     ax = figure.subplots()
     low, high = statistics.interval(points.samples)
-    errors = np.abs(np.stack([low, high]) - points.score)
+    errors = np.nan_to_num(np.abs(np.stack([low, high]) - points.score))
     for chosen, face in ((~choice.held, "black"), (choice.held, "white")):
         ax.errorbar(
             points.size[chosen], points.score[chosen], yerr=errors[:, chosen], fmt="o", color="black",
@@ -308,8 +325,11 @@ def held_out(points: Points, choice: Choice, xlabel: str, ylabel: str, label: st
         ax.fill_between(sizes, law_low, law_high, color=color, alpha=0.12, linewidth=0)
     style(ax, xlabel, ylabel)
     _size_axis(ax, "width" if "width" in xlabel else "parameters", points.size.tolist())
+    draws = "what the runs leave open" if np.isfinite(points.samples).all() else "(none: one seed)"
     span = points.score.max() - points.score.min() or 1.0
     ax.set_ylim(points.score.min() - 0.4 * span, points.score.max() + 0.8 * span)
     figure.legend(loc="outside right center", frameon=False)
-    figure.suptitle(f"{label}\nlaws fitted to the smaller sizes; bars and bands: {BAND}", fontsize=10)
+    figure.suptitle(
+        f"{label}\nlaws fitted to the smaller sizes; bars and bands: 95 % of {draws}", fontsize=10
+    )
     return figure

@@ -1,15 +1,18 @@
 """What a series of runs shows, in words; what cannot be said is said to be so."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import get_args
 
 import numpy as np
+import pandas as pd
 
-from sparse_rl.analysis import answers, fits, laws, scores, tables
+from sparse_rl.analysis import answers, budgets, choices, laws, scores, tables, verdicts
 from sparse_rl.analysis.answers import MATCHES
-from sparse_rl.analysis.fits import Choice, Points
+from sparse_rl.analysis.choices import Choice
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.series import Series
-from sparse_rl.analysis.statistics import interval
+from sparse_rl.analysis.statistics import counted
 from sparse_rl.records.results import EPISODES_DISTINCT
 
 
@@ -17,78 +20,113 @@ def _list(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
 
 
-def holds(choice: Choice, points: Points) -> list[str]:
-    """Laws whose interval for every held-out size meets the interval that was measured."""
-    low, high = interval(points.samples[choice.held])
+def holds(choice: Choice) -> list[str]:
+    """Laws of which the interval of predicted − measured holds 0 at every held-out size."""
     return [
         name
         for name, trial in choice.trials.items()
-        if ((trial.low <= high) & (low <= trial.high)).all()
+        if ((trial.off_low <= 0) & (trial.off_high >= 0)).all()
     ]
 
 
-def law_words(choice: Choice, points: Points, of: str) -> str:
+def law_words(choice: Choice, of: str) -> str:
     """Which law the data prefer, and whether it is any good."""
     best = choice.preferred
-    agree = holds(choice, points)
+    closest = f"{of}: shown all but the largest size, the {best} law is closest to what that size scored"
+    if np.isnan(choice.shares[best]):
+        return f"{closest}; how sure that is cannot be said: one seed, or no spread."
+    agree = holds(choice)
     verdict = "within intervals no law agrees with what was measured"
     if agree:
         verb = "agrees" if len(agree) == 1 else "agree"
         verdict = f"within intervals {_list(agree)} {verb} with it"
     if "constant" in agree and len(agree) > 1:
         verdict += ", so these runs do not tell growth from none"
+    left = choice.plausible
+    likely = f"; of all sizes BIC leaves {_list(left)}" if left else ""
+    own = " (it runs through every point it was shown)" if choice.trials[best].fit.interpolates else ""
     return (
-        f"{of}: shown all but the largest size, the {best} law is closest to what that size scored "
-        f"(best of {len(choice.trials)} laws in {choice.shares[best]:.0%} of resamples); {verdict}."
+        f"{closest}{own} (best of {counted(len(choice.trials), 'law')} in {choice.shares[best]:.0%} of "
+        f"resamples); {verdict}{likely}."
     )
 
 
-def _dense_words(series: Series) -> str:
-    points = tables.curve_points(series, 0.0)
-    size = "surviving parameters" if tables.size_of(series) == "parameters_nonzero" else "units of width"
-    stop = answers.stops_paying(points)
-    if np.isfinite(stop.size):
-        far = f"{stop.high:,.0f}" if np.isfinite(stop.high) else "beyond the largest"
-        return (
-            f"Dense stops paying at {stop.size:,.0f} {size} [{stop.low:,.0f}, {far}]: the peak lies "
-            f"before the largest size in {stop.share:.0%} of resamples (smallest measured: "
-            f"{points.size.min():,.0f}, largest: {points.size.max():,.0f})."
-        )
-    return (
-        f"Dense does not stop paying within the sizes measured (up to {points.size.max():,.0f} {size}; "
-        f"a peak before that in {stop.share:.0%} of resamples)."
-    )
+def _signed(line: "pd.Series[float]") -> str:
+    """A difference with its interval, where there is one."""
+    low, high = line["low"], line["high"]
+    return f"{line['difference']:+.4g}" + ("" if np.isnan(low) else f" [{low:+.4g}, {high:+.4g}]")
+
+
+def _size_words(series: Series) -> str:
+    known = tables.size_of(series) == "parameters_nonzero"
+    return "surviving parameters" if known else "units of width"
+
+
+def growth_words(series: Series, sparsity: float, margin: float) -> str:
+    """Whether more size still pays at one sparsity: grows, enough, declines, or these runs cannot
+    tell."""
+    final = scores.final_values(series.rows, RETURN)
+    by = [tables.size_of(series), "sparsity"]
+    scores.refuse_uneven_tasks(final, by)
+    every = scores.cell_estimates(final, RETURN, by, method="t")
+    cells = {float(cell[0]): e for cell, e in every.items() if cell[1] == sparsity}
+    if not cells:
+        raise ValueError(f"no run at sparsity {sparsity:g} has ended")
+    found = verdicts.growth(list(cells.values()), list(cells), margin)
+    step = f"{found.difference:+.4g} [{found.low:+.4g}, {found.high:+.4g}]"
+    name = "Dense" if sparsity == 0 else f"Sparsity {sparsity:g}"
+    told = f"{found.size:,.0f} {_size_words(series)}"
+    if found.kind == "grows":
+        return f"{name} still grows at {told}, the largest size: its last step brought {step}."
+    if found.kind == "declines":
+        return f"{name} does best at {told}: a larger size differs from that by {step}."
+    within = f"within {margin:.4g}"
+    if found.kind == "enough":
+        beyond = f"{name} gains nothing beyond {told} {within}"
+        return f"{beyond}: the best larger size differs from it by {step}."
+    runs = int(final[final["sparsity"] == sparsity].groupby(by)["run_id"].nunique().min())
+    seeds = verdicts.seeds_to_tell(runs, (found.high - found.low) / 2, margin)
+    doubt = f"Whether {name.lower()} still grows these runs cannot tell {within}"
+    return f"{doubt}: the last step brought {step}; {seeds:,.0f} seeds or fewer would tell."
 
 
 def _best_words(series: Series) -> str:
     final = scores.final_values(series.rows, RETURN)
     if final["sparsity"].nunique() == 1:
         raise ValueError(f"only sparsity {final['sparsity'].iloc[0]:g} was measured")
+    cells = scores.cell_estimates(final, RETURN, ["width", "sparsity"])
     words = []
-    for width, of_width in final.groupby("width"):
-        cells = scores.cell_estimates(of_width, RETURN, ["sparsity"])
-        best = answers.best_measured(list(cells.values()), [c[0] for c in cells])
+    for width in sorted(final["width"].unique()):
+        own = {cell[1]: e for cell, e in cells.items() if cell[0] == width}
+        best = answers.best_measured(list(own.values()), list(own))
         words.append(f"{best.sparsity:g} [{best.low:g}, {best.high:g}] at width {width}")
     return f"The best of the sparsities measured is {_list(words)}."
 
 
-def _comparison_words(series: Series, at: str) -> str:
+def _comparison_words(series: Series, at: str, margin: float) -> str:
     final = scores.final_values(series.rows, RETURN)
-    table = answers.compare(final, at)
+    table = answers.compare(final, at, margin=margin)
     if table.empty:
         return f"At equal {MATCHES[at]} no dense network has a sparse counterpart."
-    words = [
-        f"sparsity {last['sparsity']:g} differs from dense by "
-        f"{last['difference']:+.4g} [{last['low']:+.4g}, {last['high']:+.4g}] at {last['size']:,.0f}"
+    counts = []
+    for level, lines in table.groupby("sparsity"):
+        told = lines["verdict"].value_counts()
+        words = [f"{told[word]} {word}" for word in get_args(verdicts.Verdict) if word in told]
+        counts.append(f"sparsity {level:g}: {', '.join(words)}")
+    widest = [
+        f"{_signed(last)} for {last['sparsity']:g} at {last['size']:,.0f}"
         for _, last in table.groupby("sparsity").tail(1).iterrows()
     ]
-    return f"At equal {MATCHES[at]}, where both reach furthest: {_list(words)}."
+    beside = f"Beside dense at equal {MATCHES[at]}, where {margin:.4g} does not matter"
+    of = f"of {counted(len(table), 'comparison')}: {'; '.join(counts)}"
+    return f"{beside}, {of}. Where both reach furthest the difference is {_list(widest)}."
 
 
 def _health_words(series: Series, metric: str = "dormant_ratio/critic") -> str:
     final = scores.final_values(series.rows, metric)
     widest = final[final["width"] == final["width"].max()]
-    table = scores.summary(widest, metric, ["sparsity"])
+    table = scores.summary(final, metric, ["width", "sparsity"])
+    table = table[table["width"] == final["width"].max()]
     words = [
         f"{tables.spread(r[metric], r['low'], r['high'])} at {r['sparsity']:g}"
         for _, r in table.iterrows()
@@ -124,38 +162,45 @@ def association_words(series: Series, measured: Sequence[str]) -> Iterator[str]:
             yield f"{of} over {runs} runs is {low_high}."
 
 
-def words(series: Series) -> Iterator[str]:
-    """What was found, one sentence after the other; what cannot be said is said to be so."""
+def words(series: Series, margin: float | None = None) -> Iterator[str]:
+    """What was found, one sentence after the other; what cannot be said is said to be so.
+
+    Args:
+        margin: differences within it do not matter; ``None``: :func:`.budgets.margin_of` these runs.
+    """
     yield from episode_words(series)
-    parts: list[Callable[[], str]] = [
-        lambda: _best_words(series),
-        lambda: _comparison_words(series, "width"),
-        lambda: _comparison_words(series, "parameters_nonzero"),
-        lambda: _dense_words(series),
-    ]
-    for sparsity in sorted(series.rows["sparsity"].unique()):
-        parts.append(lambda s=float(sparsity): _law_words(series, s))  # type: ignore[misc]
-    if "dormant_ratio/critic" in series.rows:
-        parts.append(lambda: _health_words(series))
-    for part in parts:
-        try:
-            yield part()
-        except ValueError as error:
-            yield f"Not to be had from these runs: {error}."
+    levels = [float(sparsity) for sparsity in sorted(series.rows["sparsity"].unique())]
+    if not scores.final_values(series.rows, RETURN).empty:
+        margin = budgets.margin_of(series) if margin is None else margin
+        parts: list[tuple[str, Callable[[], str]]] = [
+            ("the best sparsity", lambda: _best_words(series)),
+            *[(f"a comparison at equal {MATCHES[at]}", partial(_comparison_words, series, at, margin))
+              for at in ("width", "parameters_nonzero")],
+            *[(f"growth at sparsity {level:g}", partial(growth_words, series, level, margin))
+              for level in levels],
+            *[(f"a law at sparsity {level:g}", partial(_law_words, series, level)) for level in levels],
+        ]  # fmt: skip
+        if "dormant_ratio/critic" in series.rows:
+            parts.append(("the dormant ratio", lambda: _health_words(series)))
+        for what, part in parts:
+            try:
+                yield part()
+            except ValueError as error:
+                yield f"Not to be had from these runs, {what}: {error}."
 
 
 def _law_words(series: Series, sparsity: float) -> str:
     points = tables.curve_points(series, sparsity)
-    return law_words(fits.choose(laws.CURVES, points), points, f"Sparsity {sparsity:g}")
+    return law_words(choices.choose(laws.CURVES, points), f"Sparsity {sparsity:g}")
 
 
-def data_words(series: Series) -> Iterator[str]:
-    """Which law the data to the higher threshold follow, per sparsity."""
-    threshold = tables.thresholds_of(series)[-1]
+def data_words(series: Series, thresholds: Sequence[float] = ()) -> Iterator[str]:
+    """Which law the data to the highest threshold follow, per sparsity."""
+    threshold = max(thresholds or budgets.thresholds_of(series))
     for sparsity in sorted(series.rows["sparsity"].unique()):
         of = f"Env steps to a return of {threshold:g} at sparsity {sparsity:g}"
         try:
-            points = tables.data_points(series, threshold, float(sparsity))
-            yield law_words(fits.choose(laws.DATA, points), points, of)
+            points = budgets.data_points(series, threshold, float(sparsity))
+            yield law_words(choices.choose(laws.DATA, points), of)
         except ValueError as error:
             yield f"{of}: {error}."

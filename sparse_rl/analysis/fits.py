@@ -1,25 +1,31 @@
-"""Laws fitted by robust least squares from many starts; bootstrap intervals; held-out prediction.
+"""Laws fitted by robust least squares from many starts, to the points and to draws of them.
 
-One batched Levenberg–Marquardt solver fits every start of every bootstrap resample at once. Residuals
-are in units of the points' standard errors under a Huber loss; a censored point (a threshold that was
-not reached within the budget) pulls only where the law falls short of what is known.
+Residuals are in units of the points' standard errors under a Huber loss; a censored point (a threshold
+that was not reached within the budget) pulls only where the law falls short of what is known.
 """
 
-from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_rl.analysis import solving
 from sparse_rl.analysis.laws import Law
 from sparse_rl.analysis.statistics import Floats, counted, interval
 
-HUBER = 1.345
-"""Residuals beyond so many standard errors pull linearly (95 % efficient for normal errors)."""
-ITERATIONS = 60
 AT_BOUND = 1e-3
 """A parameter within this share of its range from a bound is taken to lie on it."""
+SCATTERED, NEAR = 40, 8.0
+"""Further starts, and how far out: costs have several valleys where exponents are large."""
+FIRST, KEPT = 25, 12
+"""Iterations from every start, and how many of the best ends go on."""
+POLISHED = 3
+"""Different optima that are polished: valleys are flat, and the lowest may be another than it seems."""
+REFIT = 60
+"""Iterations for each draw: their ends are no numbers that are quoted one by one."""
+TIED = 0.999
+"""Rank correlation of two parameters' draws beyond which the data know only both together."""
 
 
 class Points(NamedTuple):
@@ -32,7 +38,7 @@ class Points(NamedTuple):
     score: Floats
     """[points]: return, score, or natural logarithm of the data to a threshold."""
     samples: Floats
-    """[points, resamples]: the same of bootstrap resamples."""
+    """[points, resamples]: draws of the same; nan where no spread is known."""
     censored: NDArray[np.bool_]
     """[points, 1 + resamples]: ``score`` (first column) or a sample is only a lower bound."""
 
@@ -44,11 +50,19 @@ class Fit(NamedTuple):
     theta: Floats
     """[parameters], of the standardised problem."""
     thetas: Floats
-    """[resamples, parameters]."""
+    """[resamples, parameters]; nan where no spread is known."""
     scale: tuple[float, float, float]
     """Centre and spread of the scores and N0: what standardised them."""
     cost: float
     """Huber loss of the residuals, in squared standard errors."""
+    converged: bool = True
+    points: int = 0
+    """Distinct ones that it was fitted to."""
+
+    @property
+    def interpolates(self) -> bool:
+        """It has a parameter for every point: it runs through all of them, and nothing tests it."""
+        return self.points <= len(self.law.parameters)
 
     def predict(self, size: Floats, kept: Floats) -> Floats:
         """[points]: the law at these sizes."""
@@ -56,6 +70,8 @@ class Fit(NamedTuple):
 
     def predict_samples(self, size: Floats, kept: Floats) -> Floats:
         """[points, resamples]."""
+        if np.isnan(self.thetas).any():
+            return np.full((len(size), len(self.thetas)), np.nan)
         return self._scores(self.thetas, size, kept).T
 
     def _scores(self, theta: Floats, size: Floats, kept: Floats) -> Floats:
@@ -63,59 +79,14 @@ class Fit(NamedTuple):
         return centre + spread * self.law.predict(theta, np.asarray(size) / middle, np.asarray(kept))
 
 
-Data = tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]
-"""Sizes and kept shares [points]; scores, errors and whether censored, [points] or [batch, points]."""
-
-
-def _costs(residual: Floats) -> Floats:
-    """[..., points] → [...]: Huber loss."""
-    size = np.abs(residual)
-    return np.where(size <= HUBER, residual**2 / 2, HUBER * (size - HUBER / 2)).sum(-1)
-
-
-def _residuals(law: Law, theta: Floats, data: Data) -> Floats:
-    size, kept, score, error, censored = data
-    residual = (law.predict(theta, size, kept) - score) / error
-    return np.where(censored, np.minimum(residual, 0.0), residual)
-
-
-def _solve(law: Law, theta: Floats, data: Data) -> tuple[Floats, Floats]:
-    """Levenberg–Marquardt on a batch of problems: ``θ [batch, parameters]`` → ``(θ, cost [batch])``."""
-    low, high = np.array([(p.low, p.high) for p in law.parameters.values()]).T
-    damping = np.full(theta.shape[0], 1e-2)
-    residual = _residuals(law, theta, data)
-    cost = _costs(residual)
-    eye = np.eye(theta.shape[1])
-    for _ in range(ITERATIONS):
-        step = 1e-6 * np.maximum(np.abs(theta), 1e-2)
-        columns = [
-            (_residuals(law, theta + step * eye[i], data) - residual) / step[:, i, None]
-            for i in range(theta.shape[1])
-        ]
-        jacobian = np.stack(columns, axis=-1)
-        pull = np.minimum(1.0, HUBER / np.maximum(np.abs(residual), 1e-12))
-        hessian = np.einsum("bpi,bp,bpj->bij", jacobian, pull, jacobian)
-        gradient = np.einsum("bpi,bp->bi", jacobian, pull * residual)
-        diagonal = np.einsum("bii->bi", hessian)
-        ridge = damping[:, None] * np.maximum(diagonal, 1e-9) + 1e-12
-        move = np.linalg.solve(hessian + ridge[:, None, :] * eye, gradient[..., None])[..., 0]
-        tried = np.clip(theta - move, low, high)
-        their_residual = _residuals(law, tried, data)
-        their_cost = _costs(their_residual)
-        better = their_cost < cost
-        theta = np.where(better[:, None], tried, theta)
-        residual = np.where(better[:, None], their_residual, residual)
-        cost = np.where(better, their_cost, cost)
-        damping = np.clip(np.where(better, damping / 3.0, damping * 4.0), 1e-9, 1e9)
-    return theta, cost
-
-
 def standard_errors(points: Points) -> Floats:
-    """[points]: the bootstrap's, evened out: half of each and half of what is typical.
+    """[points]: of the draws, evened out: half of each and half of what is typical.
 
-    With few seeds a point's own error is noise; a point that happens to have none would rule the fit.
+    With few seeds a point's own error is noise; a point that happens to have none would rule the fit. An
+    error is half of what holds 68.27 % of the draws: draws of a t may have no standard deviation.
     """
-    spread = points.samples.std(axis=1)
+    low, high = np.quantile(points.samples, [0.158655, 0.841345], axis=1)
+    spread = np.nan_to_num((high - low) / 2)
     typical = float(np.sqrt(np.mean(spread**2)))
     if typical == 0.0:  # one run per point: all weigh the same
         typical = 0.1 * float(np.std(points.score)) or 1.0
@@ -150,9 +121,11 @@ def unsupported(law: Law, points: Points) -> str | None:
 
 
 def fit(law: Law, points: Points) -> Fit:
-    """Fit a law to the points and to each of their resamples.
+    """Fit a law to the points and to each of their draws.
 
-    The points are fitted from every start; resamples from the best three of those optima.
+    The points are fitted from every start, their draws from the best three of those optima. The best
+    optima of the draws are then starts for the points, and what is best of all is polished; where that
+    is a new optimum, the draws are fitted from it too.
 
     Raises:
         ValueError: the points cannot carry the law (:func:`unsupported`).
@@ -160,19 +133,88 @@ def fit(law: Law, points: Points) -> Fit:
     reason = unsupported(law, points)
     if reason:
         raise ValueError(reason)
-    scale, size, scores, error = _standardised(law, points)
-    starts = np.array(list(product(*(p.starts for p in law.parameters.values()))))
+    return _fit(law, points, _standardised(law, points)[3])
+
+
+def _fit(law: Law, points: Points, error: Floats, starts: Floats | None = None) -> Fit:
+    scale, size, scores, _ = _standardised(law, points)
     whole = (size, points.kept, scores[:, 0], error, points.censored[:, 0])
-    theta, cost = _solve(law, starts, whole)
-    best = theta[np.argsort(cost, kind="stable")[:3]]
+    starts = _starts(law, whole) if starts is None else starts
+    first, rough, _ = solving.solve(law, starts, whole, FIRST)
+    theta, cost, _ = solving.solve(law, first[np.argsort(rough, kind="stable")[:KEPT]], whole)
+    best = solving.apart(theta, cost, 3)
+    known = bool(np.isfinite(points.samples).all())
+    thetas, costs = _refit(law, best, points, scores, size, error) if known else (best[:0], cost[:0])
+    others = solving.costs(solving.residuals(law, thetas, whole))
+    near = thetas[np.argsort(others, kind="stable")[:3]]
+    every = np.vstack([theta, near])
+    most = POLISHED if known else 1
+    tried = solving.apart(every, solving.costs(solving.residuals(law, every, whole)), most)
+    end, least, converged = solving.polish(law, tried, whole)
+    if known and least < cost.min() * (1 - 1e-6):
+        again, their = _refit(law, end[None], points, scores, size, error)
+        thetas = np.where((their < costs)[:, None], again, thetas)
+    if not known:
+        thetas = np.full((scores.shape[1] - 1, len(end)), np.nan)
+    distinct = len(set(zip(points.size, points.kept, strict=True)))
+    return Fit(law, end, thetas, scale, least, converged, distinct)
+
+
+def _own_starts(law: Law) -> Floats:
+    return np.array(list(product(*(p.starts for p in law.parameters.values()))))
+
+
+def _starts(law: Law, data: solving.Data) -> Floats:
+    """[starts, parameters]: all combinations of the law's own, :data:`SCATTERED` anywhere near, and
+    these once more with what the law is linear in, levels and slopes, by least squares: where exponents
+    are large, slopes are tiny and no guess is near them."""
+    own = _own_starts(law)
+    low, high = solving.bounds(law)
+    near = np.maximum(low, -NEAR), np.minimum(high, NEAR)
+    scattered = np.random.default_rng(0).uniform(*near, (SCATTERED, len(low)))
+    kinds = np.array([p.kind for p in law.parameters.values()])
+    linear = np.flatnonzero(np.isin(kinds, ("level", "slope")))
+    if law.scaling != "standardised" or not linear.size:
+        return np.vstack([own, scattered])
+    size, kept, score, error, _ = data
+    projected = scattered.copy()
+    exponents = kinds == "exponent"
+    ends = np.log(low[exponents]), np.log(high[exponents])
+    small = np.random.default_rng(1).uniform(*ends, (SCATTERED, int(exponents.sum())))
+    projected[:, exponents] = np.exp(small)
+    projected[:, linear] = 0.0
+    base = law.predict(projected, size, kept)
+    columns = [law.predict(projected + np.eye(len(low))[i], size, kept) - base for i in linear]
+    for row, design in zip(projected, np.stack(columns, axis=-1), strict=True):
+        row[linear] = np.linalg.lstsq(design / error[:, None], score / error, rcond=None)[0]
+    return np.vstack([own, scattered, np.clip(projected, low, high)])
+
+
+def fit_once(law: Law, points: Points, near: Fit | None = None) -> Fit:
+    """The law fitted to the points alone: no draws, no intervals.
+
+    Args:
+        near: a fit to most of these points; the search starts there and at the law's own starts.
+    """
+    never = np.full((len(points.size), 1), np.nan)
+    error = _standardised(law, points)[3]
+    bare = points._replace(samples=never, censored=points.censored[:, [0, 0]])
+    starts = None if near is None else np.vstack([_own_starts(law), near.theta])
+    return _fit(law, bare, error, starts)
+
+
+def _refit(
+    law: Law, starts: Floats, points: Points, scores: Floats, size: Floats, error: Floats
+) -> tuple[Floats, Floats]:
+    """[resamples, parameters]: the law fitted to every draw, the best from all starts; costs."""
     resamples = scores.shape[1] - 1
-    batch = np.tile(best, (resamples, 1))
-    drawn = np.repeat(scores[:, 1:].T, len(best), axis=0)
-    censored = np.repeat(points.censored[:, 1:].T, len(best), axis=0)
-    thetas, costs = _solve(law, batch, (size, points.kept, drawn, error, censored))
-    chosen = costs.reshape(resamples, len(best)).argmin(1)
-    refitted = thetas.reshape(resamples, len(best), -1)[np.arange(resamples), chosen]
-    return Fit(law, best[0], refitted, scale, float(cost.min()))
+    batch = np.tile(starts, (resamples, 1))
+    drawn = np.repeat(scores[:, 1:].T, len(starts), axis=0)
+    censored = np.repeat(points.censored[:, 1:].T, len(starts), axis=0)
+    thetas, costs, _ = solving.solve(law, batch, (size, points.kept, drawn, error, censored), REFIT)
+    costs = costs.reshape(resamples, len(starts))
+    chosen = (np.arange(resamples), costs.argmin(1))
+    return thetas.reshape(resamples, len(starts), -1)[chosen], costs[chosen]
 
 
 class Value(NamedTuple):
@@ -186,17 +228,37 @@ class Value(NamedTuple):
 
 
 def values(fit: Fit) -> dict[str, Value]:
-    """Every parameter with its interval; one whose interval reaches a bound is not identified."""
+    """Every parameter with its interval, which the estimate widens where it lies outside.
+
+    If the interval of one reaches a bound none is identified: what the others are then is made by the
+    bound. Nor are two whose draws go hand in hand.
+    """
+    low, high = interval(fit.thetas.T)
+    low, high = np.fmin(low, fit.theta), np.fmax(high, fit.theta)
+    bottom, top = solving.bounds(fit.law)
+    margin = AT_BOUND * (top - bottom)
+    problem = None
+    if not fit.converged:
+        problem = "did not converge"
+    elif ((low <= bottom + margin) | (high >= top - margin)).any() or _tied(fit.thetas):
+        problem = "not identified"
+    low, high = (np.where(np.isnan(fit.thetas).any(0), np.nan, end) for end in (low, high))
     found = {}
     for i, (name, parameter) in enumerate(fit.law.parameters.items()):
-        raw = fit.thetas[:, i]
-        margin = AT_BOUND * (parameter.high - parameter.low)
-        low, high = interval(raw)
-        inside = parameter.low + margin < low and high < parameter.high - margin
-        problem = None if inside else "not identified"
-        value, low, high = (_natural(parameter.kind, v, fit.scale) for v in (fit.theta[i], low, high))
-        found[name] = Value(float(value), float(low), float(high), problem)
+        value, least, most = (
+            float(_natural(parameter.kind, v, fit.scale)) for v in (fit.theta[i], low[i], high[i])
+        )
+        found[name] = Value(value, least, most, problem)
     return found
+
+
+def _tied(thetas: Floats) -> bool:
+    """Whether draws of two parameters have a rank correlation beyond :data:`TIED`."""
+    ranks = thetas.argsort(0).argsort(0)
+    if np.isnan(thetas).any() or (np.ptp(thetas, axis=0) == 0).any() or thetas.shape[1] < 2:
+        return False
+    correlation = np.atleast_2d(np.corrcoef(ranks.T))
+    return bool((np.abs(correlation[np.triu_indices(len(correlation), 1)]) > TIED).any())
 
 
 def _natural(kind: str, value: Floats, scale: tuple[float, float, float]) -> Floats:
@@ -206,97 +268,3 @@ def _natural(kind: str, value: Floats, scale: tuple[float, float, float]) -> Flo
     if kind == "slope":
         return spread * value
     return middle * 2.0**value if kind == "size" else value
-
-
-class Trial(NamedTuple):
-    """A law that was fitted to the smaller sizes and asked for the largest."""
-
-    fit: Fit
-    predicted: Floats
-    """[held-out points]."""
-    low: Floats
-    high: Floats
-    error: float
-    """Root mean squared difference from the held-out scores, in their units."""
-    errors: Floats
-    """[resamples]: the same in every resample, fit and held-out scores alike."""
-
-
-def subset(points: Points, chosen: NDArray[np.bool_]) -> Points:
-    """Some of the points."""
-    return Points(
-        points.size[chosen], points.kept[chosen], points.score[chosen], points.samples[chosen],
-        points.censored[chosen],
-    )  # fmt: skip
-
-
-def largest_sizes(points: Points, largest: int) -> NDArray[np.bool_]:
-    """[points]: those of the ``largest`` sizes.
-
-    Raises:
-        ValueError: no other size is left.
-    """
-    sizes = np.unique(points.size)
-    if len(sizes) <= largest:
-        raise ValueError(f"{counted(len(sizes), 'size')} cannot be fitted and {largest} held out")
-    return np.isin(points.size, sizes[-largest:])
-
-
-def hold_out(law: Law, points: Points, largest: int = 1) -> Trial:
-    """Fit all but the ``largest`` sizes and predict those.
-
-    Raises:
-        ValueError: what is left cannot carry the law.
-    """
-    held = largest_sizes(points, largest)
-    fitted, rest = fit(law, subset(points, ~held)), subset(points, held)
-    predicted = fitted.predict(rest.size, rest.kept)
-    samples = fitted.predict_samples(rest.size, rest.kept)
-
-    def error(difference: Floats, censored: NDArray[np.bool_]) -> Floats:
-        missed = np.where(censored, np.minimum(difference, 0.0), difference)
-        return np.sqrt(np.mean(missed**2, axis=0))
-
-    return Trial(
-        fitted, predicted, *interval(samples),
-        float(error(predicted - rest.score, rest.censored[:, 0])),
-        error(samples - rest.samples, rest.censored[:, 1:]),
-    )  # fmt: skip
-
-
-class Choice(NamedTuple):
-    """Laws compared by what they say about sizes that they were not shown."""
-
-    held: NDArray[np.bool_]
-    """[points]: those that the laws were not shown."""
-    trials: dict[str, Trial]
-    refused: dict[str, str]
-    """Law → why the data cannot carry it."""
-    shares: dict[str, float]
-    """Law → share of resamples in which its held-out error is the smallest."""
-
-    @property
-    def preferred(self) -> str:
-        """The law with the smallest held-out error."""
-        return min(self.trials, key=lambda name: self.trials[name].error)
-
-
-def choose(laws: Sequence[Law], points: Points, largest: int = 1) -> Choice:
-    """Compare laws by held-out error at the largest sizes.
-
-    Raises:
-        ValueError: the data can carry none of them.
-    """
-    held = largest_sizes(points, largest)
-    trials: dict[str, Trial] = {}
-    refused: dict[str, str] = {}
-    for law in laws:
-        try:
-            trials[law.name] = hold_out(law, points, largest)
-        except ValueError as error:
-            refused[law.name] = str(error)
-    if not trials:
-        raise ValueError("; ".join(dict.fromkeys(refused.values())))
-    winners = np.stack([trial.errors for trial in trials.values()]).argmin(0)
-    shares = {name: float(np.mean(winners == i)) for i, name in enumerate(trials)}
-    return Choice(held, trials, refused, shares)

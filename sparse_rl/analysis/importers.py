@@ -36,7 +36,8 @@ AXES: dict[str, str | float] = {
 
 def _completed(rows: pd.DataFrame) -> pd.DataFrame:
     missing = {name: value for name, value in AXES.items() if name not in rows}
-    rows = rows.assign(**missing).sort_values(["run_id", "env_steps"], ignore_index=True)
+    blank = {name: rows[name].fillna(value) for name, value in AXES.items() if name in rows}
+    rows = rows.assign(**missing, **blank).sort_values(["run_id", "env_steps"], ignore_index=True)
     return rows.assign(sparsity=rows["sparsity"].map(rounded))
 
 
@@ -151,6 +152,8 @@ def _series(charts: Sequence[str | Path], table: pd.DataFrame, runs: str | Path)
     for path in charts:
         chart = _read_chart(path)
         step = chart.columns[0]
+        if "time" in step.lower():
+            raise ValueError(f"{path} is drawn over {step!r}; export it over Step or env_steps")
         for column in chart.columns[1:]:
             name, dash, metric = column.rpartition(" - ")
             if not dash or metric.endswith(("__MIN", "__MAX", "_step")):
@@ -187,8 +190,11 @@ def read_wandb(
 
     Raises:
         ValueError: a run of a chart is not in the table, or shares its name with another one, a run has
-            two values of one metric at one step, or an axis is missing.
+            two values of one metric at one step, an axis is missing, a chart is drawn over time, or
+            ``charts`` is no list.
     """
+    if isinstance(charts, str | Path):
+        raise ValueError(f"charts are a list of files, got {str(charts)!r}")
     table = _read_table(runs, columns or {})
     long = _series(charts, table, runs)
     twice = long.duplicated(["run_id", "metric", "env_steps"])

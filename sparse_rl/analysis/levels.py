@@ -8,8 +8,8 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparse_rl.analysis import scores, statistics
-from sparse_rl.analysis.figures import BAND, band, style
+from sparse_rl.analysis import intervals, scores, statistics
+from sparse_rl.analysis.figures import band, style
 from sparse_rl.analysis.load import CURRICULUM
 from sparse_rl.analysis.tables import over_runs
 
@@ -60,7 +60,8 @@ def curves(rows: pd.DataFrame) -> Figure:
     counts = sorted({group["run_id"].nunique() for _, group in groups})
     seeds = statistics.counted(counts[-1], "seed")
     many = seeds if len(counts) == 1 else f"{counts[0]} to {seeds}"
-    note = f"line: interquartile mean of {many}; band: {BAND}"
+    kind = intervals.words("percentile" if counts[0] >= intervals.MANY else "t", cells=1)
+    note = f"line: interquartile mean of {many}; band: {kind}"
     figure.suptitle(f"{rows['env'].iloc[0]}: held-out levels, drawn actions\n{note}", fontsize=10)
     return figure
 
@@ -68,7 +69,7 @@ def curves(rows: pd.DataFrame) -> Figure:
 def _by_step(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Interquartile mean with its interval at each log point that all of the runs have."""
     table = rows.pivot_table(index="env_steps", columns="run_id", values=metric).dropna()
-    made = statistics.bootstrap(statistics.scores({"": table.to_numpy()}), seed=0)
+    made = intervals.estimate(statistics.scores({"": table.to_numpy()}), resamples=500)
     columns = {"env_steps": table.index, metric: made.value, "low": made.low, "high": made.high}
     return pd.DataFrame(columns)
 

@@ -1,12 +1,15 @@
 """Read studies from disk into tidy tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
 
 from sparse_rl.kernels.machine import cores
 from sparse_rl.records import results
@@ -18,8 +21,16 @@ NESTED = ("host", "versions", "flags", "timings", "progress", "attempts")
 CELL = ["env", "agent", "network", "pattern", "distribution", "variant", "width", "sparsity"]
 """What runs share that differ in their seeds only."""
 
+RETURN = "return_mean"
+FOLDER = "_folder"
+"""Where a run lies, which is its id unless somebody renamed it; no column of what others see."""
+
 CURRICULUM = "curriculum"
 """Who chose the levels: one more thing that runs share, where any run has it."""
+
+TOGETHER = "runs_at_once"
+"""How many runs of its study were going on in the middle of a run: what its time is to be read
+beside."""
 
 SEEDS = ["seed", "mask_seed"]
 
@@ -38,11 +49,50 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat, **record.get("timings", {})}
 
 
-def _study_runs(folder: Path) -> pd.DataFrame:
+class Problem(NamedTuple):
+    """Something of a study that could not be read, or is not what it says."""
+
+    run_id: str
+    file: str
+    reason: str
+
+
+class Loaded(NamedTuple):
+    """All that studies hold, and what is wrong with it."""
+
+    runs: pd.DataFrame
+    """:func:`load_runs`."""
+    rows: pd.DataFrame
+    """:func:`load`."""
+    problems: list[Problem]
+
+
+def _record(run_dir: Path, problems: list[Problem]) -> dict[str, Any]:
+    """A run's record, flat; where it cannot be read, a failed run of the folder's name."""
+    file = str(run_dir / results.RUN)
+    try:
+        record = results.read_run(run_dir) or {}
+        flat = _flat(record)
+        name = str(flat["run_id"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"cannot be read ({type(error).__name__}: {error})"
+        problems.append(Problem(run_dir.name, file, reason))
+        return {"run_id": run_dir.name, "status": "failed", "reason": f"{results.RUN} {reason}"}
+    if name != run_dir.name:
+        reason = f"is in a folder of another name ({run_dir.name}); it is read from there"
+        problems.append(Problem(name, file, reason))
+    return flat | {FOLDER: run_dir.name}
+
+
+def _study_runs(folder: Path, problems: list[Problem]) -> pd.DataFrame:
     """The study's runs: those with a record, and those that were asked for and have none yet."""
-    found = [results.read_run(run_dir) for run_dir in results.run_dirs(folder)]
-    records = {record["run_id"]: _flat(record) for record in found if record}
-    grid = results.read_grid(folder)
+    found = [_record(run_dir, problems) for run_dir in results.run_dirs(folder)]
+    records = {record["run_id"]: record for record in found}
+    try:
+        grid = results.read_grid(folder)
+    except ValueError as error:
+        grid, file = {}, str(folder / results.GRID)
+        problems.append(Problem("", file, f"cannot be read ({error}); what was asked for is not known"))
     for run_id, asked in grid.items():
         axes = {**asked, "env_steps_planned": asked["env_steps"]}
         del axes["env_steps"]
@@ -58,7 +108,8 @@ def load_runs(*studies: str | Path) -> pd.DataFrame:
     """One row per run, finished or not: identity, counts, costs, status, reason, timings.
 
     A run that is in several studies appears once, and where it is done if it is anywhere. ``variant``
-    tells apart runs that differ in more than the axes, as ``key=value`` of their configurations.
+    tells apart runs that differ in more than the axes, as ``key=value`` of their configurations. A run
+    whose record cannot be read counts as failed, with the reason.
 
     Args:
         studies: ``results/<name>``, one or more.
@@ -66,9 +117,19 @@ def load_runs(*studies: str | Path) -> pd.DataFrame:
     Raises:
         FileNotFoundError: a folder holds no run.
     """
-    runs = pd.concat([_study_runs(Path(study)) for study in studies], ignore_index=True)
+    return _runs(studies, []).drop(columns=FOLDER)
+
+
+def _runs(studies: Sequence[str | Path], problems: list[Problem]) -> pd.DataFrame:
+    parts = [_study_runs(Path(study), problems) for study in studies]
+    runs = pd.concat(parts, ignore_index=True)
     undone = (runs["status"] != "done").sort_values(kind="stable").index
     runs = runs.loc[undone].drop_duplicates("run_id").sort_index().reset_index(drop=True)
+    if FOLDER not in runs:
+        runs[FOLDER] = runs["run_id"]
+    runs[FOLDER] = runs[FOLDER].fillna(runs["run_id"])
+    if {"started_at", "ended_at"} <= set(runs):
+        runs[TOGETHER] = _at_once(runs)
     runs["variant"] = ""
     if CURRICULUM in runs:
         runs[CURRICULUM] = runs[CURRICULUM].fillna("none")
@@ -76,7 +137,30 @@ def load_runs(*studies: str | Path) -> pd.DataFrame:
     alike = runs.duplicated(axes, keep=False)
     if alike.any():
         runs["variant"] = _variants(runs, alike)
+        ended = runs["status"].isin(["done", "diverged"])
+        again = ended & runs[ended].duplicated([*axes, "variant"]).reindex(runs.index, fill_value=False)
+        for _, run in runs[again].iterrows():
+            file = str(Path(run["study"]) / run[FOLDER])
+            same = "has the axes, seeds and configuration of another run; it is left out"
+            problems.append(Problem(run["run_id"], file, same))
+        runs = runs[~again].reset_index(drop=True)
     return runs
+
+
+def _at_once(runs: pd.DataFrame) -> "pd.Series[float]":
+    """Runs of the same study that had begun and not ended half way through each run; nan if it has no
+    end."""
+    begun, ended = (
+        pd.to_datetime(runs[name], utc=True, errors="coerce", format="ISO8601")
+        for name in ("started_at", "ended_at")
+    )
+    middle = begun + (ended - begun) / 2
+    counts = pd.Series(float("nan"), index=runs.index)
+    for _, group in runs[middle.notna()].groupby("study"):
+        first, last = begun[group.index].sort_values(), ended[group.index].sort_values()
+        there = first.searchsorted(middle[group.index], "right")
+        counts[group.index] = there - last.searchsorted(middle[group.index], "left")
+    return counts
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -87,11 +171,19 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield prefix + key, str(rounded(value) if isinstance(value, float) else value)
 
 
+def _config(run_dir: Path) -> dict[str, str]:
+    """A run's configuration, flat; nothing where it cannot be read: its record has the axes."""
+    try:
+        return dict(_leaves(results.read_config(run_dir)))
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        return {}
+
+
 def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]") -> list[str]:
     """What else was varied where axes and seeds alone do not tell runs apart."""
     configs = [
-        dict(_leaves(results.read_config(Path(study) / run_id))) if status != "pending" else {}
-        for study, run_id, status in zip(runs["study"], runs["run_id"], runs["status"], strict=True)
+        _config(Path(study) / folder) if status != "pending" else {}
+        for study, folder, status in zip(runs["study"], runs[FOLDER], runs["status"], strict=True)
     ]
     table = pd.DataFrame(configs, index=runs.index).astype("string")
     axes = {
@@ -113,8 +205,8 @@ def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]") -> list[str]:
 def load(*studies: str | Path) -> pd.DataFrame:
     """One row per run and log point, each with its run's axes beside its numbers.
 
-    Columns carry the names of the data dictionary in the README. A run that has no rows yet does not
-    appear here; :func:`load_runs` lists it with its status.
+    Columns carry the names of the data dictionary in the README. A run that has no rows yet, or none
+    that can be read, does not appear here: :func:`load_runs` lists it, and :func:`load_all` says why.
 
     Args:
         studies: ``results/<name>``, one or more.
@@ -122,14 +214,81 @@ def load(*studies: str | Path) -> pd.DataFrame:
     Raises:
         FileNotFoundError: a folder holds no run.
     """
-    runs = load_runs(*studies)
-    dirs = [Path(study) / run_id for study, run_id in zip(runs["study"], runs["run_id"], strict=True)]
+    return load_all(*studies).rows
+
+
+def load_all(*studies: str | Path) -> Loaded:
+    """Runs, rows, and what could not be read or is not what it says.
+
+    Args:
+        studies: ``results/<name>``, one or more.
+
+    Raises:
+        FileNotFoundError: a folder holds no run.
+    """
+    problems: list[Problem] = []
+    runs = _runs(studies, problems)
+    dirs = [Path(study) / name for study, name in zip(runs["study"], runs[FOLDER], strict=True)]
     with ThreadPoolExecutor(cores()) as pool:
-        tables = list(pool.map(results.read_rows, dirs))
+        read = list(pool.map(_read_rows, dirs))
+    for run_id, (_, found) in zip(runs["run_id"], read, strict=True):
+        problems += [problem._replace(run_id=str(run_id)) for problem in found]
+    tables = [table for table, _ in read]
+    runs = runs.drop(columns=FOLDER)
     counts = [table.num_rows if table is not None else 0 for table in tables]
     if not sum(counts):
-        return runs.iloc[:0].assign(env_steps=pd.Series(dtype="int64"))
+        rows = runs.iloc[:0].assign(env_steps=pd.Series(dtype="int64"))
+        return Loaded(runs, rows, problems + _unsaid(runs, rows))
     some = [table for table in tables if table is not None]
-    rows = pa.concat_tables(some, promote_options="permissive").to_pandas()
+    numbers = pa.concat_tables(some, promote_options="permissive").to_pandas()
     axes = runs.loc[runs.index.repeat(counts)].reset_index(drop=True)
-    return pd.concat([rows, axes], axis=1)
+    rows = _usable(pd.concat([numbers, axes], axis=1), problems)
+    return Loaded(runs, rows, problems + _unsaid(runs, rows))
+
+
+def _read_rows(run_dir: Path) -> tuple[pa.Table | None, list[Problem]]:
+    """A run's rows as far as they can be read: without its times if those are damaged."""
+    damaged = (OSError, ValueError, KeyError, pa.ArrowException)
+    try:
+        table = results.read_rows(run_dir)
+    except damaged as error:
+        try:
+            table = pq.ParquetFile(run_dir / results.METRICS).read(use_threads=False)
+        except damaged:
+            reason = f"cannot be read ({error})"
+            return None, [Problem("", str(run_dir / results.METRICS), reason)]
+        reason = f"cannot be read ({error}); the rows have no times"
+        return table, [Problem("", str(run_dir / results.TIMES), reason)]
+    if table is None:
+        return None, []
+    odd = [f.name for f in table.schema if not pa.types.is_primitive(f.type)]
+    if "env_steps" not in table.column_names or odd:
+        reason = f"has columns that are no numbers: {', '.join(odd)}" if odd else "has no env_steps"
+        return None, [Problem("", str(run_dir / results.METRICS), reason)]
+    return table, []
+
+
+def _usable(rows: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:
+    """Rows with a width and a sparsity; returns that are infinite are none."""
+    for name in ("width", "sparsity"):
+        if name in rows and rows[name].isna().any():
+            for run_id in rows.loc[rows[name].isna(), "run_id"].unique():
+                problems.append(Problem(str(run_id), results.RUN, f"has no {name}; it is left out"))
+            rows = rows[rows[name].notna()].reset_index(drop=True)
+    if RETURN in rows and np.isinf(rows[RETURN]).any():
+        for run_id in rows.loc[np.isinf(rows[RETURN]), "run_id"].unique():
+            reason = f"has infinite values of {RETURN}; these rows have none"
+            problems.append(Problem(str(run_id), results.METRICS, reason))
+        rows[RETURN] = rows[RETURN].where(np.isfinite(rows[RETURN]))
+    return rows
+
+
+def _unsaid(runs: pd.DataFrame, rows: pd.DataFrame) -> list[Problem]:
+    """Runs that are done by their record, and have no return to show for it."""
+    done = runs.loc[runs["status"] == "done", "run_id"]
+    scored = set(rows.loc[rows[RETURN].notna(), "run_id"]) if RETURN in rows else set()
+    return [
+        Problem(str(run_id), results.METRICS, "the run is done and has no return")
+        for run_id in done
+        if run_id not in scored
+    ]

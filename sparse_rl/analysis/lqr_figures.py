@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from sparse_rl.analysis.figures import BAND
-
+BAND = "95 % bootstrap interval"
 COLOURS = {"asynchronous": "#1b3a6b", "synchronous": "#c8553d"}
 LINES = {"fixed": "-", "tuned": ":"}
 

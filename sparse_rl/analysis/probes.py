@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from sparse_rl.analysis import statistics
+from sparse_rl.analysis.tables import over_runs
 
 CELL = ["env", "agent", "width", "sparsity"]
 
@@ -12,10 +12,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     told = []
     for cell, group in rows.groupby(CELL):
         for name in rows.columns.drop([*CELL, "run_id", "seed"]):
-            value, low, high = statistics.bootstrap(
-                statistics.scores({"": group[name].to_numpy()}), seed=0
-            )[:3]
-            what = f"{float(value):.4g} [{float(low):.4g}, {float(high):.4g}]"
+            what = over_runs(group[name].to_numpy())
             told.append(
                 dict(zip(CELL, cell, strict=True)) | {"what": name, "seeds": len(group), "": what}
             )

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sparse_rl.analysis import levels, lqr, teams
-from sparse_rl.analysis.load import load, load_runs
+from sparse_rl.analysis.load import Problem, load_all
 from sparse_rl.analysis.page import STYLE
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.statistics import counted
@@ -24,6 +24,8 @@ LEVELS = "levels"
 TEAMS = "teams"
 """The notebook of runs of teams."""
 TIMEOUT_SECONDS = 1800
+FAILED = "This section could not be made"
+"""Beginning of what stands in place of a section whose code failed."""
 
 CELL_TEMPLATE = """
 {%- extends 'basic/index.html.j2' -%}
@@ -49,15 +51,15 @@ def notebook(name: str, parameters: dict[str, Any]) -> Any:
     text = files("sparse_rl.analysis.notebooks").joinpath(f"{name}.py").read_text()
     book = jupytext.reads(text, fmt="py:percent")
     (cell,) = (c for c in book.cells if "parameters" in c.metadata.get("tags", []))
-    cell.source = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+    given = [f"{key} = {value!r}" for key, value in parameters.items()]
+    cell.source = "\n".join([cell.source, *given])  # what is not given is as it stands there
     return book
 
 
 def execute(book: Any, folder: Path) -> str:
     """Run a notebook in a fresh kernel of this interpreter; its cells as HTML.
 
-    Raises:
-        nbclient.exceptions.CellExecutionError: a cell failed.
+    A cell that fails says so in its place, with its error and no traceback, and the others are run.
     """
     from jinja2 import DictLoader
     from nbclient import NotebookClient
@@ -68,7 +70,12 @@ def execute(book: Any, folder: Path) -> str:
     sockets = str(folder / "kernel")  # files instead of open ports
     options = Config(AsyncKernelManager=Config(transport="ipc", ip=sockets))
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(book, timeout=TIMEOUT_SECONDS, resources=where, config=options).execute()
+    client = NotebookClient(
+        book, timeout=TIMEOUT_SECONDS, resources=where, config=options, allow_errors=True
+    )
+    client.execute()
+    for cell in (c for c in book.cells if c.cell_type == "code"):
+        cell.outputs = [_told(output) for output in cell.get("outputs", [])]
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"cells.html.j2": CELL_TEMPLATE})],
         template_file="cells.html.j2",
@@ -76,6 +83,17 @@ def execute(book: Any, folder: Path) -> str:
     )
     body, _ = exporter.from_notebook_node(book)
     return str(body)
+
+
+def _told(output: Any) -> Any:
+    """What a cell put out; of an error, a sentence."""
+    from nbformat.v4 import new_output
+
+    if output["output_type"] != "error":
+        return output
+    error = f"{output['ename']}: {output['evalue']}"
+    text = f"<p><strong>{FAILED}</strong> ({html.escape(error)}).</p>"
+    return new_output("display_data", data={"text/html": text})
 
 
 def notebooks_of(runs: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
@@ -86,10 +104,33 @@ def notebooks_of(runs: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     return [LEVELS, *plain] if levels.sets_of(rows) else plain
 
 
+def refuse_nothing(
+    runs: pd.DataFrame,
+    rows: pd.DataFrame,
+    problems: Sequence[Problem],
+    studies: Sequence[str | Path],
+) -> None:
+    """Refuse runs of which there is nothing to report.
+
+    Raises:
+        ValueError: none is done with a return; it says how they ended, and what cannot be read.
+    """
+    scored = rows[rows["status"] == "done"] if len(rows) else rows
+    if RETURN in scored and scored[RETURN].notna().any():
+        return
+    counts = runs["status"].value_counts()
+    how = ", ".join(f"{number} {status}" for status, number in counts.items())
+    first = f"; {problems[0].file}: {problems[0].reason}" if problems else ""
+    where = ", ".join(map(str, studies))
+    raise ValueError(f"no run in {where} is done with a {RETURN} ({how}){first}")
+
+
 def write_report(
     studies: Sequence[str | Path],
     out: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
+    margin: float | None = None,
+    thresholds: Sequence[float] = (),
 ) -> Path:
     """Execute the notebooks, write the figures (PNG and SVG) and ``report.html``.
 
@@ -97,6 +138,8 @@ def write_report(
         studies: ``results/<name>``, one or more.
         out: where to write; by default into the first study's folder.
         say: told what is being done.
+        margin: differences in return within it do not matter; ``None``: a twentieth of the task's range.
+        thresholds: returns to which data are counted; by default two of each task's own.
 
     Returns:
         Path of the page.
@@ -104,16 +147,19 @@ def write_report(
     Raises:
         ModuleNotFoundError: the extra ``report`` is not installed.
         FileNotFoundError: a folder holds no run.
-        ValueError: no run has ended yet.
+        ValueError: no run is done with a return.
     """
     check_available()
-    runs, rows = load_runs(*studies), load(*studies)
-    scored = rows[rows["status"] == "done"] if len(rows) else rows
-    if RETURN not in scored or not scored[RETURN].notna().any():
-        raise ValueError(f"no run in {', '.join(map(str, studies))} has ended yet")
+    runs, rows, problems = load_all(*studies)
+    refuse_nothing(runs, rows, problems, studies)
     target = Path(out) if out else Path(studies[0])
     target.mkdir(parents=True, exist_ok=True)
-    parameters = {"studies": [str(Path(s).resolve()) for s in studies], "out": str(target.resolve())}
+    parameters = {
+        "studies": [str(Path(s).resolve()) for s in studies],
+        "out": str(target.resolve()),
+        "margin": margin,
+        "thresholds": list(thresholds),
+    }
     sections = []
     names = notebooks_of(runs, rows)
     for i, name in enumerate(names):

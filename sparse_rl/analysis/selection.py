@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from sparse_rl.analysis import load, scores
+from sparse_rl.analysis import load_all, scores
 from sparse_rl.analysis.importers import read_published
+from sparse_rl.analysis.load import CURRICULUM, Problem
+from sparse_rl.analysis.ranges import SCORE_RANGES, Ranges, normalised
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.settings.schema import rounded
 
 
-def read(paths: Sequence[Path]) -> pd.DataFrame:
-    """Rows of studies (folders with a grid), or of CSV files in the published layout.
+def read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
+    """Rows of studies (folders with a grid), or of CSV files in the published layout; what is wrong with
+    them.
 
     Raises:
         FileNotFoundError: a path does not exist or holds neither.
@@ -23,14 +26,63 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     for path in paths:
         files += sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix == ".csv" else []
     if not files:
-        return load(*paths)
+        loaded = load_all(*paths)
+        return loaded.rows, loaded.problems
     if any(path.is_dir() and not any(path.glob("*.csv")) for path in paths):
         raise ValueError("give studies or CSV files, not both")
-    return read_published(files)
+    return read_published(files), []
+
+
+APART = ("agent", "network", "pattern", "distribution", "method", "variant", CURRICULUM)
+"""Runs that differ in one of these belong on no common curve; a pruned and a dense one may in the middle
+two."""
+
+
+def only(rows: pd.DataFrame, chosen: Sequence[str]) -> pd.DataFrame:
+    """Rows whose columns hold what was asked for.
+
+    Args:
+        chosen: ``column=value``, with wildcards.
+
+    Raises:
+        ValueError: it is written otherwise, there is no such column, or nothing is left.
+    """
+    for text in chosen:
+        name, sign, value = text.partition("=")
+        if not sign or name not in rows:
+            known = ", ".join(column for column in APART if column in rows)
+            raise ValueError(
+                f"--only takes column=value, of {known} and the other columns; got {text!r}"
+            )
+        there = rows[name].astype(str)
+        kept = there.map(lambda own, value=value: fnmatchcase(own, value))
+        if not kept.any():
+            raise ValueError(f"no run has {text}; there are {', '.join(sorted(there.unique()))}")
+        rows = rows[kept]
+    return rows
+
+
+def refuse_mixtures(rows: pd.DataFrame) -> None:
+    """One law is of one agent, network, way to prune and variant.
+
+    Raises:
+        ValueError: the runs differ in one of these; it says in which, and how to choose.
+    """
+    for name in APART:
+        if name in rows and rows[name].nunique() > 1:
+            there = sorted(rows[name].astype(str).unique())
+            raise ValueError(
+                f"these runs differ in {name} ({', '.join(repr(own) for own in there)}), and are not "
+                f"averaged; choose with --only {name}={there[0]!r}"
+            )
 
 
 def choose_rows(
-    rows: pd.DataFrame, tasks: Sequence[str], sparsity: float, shared_seeds: bool
+    rows: pd.DataFrame,
+    tasks: Sequence[str],
+    sparsity: float,
+    shared_seeds: bool,
+    seeds: Sequence[int] = (),
 ) -> pd.DataFrame:
     """Tasks, sparsity and seeds that were asked for.
 
@@ -42,10 +94,15 @@ def choose_rows(
         if not kept.any():
             raise ValueError(f"no task matches; there are {', '.join(sorted(rows['env'].unique()))}")
         rows = rows[kept]
-    levels = sorted(rows["sparsity"].unique())
+    levels = ", ".join(f"{level:g}" for level in sorted(rows["sparsity"].unique()))
     rows = rows[rows["sparsity"].map(rounded) == rounded(sparsity)]
     if rows.empty:
         raise ValueError(f"no run has sparsity {sparsity:g}; there are {levels}")
+    if seeds:
+        there = sorted(rows["seed"].unique())
+        rows = rows[rows["seed"].isin(seeds)]
+        if rows.empty:
+            raise ValueError(f"no run has one of these seeds; there are {', '.join(map(str, there))}")
     if shared_seeds:
         widths = rows["width"].nunique()
         in_all = rows.groupby(["env", "seed"])["width"].transform("nunique") == widths
@@ -55,12 +112,40 @@ def choose_rows(
     return rows
 
 
-def score_table(rows: pd.DataFrame, at_steps: float | None) -> pd.DataFrame:
-    """One row per run: its return at ``at_steps``, or its final one; normalised if tasks are several."""
+def ranges_of(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """``TASK=LOW:HIGH`` → ranges of scores.
+
+    Raises:
+        ValueError: it is written otherwise, or high is not above low.
+    """
+    found = {}
+    for text in texts:
+        task, sign, ends = text.rpartition("=")
+        low, colon, high = ends.partition(":")
+        try:
+            found[task] = float(low), float(high)
+        except ValueError:
+            sign = ""
+        if not (sign and colon and task and found[task][0] < found[task][1]):
+            raise ValueError(f"--ranges takes TASK=LOW:HIGH, e.g. 'dog-*=0:1000'; got {text!r}")
+    return found
+
+
+def score_table(
+    rows: pd.DataFrame, at_steps: float | None, given: Ranges = SCORE_RANGES
+) -> pd.DataFrame:
+    """One row per run: its return at ``at_steps``, or its final one; normalised if tasks are several.
+
+    Raises:
+        ValueError: no run has a return there, or a task has no known range.
+    """
+    if RETURN not in rows:
+        raise ValueError(f"these runs have no column {RETURN}")
     if at_steps is None:
         final = scores.final_values(rows, RETURN)
     else:
         final = scores.at_budget(rows, "env_steps", at_steps)
+        final = final[final["status"].isin(["done", "diverged"])]
     if final.empty:
         raise ValueError("no run has a value there")
-    return scores.normalised(final) if final["env"].nunique() > 1 else final
+    return normalised(final, ranges=given) if final["env"].nunique() > 1 else final

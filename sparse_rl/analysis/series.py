@@ -7,6 +7,7 @@ import pandas as pd
 
 from sparse_rl.analysis import scores
 from sparse_rl.analysis.load import CURRICULUM
+from sparse_rl.analysis.ranges import SCORE_RANGES, Ranges, normalised
 
 TOGETHER = ["env", "agent", "network", "variant"]
 """Runs that differ in one of these are never on one curve, dense ones included."""
@@ -68,10 +69,12 @@ def split(rows: pd.DataFrame) -> Iterator[Series]:
             yield Series(_name(shared | how, differ), shared, how, chosen)
 
 
-def pool(grids: Iterable[Series], ranges: scores.Ranges = scores.SCORE_RANGES) -> Iterator[Series]:
+def pool(grids: Iterable[Series], ranges: Ranges = SCORE_RANGES) -> Iterator[Series]:
     """Grids that differ in their task only, as one of normalised scores; none where a range is unknown.
 
-    Networks for several tasks have several sizes: in a pooled grid only the width is known.
+    Cells that lack one of the tasks are left out, and the label says how many: averages over different
+    tasks are no curve. Networks for several tasks have several sizes: in a pooled grid only the width is
+    known.
     """
     alike: dict[str, list[Series]] = {}
     for grid in grids:
@@ -82,11 +85,17 @@ def pool(grids: Iterable[Series], ranges: scores.Ranges = scores.SCORE_RANGES) -
         rows = pd.concat([grid.rows for grid in group], ignore_index=True)
         tasks = sorted(map(str, rows["env"].unique()))
         try:
-            scored = scores.normalised(rows, ranges=ranges)
+            scored = normalised(rows, ranges=ranges)
         except ValueError:
             continue
         if len(tasks) > 1:
+            cells = scored.groupby(["width", "sparsity"])["env"]
+            whole = cells.transform("nunique") == len(tasks)
+            without = len(cells) - scored[whole].groupby(["width", "sparsity"]).ngroups
+            if not whole.any():
+                continue
             shared = {name: value for name, value in group[0].shared.items() if name != "env"}
-            label = ", ".join([f"{len(tasks)} tasks, normalised", *(group[0].label.split(", ")[1:])])
+            words = [f"{len(tasks)} tasks, normalised", *(group[0].label.split(", ")[1:])]
+            words += [f"without {without} cells that lack a task"] if without else []
             unknown = {name: float("nan") for name in scores.SIZES}
-            yield Series(label, shared, group[0].pruned, scored.assign(**unknown))
+            yield Series(", ".join(words), shared, group[0].pruned, scored[whole].assign(**unknown))

@@ -1,8 +1,8 @@
-"""Aggregate scores over runs and tasks, with intervals.
+"""Aggregate scores over runs and tasks, and their bootstrap.
 
 The field's convention (Agarwal et al. 2021, *Deep RL at the edge of the statistical precipice*, arXiv
-2108.13264): scores of all runs on all tasks are pooled, every task weighing the same, and intervals come
-from a bootstrap that resamples runs within each task.
+2108.13264): scores of all runs on all tasks are pooled, every task weighing the same, and a bootstrap
+resamples runs within each task. Which intervals are made of it is :mod:`.intervals`' to say.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,13 +39,14 @@ Statistic = Callable[[Scores], Floats]
 
 
 class Estimate(NamedTuple):
-    """A statistic with its interval; ``low`` and ``high`` are nan where no task has two runs."""
+    """A statistic with its interval; ``low`` and ``high`` are nan where a task has a single run, and
+    where all runs are equal: nothing is known of their spread then."""
 
     value: Floats
     low: Floats
     high: Floats
     samples: Floats
-    """[..., resamples]: the statistic of every resample."""
+    """[..., resamples]: the statistic of every resample, or draws that have its spread."""
 
 
 def scores(by_task: Mapping[str, ArrayLike]) -> Scores:
@@ -81,11 +82,11 @@ def median(scores: Scores) -> Floats:
     return np.median(means, axis=0)
 
 
-def iqm(scores: Scores) -> Floats:
-    """Interquartile mean: of the pooled runs without the lowest and the highest quarter.
+def kept_weights(scores: Scores) -> tuple[Floats, Floats]:
+    """[..., runs] in ascending order of scores: the weight that an interquartile mean keeps; the scores.
 
-    Whole runs are cut, as many as fit into a quarter (``scipy.stats.trim_mean``); with fewer than four
-    runs it is the mean. Where tasks have unequal numbers of runs, the same share of weight is cut.
+    Whole runs are cut, as many as fit into a quarter (``scipy.stats.trim_mean``). Where tasks have
+    unequal numbers of runs, the same share of weight is cut.
     """
     runs = scores.values.shape[-1]
     order = np.argsort(scores.values, axis=-1)
@@ -94,7 +95,15 @@ def iqm(scores: Scores) -> Floats:
     end = np.cumsum(weights, axis=-1)
     kept = np.minimum(end, 1.0 - cut) - np.maximum(end - weights, cut)
     kept = np.where(kept > 1e-12, kept, 0.0)  # what is left of a run that rounding cut
-    ranked = np.take_along_axis(scores.values, order, axis=-1)
+    return kept, np.take_along_axis(scores.values, order, axis=-1)
+
+
+def iqm(scores: Scores) -> Floats:
+    """Interquartile mean: of the pooled runs without the lowest and the highest quarter.
+
+    With fewer than four runs nothing is cut: it is the mean.
+    """
+    kept, ranked = kept_weights(scores)
     return (ranked * kept).sum(-1) / kept.sum(-1)
 
 
@@ -134,46 +143,30 @@ def bootstrap(
 ) -> Estimate:
     """The statistic and its percentile interval by the stratified bootstrap.
 
-    Runs are resampled within tasks, and the points of a curve together. One run per task says nothing of
-    its spread: the interval is nan then.
+    Runs are resampled within tasks, and the points of a curve together. The interval is nan where a task
+    has a single run, and where resamples are all equal.
     """
     drawn = resample(scores.task, resamples, seed)
     samples = statistic(Scores(scores.values[..., drawn], scores.task))
-    if np.bincount(scores.task).max() < 2:
-        nothing = np.full(samples.shape[:-1], np.nan)
-        return Estimate(statistic(scores), nothing, nothing, samples)
-    return Estimate(statistic(scores), *interval(samples), samples)
+    low, high = interval(samples)
+    nothing = (samples.max(-1) == samples.min(-1)) | (np.bincount(scores.task).min() < 2)
+    return Estimate(
+        statistic(scores), np.where(nothing, np.nan, low), np.where(nothing, np.nan, high), samples
+    )
 
 
-def performance_profile(
-    scores: Scores, thresholds: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
-    """[thresholds]: share of runs with a score above each (Agarwal et al. 2021, eq. 2)."""
-    above = scores.values > np.asarray(thresholds, dtype=np.float64)[:, None]
-    return bootstrap(Scores(above.astype(np.float64), scores.task), mean, resamples, seed)
+def shares_above(x: Scores, y: Scores) -> Floats:
+    """Share of pairs in which ``x`` scores above ``y`` on the same task, mean over tasks; ties count
+    half.
 
-
-def _shares_above(x: Scores, y: Scores) -> Floats:
+    Raises:
+        ValueError: they do not have the same number of tasks.
+    """
     tasks = np.unique(x.task)
+    if len(tasks) != len(np.unique(y.task)):
+        raise ValueError("x and y must hold the same tasks")
     shares = []
     for task in tasks:
         difference = x.values[..., x.task == task, None] - y.values[..., None, y.task == task]
         shares.append((np.sign(difference) + 1.0).mean((-2, -1)) / 2.0)
     return np.mean(shares, axis=0)
-
-
-def probability_of_improvement(
-    x: Scores, y: Scores, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
-    """Chance that a run of ``x`` scores above a run of ``y`` on the same task, ties counting half.
-
-    Mean over tasks of the Mann–Whitney statistic (Agarwal et al. 2021, section 4.3).
-
-    Raises:
-        ValueError: they do not have the same number of tasks.
-    """
-    if len(np.unique(x.task)) != len(np.unique(y.task)):
-        raise ValueError("x and y must hold the same tasks")
-    drawn = [resample(s.task, resamples, [seed, i]) for i, s in enumerate((x, y))]
-    samples = _shares_above(*(Scores(s.values[d], s.task) for s, d in zip((x, y), drawn, strict=True)))
-    return Estimate(_shares_above(x, y), *interval(samples), samples)

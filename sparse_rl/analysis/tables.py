@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from sparse_rl.analysis import answers, fits, laws, scores, statistics
+from sparse_rl.analysis import answers, choices, fits, intervals, laws, ranges, scores, statistics
+from sparse_rl.analysis.choices import Choice
 from sparse_rl.analysis.figures import METRICS
-from sparse_rl.analysis.fits import Choice, Fit, Points
+from sparse_rl.analysis.fits import Fit, Points
+from sparse_rl.analysis.load import TOGETHER, Problem
 from sparse_rl.analysis.scores import RETURN, TRAINING_RETURN
 from sparse_rl.analysis.series import Series
 from sparse_rl.analysis.statistics import Estimate, interval
-from sparse_rl.analysis.thresholds import Crossing, data_to_threshold
 from sparse_rl.records.results import EPISODES_DISTINCT
 
 RESAMPLES = 500
@@ -37,9 +38,15 @@ def spread(value: float, low: float, high: float) -> str:
     return f"{value:.4g}" if np.isnan(low) else f"{value:.4g} [{low:.4g}, {high:.4g}]"
 
 
+def percent(share: float) -> str:
+    """A share of resamples; nothing where no spread is known."""
+    return "" if np.isnan(share) else f"{share:.0%}"
+
+
 def over_runs(values: statistics.Floats) -> str:
-    """The interquartile mean of one number per run, with its 95 % interval."""
-    made = statistics.bootstrap(statistics.scores({"": values}), seed=0)
+    """The interquartile mean of one number per run, with its 95 % interval (t, from ten runs on
+    percentiles)."""
+    made = intervals.estimate(statistics.scores({"": values}), resamples=1)
     return spread(*(float(x) for x in made[:3]))
 
 
@@ -74,10 +81,35 @@ def cell_table(series: Series, metrics: Sequence[str] = tuple(METRICS)) -> pd.Da
     return table.reset_index()
 
 
+def kind(series: Series) -> str:
+    """What the intervals of a series' cells are called."""
+    return scores.interval_words(scores.final_values(series.rows, RETURN), RETURN, ["width", "sparsity"])
+
+
+def pack_note(series: Series) -> str:
+    """A warning where cells shared the machine with different numbers of runs: their times differ by
+    that."""
+    if TOGETHER not in series.rows:
+        return ""
+    at_once = series.rows.groupby(["width", "sparsity"])[TOGETHER].first()
+    if at_once.nunique() < 2:
+        return ""
+    least, most = at_once.min(), at_once.max()
+    return f" (not comparable as it stands: cells trained {least:.0f} to {most:.0f} runs at once)"
+
+
 def missing(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that are no points of a curve, or count as untrained: everything that is not ``done``."""
     names = ["run_id", "env", "width", "sparsity", "seed", "status", "reason"]
     return runs.loc[runs["status"] != "done", [name for name in names if name in runs]]
+
+
+def troubles(problems: Sequence[Problem], rows: pd.DataFrame) -> pd.DataFrame:
+    """What could not be read, and runs whose evaluations stop early: run, file, reason."""
+    early = scores.stopped_early(rows) if RETURN in rows else []
+    stopped = "its evaluations stop before the last fifth of its training: it has no final value"
+    found = [*problems, *(Problem(run_id, "", stopped) for run_id in early)]
+    return pd.DataFrame(found, columns=list(Problem._fields))
 
 
 def size_of(series: Series) -> str:
@@ -85,37 +117,71 @@ def size_of(series: Series) -> str:
     return "parameters_nonzero" if series.rows["parameters_nonzero"].notna().all() else "width"
 
 
-def optimum_table(series: Series) -> pd.DataFrame:
-    """The best sparsity of each width: of those measured, and by the surface fitted to all of them."""
+def joint_fit(points: Points, choice: Choice | None = None) -> Fit | None:
+    """The joint law that is likeliest by all sizes, fitted to them; none if none can be judged.
+
+    Not the one that is closest to the largest size: that is one size's luck, and the law of total
+    parameters, which knows of no best sparsity, has it now and then.
+    """
+    try:
+        choice = choice or choices.choose(laws.JOINT, points)
+    except ValueError:
+        return None
+    preferred = choice.plausible[0] if choice.plausible else choice.preferred
+    (law,) = (law for law in laws.JOINT if law.name == preferred)
+    return fits.fit(law, points)
+
+
+def optimum_table(series: Series, choice: Choice | None = None) -> pd.DataFrame:
+    """The best sparsity of each width: of those measured, and by the likeliest joint law.
+
+    Args:
+        choice: of the joint laws, where it was made already.
+    """
     final = scores.final_values(series.rows, RETURN)
     points = joint_points(series)
     sizes = dict(zip(final["width"], final[_total(series)], strict=True))
-    fit = None if fits.unsupported(laws.SURFACE, points) else fits.fit(laws.SURFACE, points)
+    fit = joint_fit(points, choice)
     levels = np.linspace(0.0, float(final["sparsity"].max()), 96)
+    cells = scores.cell_estimates(final, RETURN, ["width", "sparsity"])
     found = []
-    for width, of_width in final.groupby("width"):
-        cells = scores.cell_estimates(of_width, RETURN, ["sparsity"])
-        best = answers.best_measured(list(cells.values()), [cell[0] for cell in cells])
-        told = answers.best_by_law(fit, float(sizes[width]), levels) if fit else None
+    for width in sorted(final["width"].unique()):
+        own = {cell[1]: e for cell, e in cells.items() if cell[0] == width}
+        measured, share = "", ""
+        try:
+            best = answers.best_measured(list(own.values()), list(own))
+            measured, share = spread(*best[:3]), f"{best.share:.0%}"
+        except ValueError as error:
+            measured = str(error)
+        told = "too few cells to fit a law"
+        if fit:
+            by_law = answers.best_by_law(fit, float(sizes[width]), levels)
+            told = f"{spread(*by_law[:3])} ({fit.law.name})"
         found.append(
-            {
-                "width": width, "best measured": spread(*best[:3]), "best in": f"{best.share:.0%}",
-                "best by the surface": spread(*told[:3]) if told else "too few cells to fit it",
-            }
-        )  # fmt: skip
+            {"width": width, "best measured": measured, "best in": share, "best by the law": told}
+        )
     return pd.DataFrame(found)
 
 
 def improvement_table(series: Series) -> pd.DataFrame:
-    """Probability that a sparse run scores above a dense one of the same width (Agarwal et al. 2021)."""
-    cells = scores.cell_scores(scores.final_values(series.rows, RETURN), RETURN, ["width", "sparsity"])
+    """Probability that a sparse run scores above a dense one of the same width (Agarwal et al. 2021).
+
+    Intervals hold together for all lines (:func:`.intervals.probability_of_improvement`).
+    """
+    final = scores.final_values(series.rows, RETURN)
+    cells = scores.cell_scores(final, RETURN, ["width", "sparsity"])
+    tasks = {cell: set(own) for cell, own in final.groupby(["width", "sparsity"])["env"]}
+    pairs = [
+        (cell, (cell[0], 0.0))
+        for cell in cells
+        if cell[1] > 0 and (cell[0], 0.0) in cells and tasks[cell] == tasks[(cell[0], 0.0)]
+    ]
     found = []
-    for (width, sparsity), cell in cells.items():
-        dense = cells.get((width, 0.0))
-        if sparsity > 0 and dense is not None and len(set(dense.task)) == len(set(cell.task)):
-            chance = statistics.probability_of_improvement(cell, dense, RESAMPLES)
-            words = spread(float(chance.value), float(chance.low), float(chance.high))
-            found.append({"width": width, "sparsity": sparsity, "P(above dense)": words})
+    for cell, dense in pairs:
+        chance = intervals.probability_of_improvement(cells[cell], cells[dense], len(pairs))
+        value, low, high = (float(x) for x in chance[:3])
+        words = "" if np.isnan(low) else spread(value, low, high)
+        found.append({"width": cell[0], "sparsity": cell[1], "P(above dense)": words})
     return pd.DataFrame(found)
 
 
@@ -126,7 +192,7 @@ def aggregates(series: Series) -> Iterator[pd.DataFrame]:
     """
     final = scores.final_values(series.rows, RETURN)
     try:
-        final = final if final["env"].nunique() > 1 else scores.normalised(final)
+        final = final if final["env"].nunique() > 1 else ranges.normalised(final)
     except ValueError:
         return
     by = ["width", "sparsity"]
@@ -151,11 +217,11 @@ def curve_points(series: Series, sparsity: float) -> Points:
         ValueError: no run of it has ended.
     """
     final = scores.final_values(series.rows, RETURN)
-    chosen = final[final["sparsity"] == sparsity]
-    if chosen.empty:
+    if not (final["sparsity"] == sparsity).any():
         raise ValueError(f"no run at sparsity {sparsity:g} has ended")
-    cells = scores.cell_estimates(chosen, RETURN, [size_of(series)], resamples=RESAMPLES)
-    return answers.points(list(cells.values()), [cell[0] for cell in cells], sparsity)
+    every = scores.cell_estimates(final, RETURN, [size_of(series), "sparsity"], resamples=RESAMPLES)
+    cells = {cell[0]: e for cell, e in every.items() if cell[1] == sparsity}
+    return answers.points(list(cells.values()), list(cells), sparsity)
 
 
 def joint_points(series: Series) -> Points:
@@ -172,20 +238,27 @@ def parameters(fit: Fit) -> str:
 
 
 def law_table(choice: Choice, points: Points) -> pd.DataFrame:
-    """One row per law: its parameters, its prediction of the held-out sizes and how far it was off."""
+    """One row per law: its parameters, its prediction of the held-out sizes and how far it was off.
+
+    ``left out``: the error at each size by the law fitted to the others; ``weight``: by BIC on all
+    sizes; ``misfit``: the chance of residuals as large if the law holds.
+    """
     low, high = interval(points.samples[choice.held])
     rows = []
     for name, trial in choice.trials.items():
         told = zip(trial.predicted, trial.low, trial.high, strict=True)
         seen = zip(points.score[choice.held], low, high, strict=True)
-        rows.append(
-            {
-                "law": name, "formula": trial.fit.law.formula, "parameters": parameters(trial.fit),
-                "predicted": "; ".join(spread(*each) for each in told),
-                "measured": "; ".join(spread(*each) for each in seen),
-                "held-out error": trial.error, "best in": f"{choice.shares[name]:.0%}",
-            }
-        )  # fmt: skip
+        row: dict[str, object] = {
+            "law": name, "held-out error": trial.error, "best in": percent(choice.shares[name]),
+            "predicted": "; ".join(spread(*each) for each in told),
+            "measured": "; ".join(spread(*each) for each in seen),
+        }  # fmt: skip
+        if name in choice.whole:
+            left, _, weight, misfit = choice.whole[name]
+            row |= {"left out": left, "weight": f"{weight:.0%}", "misfit": misfit}
+        exact = "runs through all points shown; " if trial.fit.interpolates else ""
+        row |= {"parameters": exact + parameters(trial.fit), "formula": trial.fit.law.formula}
+        rows.append(row)
     refused = [{"law": name, "parameters": reason} for name, reason in choice.refused.items()]
     return pd.concat([pd.DataFrame(rows), pd.DataFrame(refused)], ignore_index=True)
 
@@ -198,7 +271,8 @@ def association(series: Series, health: str) -> Estimate:
     both = final[[health, RETURN]].to_numpy()
     drawn = statistics.resample(np.zeros(len(both), dtype=np.int64), RESAMPLES, 0)
     samples = np.array([_rank_correlation(both[picked]) for picked in drawn])
-    return Estimate(np.float64(_rank_correlation(both)), *interval(samples), samples)  # type: ignore[arg-type]
+    low, high = interval(samples) if np.ptp(samples) > 0 else (np.nan, np.nan)
+    return Estimate(np.float64(_rank_correlation(both)), low, high, samples)  # type: ignore[arg-type]
 
 
 def _rank_correlation(both: statistics.Floats) -> float:
@@ -208,97 +282,10 @@ def _rank_correlation(both: statistics.Floats) -> float:
     return float(np.corrcoef(ranks.T)[0, 1])
 
 
-def budgets(series: Series, count: int = 4) -> list[float]:
-    """Training FLOPs from what the cheapest run spent to what the dearest did, in equal ratios."""
-    spent = scores.spent(series.rows, "flops").groupby(series.rows["run_id"]).max()
-    return [float(b) for b in np.geomspace(spent[spent > 0].min(), spent.max() * 0.999, count)]
-
-
-def _training_return(series: Series, budget: float, cell: scores.Cell) -> dict[str, str]:
-    """The return of training episodes of a cell's runs at a budget of FLOPs, where there is one."""
-    if TRAINING_RETURN not in series.rows:
-        return {}
-    rows = series.rows[(series.rows["width"] == cell[0]) & (series.rows["sparsity"] == cell[1])]
-    at = scores.at_budget(rows, "flops", budget, TRAINING_RETURN)
-    if at.empty:
-        return {}
-    (found,) = scores.cell_estimates(at, TRAINING_RETURN, ["width", "sparsity"]).values()
-    return {TRAINING_RETURN: spread(float(found.value), float(found.low), float(found.high))}
-
-
-def frontier(series: Series) -> pd.DataFrame:
-    """The best width and sparsity at each budget of FLOPs, and how sure that is."""
-    found = []
-    for budget in budgets(series):
-        at = scores.at_budget(series.rows, "flops", budget)
-        if at.empty:
-            continue
-        cells = scores.cell_estimates(at, RETURN, ["width", "sparsity"])
-        best = max(cells, key=lambda cell: float(cells[cell].value))
-        samples = np.stack([estimate.samples for estimate in cells.values()])
-        share = float(np.mean(samples.argmax(0) == list(cells).index(best)))
-        value = cells[best]
-        found.append(
-            {
-                "training FLOPs": budget, "width": best[0], "sparsity": best[1],
-                RETURN: spread(float(value.value), float(value.low), float(value.high)),
-                **_training_return(series, budget, best),
-                "best in": f"{share:.0%}", "of cells": len(cells),
-            }
-        )  # fmt: skip
-    return pd.DataFrame(found)
-
-
-def thresholds_of(series: Series) -> list[float]:
-    """Two returns that tell cells apart: half and nine tenths of the way up to the best cell."""
+def normalised_finals(series: Series) -> Iterator[pd.DataFrame]:
+    """Final scores of a series' runs, normalised: one table, or none where a task has no known range."""
     final = scores.final_values(series.rows, RETURN)
-    best = scores.summary(final, RETURN, ["width", "sparsity"], resamples=2)[RETURN].max()
-    first = series.rows[series.rows[RETURN].notna()].groupby("run_id")[RETURN].first().mean()
-    return [float(f"{first + share * (best - first):.3g}") for share in (0.5, 0.9)]
-
-
-def crossings(series: Series, threshold: float) -> dict[scores.Cell, Crossing]:
-    """(width, sparsity) → env steps to a return; cells without a finished run are left out."""
-    found = {}
-    for cell, rows in series.rows.groupby(["width", "sparsity"]):
-        if (rows["status"] == "done").any():
-            found[cell] = data_to_threshold(scores.learning_curves(rows), threshold, RESAMPLES)
-    return found
-
-
-def data_table(series: Series) -> pd.DataFrame:
-    """Env steps to each threshold, by width and sparsity."""
-    columns = {}
-    for threshold in thresholds_of(series):
-        columns[f"env steps to {threshold:g}"] = {
-            cell: f"> {c.env_steps:.0f}" if c.censored[0] else _steps(c)
-            for cell, c in crossings(series, threshold).items()
-        }
-    return pd.DataFrame(columns).rename_axis(["width", "sparsity"]).reset_index()
-
-
-def _steps(crossing: Crossing) -> str:
-    low, high = interval(crossing.samples)
-    never = "> " if crossing.censored[1:].mean() > 0.025 else ""
-    return f"{crossing.env_steps:.0f} [{low:.0f}, {never}{high:.0f}]"
-
-
-def data_points(series: Series, threshold: float, sparsity: float) -> Points:
-    """Natural logarithm of the data to a threshold against size, censored where it is not reached."""
-    found = {cell: c for cell, c in crossings(series, threshold).items() if cell[1] == sparsity}
-    sizes = series.rows.groupby(["width", "sparsity"])[size_of(series)].first()
-    size = np.array([float(sizes[cell]) for cell in found])
-    return Points(
-        size, np.full(size.shape, 1.0 - sparsity),
-        np.log([c.env_steps for c in found.values()]),
-        np.log(np.stack([c.samples for c in found.values()])),
-        np.stack([c.censored for c in found.values()]),
-    )  # fmt: skip
-
-
-def normalised_finals(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Final scores of every run, normalised: one table, or none where a task has no known range."""
     try:
-        yield scores.normalised(scores.final_values(rows, RETURN))
+        yield final if final["env"].nunique() > 1 else ranges.normalised(final)
     except ValueError:
         return

@@ -1,7 +1,8 @@
 """Data needed to reach a score, with runs that never do as censored.
 
 Rybkin et al. 2025, *Value-based deep RL scales predictably*: isotonic regression on the returns, then
-the first crossing of a threshold; intervals from a bootstrap over seeds.
+the first crossing of a threshold. Below ten runs intervals are of Student's t, else of a bootstrap over
+runs.
 """
 
 from typing import NamedTuple
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from sparse_rl.analysis import statistics
-from sparse_rl.analysis.scores import Curves
+from sparse_rl.analysis import intervals, statistics
+from sparse_rl.analysis.curves import Curves
 from sparse_rl.analysis.statistics import Floats
 
 
@@ -42,14 +43,50 @@ def first_crossing(env_steps: Floats, curve: Floats, threshold: float) -> float:
     return float(env_steps[after - 1] + share * (env_steps[after] - env_steps[after - 1]))
 
 
+def _mean_curves(values: Floats, resamples: int, seed: int, method: intervals.Method) -> Floats:
+    """[resamples, points]: mean curves as they might have been.
+
+    Percentiles: of runs drawn again. t: the mean and Student's t times its standard error at each point,
+    all points of a curve together: weights g of the runs' deviations are normal, over the root of an own
+    χ²/(n − 1).
+    """
+    points, runs = values.shape
+    if method == "percentile":
+        drawn = statistics.resample(np.zeros(runs, dtype=np.int64), resamples, seed)
+        return np.stack([values[:, picked].mean(1) for picked in drawn])
+    if runs < 2:
+        return np.full((resamples, points), np.nan)
+    generator = np.random.default_rng(seed)
+    weights = generator.normal(size=(resamples, runs)) / np.sqrt(runs * (runs - 1))
+    weights /= np.sqrt(generator.chisquare(runs - 1, size=(resamples, 1)) / (runs - 1))
+    mean = values.mean(1)
+    return mean + weights @ (values - mean[:, None]).T
+
+
 def data_to_threshold(
-    curves: Curves, threshold: float, resamples: int = statistics.RESAMPLES, seed: int = 0
+    curves: Curves,
+    threshold: float,
+    resamples: int = statistics.RESAMPLES,
+    seed: int = 0,
+    method: intervals.Method | None = None,
 ) -> Crossing:
-    """When the mean over runs reaches a threshold, in the data and in resamples of the runs."""
-    runs = np.zeros(curves.values.shape[1], dtype=np.int64)
-    drawn = statistics.resample(runs, resamples, seed)
-    means = [curves.values.mean(1), *(curves.values[:, picked].mean(1) for picked in drawn)]
-    steps = np.array([first_crossing(curves.env_steps, mean, threshold) for mean in means])
-    censored = np.isinf(steps)
-    steps = np.where(censored, curves.env_steps[-1], steps)
-    return Crossing(float(steps[0]), steps[1:], censored)
+    """When the mean over runs reaches a threshold, and when it might have.
+
+    Samples of a single run, and of runs without any spread, are nan: nothing is known of theirs.
+
+    Args:
+        method: ``None``: percentiles of resampled runs from :data:`.intervals.MANY` runs on, else t.
+    """
+    values = curves.values
+    kind = method or ("percentile" if values.shape[1] >= intervals.MANY else "t")
+    means = _mean_curves(values, resamples, seed, kind)
+    whole = first_crossing(curves.env_steps, values.mean(1), threshold)
+    never = np.isinf(whole)
+    if not np.ptp(values, axis=1).any() or np.isnan(means).any():
+        steps = np.full(resamples, np.nan)
+    else:
+        steps = np.array([first_crossing(curves.env_steps, mean, threshold) for mean in means])
+    censored = np.concatenate([[never], np.where(np.isnan(steps), never, np.isinf(steps))])
+    last = curves.env_steps[-1]
+    samples = np.where(np.isinf(steps), last, steps)
+    return Crossing(float(last if never else whole), samples, censored.astype(np.bool_))

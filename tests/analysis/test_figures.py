@@ -9,7 +9,7 @@ from made_up import POINTS, UPDATES, flops, grid, nonzero, only, rows
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis import figures, fits, laws, lqr_figures, page, scores, tables
+from sparse_rl.analysis import choices, figures, laws, lqr_figures, page, ranges, scores, tables
 
 
 def lines(ax: Axes) -> list[Any]:
@@ -63,7 +63,7 @@ def test_lines_of_equal_compute_join_survivors_at_that_budget() -> None:
 
 def test_profiles_fall_where_the_scores_lie() -> None:
     """Scores 0.2, 0.4, 0.4, 0.9: all lie above 0.1, three above 0.3, one above 0.4 and 0.8."""
-    final = scores.normalised(
+    final = ranges.normalised(
         scores.final_values(
             grid({(8, 0.0): 0.0}, seeds=(200.0, 400.0, 400.0, 900.0), env="dog-run"), "return_mean"
         )
@@ -76,7 +76,7 @@ def test_profiles_fall_where_the_scores_lie() -> None:
 def test_held_out_points_are_told_from_fitted_ones() -> None:
     made = only(grid({(w, 0.0): 100 * np.log2(w) for w in (8, 16, 32, 64)}, seeds=(-1.0, 0.0, 1.0)))
     points = tables.curve_points(made, 0.0)
-    choice = fits.choose((laws.CONSTANT, laws.LOGARITHM), points)
+    choice = choices.choose((laws.CONSTANT, laws.LOGARITHM), points)
     ax = figures.held_out(points, choice, "surviving parameters", "return", "x").axes[0]
     drawn = {line.get_markerfacecolor(): line for line in ax.get_lines() if line.get_marker() == "o"}
     assert np.asarray(drawn["black"].get_xdata()).tolist() == [nonzero(w, 0.0) for w in (8, 16, 32)]

@@ -117,6 +117,16 @@ def test_published_files_are_read_whole() -> None:
     assert final == pytest.approx(curve["return_mean"].iloc[-4:].mean())  # 850,000 to 1,000,000
 
 
+def test_a_blank_sparsity_is_dense_and_time_is_no_step(tmp_path: Path) -> None:
+    table = "Name,State,env,width,seed,sparsity\na,finished,x,8,1,\nb,finished,x,8,2,0.5\n"
+    rows = exported(tmp_path, "Step,a - return_mean,b - return_mean\n100,1,2\n", table)
+    assert rows.set_index("run_id")["sparsity"].to_dict() == {"a": 0.0, "b": 0.5}
+    with pytest.raises(ValueError, match=r"chart.csv is drawn over 'Relative Time \(Wall\)'; export it"):
+        exported(tmp_path, "Relative Time (Wall),a - return_mean\n3600,1\n", table)
+    with pytest.raises(ValueError, match=r"charts are a list of files, got 'chart.csv'"):
+        read_wandb("chart.csv", tmp_path / "runs.csv")
+
+
 def test_states_and_names_of_others_are_ours(tmp_path: Path) -> None:
     header = "Name,State,env,width,seed\n"
     states = ("finished", "running", "failed", "crashed", "killed", "who knows")

@@ -1,12 +1,22 @@
 """Planted laws are recovered, held-out sizes predicted, and what data cannot carry is refused."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import optimize
 
-from sparse_rl.analysis import answers, fits, laws
+from sparse_rl.analysis import (
+    answers,
+    choices,
+    fits,
+    laws,
+    load,
+    series,
+    solving,
+    tables,
+)
 from sparse_rl.analysis.fits import Points
 from sparse_rl.analysis.laws import Law
 from sparse_rl.analysis.statistics import Floats
@@ -64,13 +74,13 @@ def test_a_peak_is_recovered(noise: float) -> None:
 
 
 def test_intervals_of_an_exponent_cover() -> None:
-    """Over 60 draws at least four fifths of the 95 % intervals hold it: eight seeds are few."""
+    """Over 40 draws at least four fifths of the 95 % intervals hold it: eight seeds are few."""
     held = 0
-    for draw in range(60):
+    for draw in range(40):
         points = planted(saturating, 10.0, draw=draw, resamples=80)
         value = fits.values(fits.fit(laws.POWER, points))["b"]
         held += value.low <= 0.5 <= value.high
-    assert held >= 48
+    assert held >= 32
 
 
 @pytest.mark.parametrize(("truth", "name"), [(saturating, "power"), (peaked, "peak")])
@@ -78,7 +88,7 @@ def test_the_planted_law_predicts_the_largest_sizes(
     truth: Callable[[Floats, Floats], Floats], name: str
 ) -> None:
     points = planted(truth, 2.0)
-    choice = fits.choose(laws.CURVES, points, largest=2)
+    choice = choices.choose(laws.CURVES, points, largest=2)
     assert choice.preferred == name
     assert choice.shares[name] > 0.9
     assert sum(choice.shares.values()) == pytest.approx(1.0)
@@ -96,7 +106,25 @@ def test_a_joint_law_is_recovered() -> None:
     values = fits.values(fits.fit(laws.SPARSITY_FACTOR, points))
     assert values["e"].value == pytest.approx(0.7, rel=0.1)
     assert values["d"].value == pytest.approx(0.2, rel=0.1)
-    assert fits.choose(laws.JOINT, points, largest=2).preferred == "sparsity factor"
+    assert choices.choose(laws.JOINT, points, largest=2).preferred == "sparsity factor"
+
+
+def test_the_best_sparsity_is_asked_of_the_likeliest_law() -> None:
+    """Planted at 0.9 everywhere. In the second draw the law of total parameters, which knows of no best
+    sparsity, happens to be closest to the largest size."""
+    size, kept = (a.ravel() for a in np.meshgrid(80 * WIDTHS[:6] ** 2, 1 - SPARSITIES[:4]))
+    constant = 300 * (0.7 - 0.35) * 0.1**0.7 / 0.35  # where the derivative by 1 − S is 0 at 0.1
+
+    def truth(n: Floats, k: Floats) -> Floats:
+        return 900 - (300 * k**0.7 + constant) * (n * k / 1e5) ** -0.35
+
+    for draw in (0, 3):
+        points = planted(truth, 15.0, size=size, kept=kept, seeds=5, draw=draw, resamples=100)
+        fit = tables.joint_fit(points)
+        assert fit is not None
+        assert fit.law.name == "sparsity factor"
+        best = answers.best_by_law(fit, size[2], np.linspace(0, 0.95, 96))
+        assert best.low <= 0.9 <= best.high
 
 
 def test_survivors_alone_explain_what_only_they_decide() -> None:
@@ -129,18 +157,147 @@ def test_a_censored_point_pulls_from_below_only() -> None:
     assert fits.values(fits.fit(laws.DATA_LOGARITHM, blind))["k"].value > -0.45
 
 
-@pytest.mark.parametrize("law", [laws.POWER, laws.PEAK])
-def test_the_solver_finds_what_a_library_finds(law: Law) -> None:
-    """The same Huber loss by scipy's trust-region solver, started at our optimum."""
-    points = planted(saturating, 40.0, draw=3)
-    fit = fits.fit(law, points)
-    error = fits.standard_errors(points)
+def sigmoid(size: Floats, kept: Floats) -> Floats:
+    return 1000 / (1 + (size / 150) ** -2.0)
 
-    def residuals(theta: Floats) -> Floats:
-        return (fit._replace(theta=theta).predict(points.size, points.kept) - points.score) / error
 
-    theirs = optimize.least_squares(residuals, fit.theta, loss="huber", f_scale=fits.HUBER)
-    assert theirs.cost == pytest.approx(fit.cost, rel=1e-4)
+def flat(size: Floats, kept: Floats) -> Floats:
+    return 500 + 0 * size
+
+
+def library_cost(law: Law, points: Points, starts: int, seed: int) -> float:
+    """The least Huber loss that scipy's solver finds from random starts, none of which are ours."""
+    generator = np.random.default_rng(seed)
+    error, low, high = fits.standard_errors(points), *solving.bounds(law)
+    bare = fits.fit_once(law, points)
+    best = np.inf
+    for _ in range(starts):
+        start = generator.uniform(np.maximum(low, -8), np.minimum(high, 8))
+        found = optimize.least_squares(
+            lambda theta: (
+                (bare._replace(theta=theta).predict(points.size, points.kept) - points.score) / error
+            ),
+            start, bounds=(low, high), loss="huber", f_scale=solving.HUBER, x_scale="jac",
+        )  # fmt: skip
+        best = min(best, found.cost)
+    return float(best)
+
+
+@pytest.mark.parametrize(
+    ("truth", "noise", "sizes", "draw"),
+    [
+        (saturating, 40.0, 8, 3),
+        (sigmoid, 80.0, 4, 5),
+        (flat, 25.0, 6, 37),  # its power law is best at an exponent of 4 and a slope of 0.0006
+        (saturating, 80.0, 8, 26),
+        (peaked, 25.0, 4, 9),
+    ],
+)
+def test_no_library_finds_a_better_fit_from_anywhere(
+    truth: Callable[[Floats, Floats], Floats], noise: float, sizes: int, draw: int
+) -> None:
+    """From 20 random starts; and what is quoted lies within its interval."""
+    points = planted(truth, noise, size=WIDTHS[:sizes], seeds=3, draw=draw, resamples=60)
+    for law in laws.CURVES:
+        fit = fits.fit(law, points)
+        assert fit.converged
+        assert fit.cost <= library_cost(law, points, 20, draw) * (1 + 1e-6) + 1e-12
+        for value in fits.values(fit).values():
+            assert value.low <= value.value <= value.high
+
+
+def test_the_joint_law_of_a_trained_study_is_the_librarys() -> None:
+    """Of the demo, whose sparsity factor has two valleys; 12 starts."""
+    (grid,) = series.split(load(Path(__file__).parents[1] / "studies" / "demo"))
+    points = tables.joint_points(grid)
+    fit = fits.fit(laws.SPARSITY_FACTOR, points)
+    assert fit.cost <= library_cost(laws.SPARSITY_FACTOR, points, 12, 1) * (1 + 1e-6)
+    assert {value.problem for value in fits.values(fit).values()} == {"not identified"}  # e at its end
+
+
+def test_what_did_not_converge_is_said() -> None:
+    fit = fits.fit(laws.LOGARITHM, planted(saturating, 10.0))
+    assert {v.problem for v in fits.values(fit).values()} == {None}
+    stopped = fits.values(fit._replace(converged=False))
+    assert {v.problem for v in stopped.values()} == {"did not converge"}
+
+
+def test_an_estimate_lies_within_its_interval() -> None:
+    """Even where all draws lie above it."""
+    fit = fits.fit(laws.LOGARITHM, planted(saturating, 10.0))
+    for value in fits.values(fit._replace(thetas=fit.thetas + 1.0)).values():
+        assert value.low == value.value < value.high
+
+
+def test_if_one_parameter_is_not_identified_none_is() -> None:
+    """A flat curve: its exponent is anything, and what level and slope are is made by its bounds. Two
+    that cancel are not identified either."""
+    values = fits.values(fits.fit(laws.POWER, planted(flat, 20.0)))
+    assert {value.problem for value in values.values()} == {"not identified"}
+    fit = fits.fit(laws.LOGARITHM, planted(saturating, 10.0))
+    slope = fit.thetas[:, :1]
+    tied = fit._replace(thetas=np.hstack([slope, -slope]))
+    assert {value.problem for value in fits.values(tied).values()} == {"not identified"}
+
+
+def test_a_law_with_a_parameter_for_every_point_says_that_it_interpolates() -> None:
+    three = planted(saturating, 1.0, size=WIDTHS[:3])
+    assert fits.fit(laws.POWER, three).interpolates
+    assert not fits.fit(laws.LOGARITHM, three).interpolates
+    points = planted(saturating, 1.0, size=WIDTHS[:4])
+    table = tables.law_table(choices.choose(laws.CURVES, points), points)
+    told = table.set_index("law")["parameters"]
+    assert told["power"].startswith("runs through all points shown; ")
+    assert told["logarithm"].startswith("c = ")
+
+
+def test_laws_of_single_runs_have_no_intervals() -> None:
+    alone = planted(saturating, 1.0)._replace(
+        samples=np.full((8, 50), np.nan), censored=np.zeros((8, 51), dtype=np.bool_)
+    )
+    fit = fits.fit(laws.LOGARITHM, alone)
+    assert np.isfinite(fit.theta).all()
+    assert np.isnan([v.low for v in fits.values(fit).values()]).all()
+    choice = choices.choose(laws.CURVES, alone)
+    assert np.isnan(list(choice.shares.values())).all()
+    assert set(tables.law_table(choice, alone)["best in"]) == {""}
+
+
+def test_how_laws_fit_all_points_by_hand() -> None:
+    """Straight in log2, errors of 1: the line's loss is 0, so its BIC is 2·ln 8; a constant misses the
+    mean by 3.5, 2.5, 1.5 and 0.5 steps of 100 on both sides, far beyond Huber's corner. Left out, the
+    constant is off by 8/7 of that, the line by nothing."""
+    line = exact(lambda n, k: 100 * np.log2(n))
+    noise = np.tile([-1.0, 1.0], 500)
+    points = line._replace(
+        samples=line.score[:, None] + noise, censored=np.zeros((8, 1001), dtype=np.bool_)
+    )
+    whole = choices.weigh((laws.CONSTANT, laws.LOGARITHM), points)
+    assert whole["logarithm"].bic == pytest.approx(2 * np.log(8), abs=1e-6)
+    steps = 100 * np.array([3.5, 2.5, 1.5, 0.5] * 2)
+    loss = (1.345 * (steps - 1.345 / 2)).sum()
+    assert whole["constant"].bic == pytest.approx(2 * loss + np.log(8), rel=1e-4)
+    assert (whole["logarithm"].weight, whole["constant"].weight) == pytest.approx((1.0, 0.0))
+    assert whole["constant"].left_out == pytest.approx(8 / 7 * np.sqrt(np.mean(steps**2)), rel=0.2)
+    assert whole["logarithm"].left_out == pytest.approx(0.0, abs=0.01)
+    assert whole["logarithm"].misfit == pytest.approx(1.0)
+    assert whole["constant"].misfit < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("truth", "name"), [(flat, "constant"), (saturating, "power"), (peaked, "peak")]
+)
+def test_the_right_law_is_among_those_that_are_left(
+    truth: Callable[[Floats, Floats], Floats], name: str
+) -> None:
+    """Six sizes × five seeds of standard deviation 25: in at least 10 of 12 draws."""
+    left = 0
+    for draw in range(12):
+        points = planted(truth, 25.0, size=WIDTHS[:6], seeds=5, draw=draw, resamples=50)
+        whole = choices.weigh(laws.CURVES, points)
+        none = choices.Choice(np.zeros(6, np.bool_), {}, {}, {}, whole)
+        left += name in none.plausible
+    assert left >= 10
 
 
 def test_an_outlier_pulls_no_more_than_linearly() -> None:
@@ -156,11 +313,11 @@ def test_too_few_sizes_are_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="power has 3 parameters, the data have 2 points"):
         fits.fit(laws.POWER, two)
     three = planted(saturating, 1.0, size=WIDTHS[:3])
-    choice = fits.choose(laws.CURVES, three)
+    choice = choices.choose(laws.CURVES, three)
     assert set(choice.refused) == {"power", "peak"}
     assert set(choice.trials) == {"constant", "logarithm"}
     with pytest.raises(ValueError, match=r"^1 size cannot be fitted and 1 held out$"):
-        fits.choose(laws.CURVES, planted(saturating, 1.0, size=WIDTHS[:1]))
+        choices.choose(laws.CURVES, planted(saturating, 1.0, size=WIDTHS[:1]))
 
 
 def test_what_data_do_not_identify_is_said() -> None:
@@ -170,16 +327,6 @@ def test_what_data_do_not_identify_is_said() -> None:
     line = planted(lambda n, k: 100 * np.log2(n), 1.0)
     assert fits.values(fits.fit(laws.PEAK, line))["m"].problem == "not identified"
     assert fits.values(fits.fit(laws.LOGARITHM, line))["k"].problem is None
-
-
-def test_where_dense_stops_paying() -> None:
-    stop = answers.stops_paying(planted(peaked, 10.0))
-    assert stop.size == pytest.approx(200, rel=0.1)
-    assert stop.low < 200 < stop.high
-    assert stop.share == 1.0
-    never = answers.stops_paying(planted(lambda n, k: 100 * np.log2(n), 1.0))
-    assert never.size == never.high == np.inf
-    assert never.share == 0.0
 
 
 @pytest.mark.parametrize(
@@ -222,9 +369,6 @@ def test_a_peak_away_from_the_middle_is_where_it_is(at: float) -> None:
     assert values["m"].value == pytest.approx(at, rel=1e-3)
     assert values["k"].value == pytest.approx(40, rel=1e-3)
     assert values["c"].value == pytest.approx(800, rel=1e-3)
-    stop = answers.stops_paying(points)
-    assert (stop.size, stop.low, stop.high) == pytest.approx((at, at, at), rel=1e-3)
-    assert stop.share == 1.0
 
 
 def test_parameters_are_in_the_datas_units() -> None:
@@ -242,20 +386,16 @@ def test_parameters_are_in_the_datas_units() -> None:
     assert data["b"].value == pytest.approx(0.7, rel=1e-2)
 
 
-def test_where_a_curve_that_only_falls_stops_paying() -> None:
-    """At the smallest size measured, not where the law puts its peak below that."""
-    falls = answers.stops_paying(exact(lambda n, k: 800 - 10 * np.log2(n / 2) ** 2))
-    assert (falls.size, falls.low, falls.high, falls.share) == (16.0, 16.0, 16.0, 1.0)
-    rises = answers.stops_paying(exact(lambda n, k: 800 - 10 * np.log2(n / 9000) ** 2))
-    assert (rises.size, rises.low, rises.high, rises.share) == (np.inf, np.inf, np.inf, 0.0)
-
-
 def test_standard_errors_by_hand() -> None:
-    """Resamples 1, 3 and 0, 14: spreads 1 and 7, typical is 5; half of each square."""
-    samples = np.array([[1.0, 3.0], [0.0, 14.0]])
-    points = exact(saturating, WIDTHS[:2])._replace(samples=samples)
-    assert fits.standard_errors(points) == pytest.approx([np.sqrt(13), np.sqrt(37)])
-    alone = points._replace(score=np.array([10.0, 30.0]), samples=np.array([[10.0], [30.0]]))
+    """Half of what holds 68.27 % of draws spread evenly over 0 … 10 and 0 … 70 is 3.4 and 7 times that;
+    typical is 5 of these: half of each square."""
+    even = np.linspace(0.0, 10.0, 10_001)
+    points = exact(saturating, WIDTHS[:2])._replace(samples=np.stack([even, 7.0 * even]))
+    unit = 10 * 0.682690 / 2
+    assert fits.standard_errors(points) == pytest.approx(
+        [unit * np.sqrt(13), unit * np.sqrt(37)], rel=1e-4
+    )
+    alone = points._replace(score=np.array([10.0, 30.0]), samples=np.full((2, 1), np.nan))
     assert fits.standard_errors(alone) == pytest.approx([np.sqrt(0.5)] * 2)  # a tenth of their spread
 
 
@@ -266,13 +406,13 @@ def test_the_held_out_error_by_hand() -> None:
     points = exact(saturating, WIDTHS[:5])._replace(
         score=score, samples=score[:, None] + np.zeros((5, 5))
     )
-    trial = fits.hold_out(laws.CONSTANT, points, largest=2)
+    trial = choices.hold_out(laws.CONSTANT, points, largest=2)
     assert trial.predicted == pytest.approx([100.0, 100.0])
     assert trial.error == pytest.approx(np.sqrt(12.5))
     assert trial.errors == pytest.approx([np.sqrt(12.5)] * 5)
     censored = np.zeros((5, 6), dtype=np.bool_)
     censored[3:] = True
-    half = fits.hold_out(laws.CONSTANT, points._replace(censored=censored), largest=2)
+    half = choices.hold_out(laws.CONSTANT, points._replace(censored=censored), largest=2)
     assert half.error == pytest.approx(np.sqrt(16 / 2))
 
 
@@ -280,7 +420,7 @@ def test_the_preferred_law_is_the_one_that_is_closest() -> None:
     """Straight in log2: the logarithm predicts the largest size, the constant is off by three doublings
     and a half on average."""
     points = exact(lambda n, k: 100 * np.log2(n))
-    choice = fits.choose((laws.CONSTANT, laws.LOGARITHM), points)
+    choice = choices.choose((laws.CONSTANT, laws.LOGARITHM), points)
     assert choice.held.tolist() == [False] * 7 + [True]
     assert choice.preferred == "logarithm"
     assert choice.shares == {"constant": 0.0, "logarithm": 1.0}

@@ -36,7 +36,9 @@ page.together(
 # %%
 page.together(
     page.heading(grid.label)
-    + page.table(tables.cell_table(grid, measured), "Interquartile mean over runs [95 % interval].")
+    + page.table(
+        tables.cell_table(grid, measured), f"Interquartile mean over runs [{tables.kind(grid)}]."
+    )
     for grid in trained
 )
 

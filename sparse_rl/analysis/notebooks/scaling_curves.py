@@ -2,17 +2,17 @@
 # # Scaling curves
 #
 # What happens to the score as the network gets wider, and what does removing weights do to that curve?
-# All intervals are 95 % bootstrap intervals over seeds; a run's score is the mean over the last fifth of
-# its training. A query finds the rows behind a number: `load(study).query("…")`.
+# Intervals are 95 % over seeds: moderated t below ten runs of a cell, percentiles of a bootstrap from
+# there on. With fewer than four runs the interquartile mean is the mean. A run's score is the mean over
+# the last fifth of its training. A query finds the rows behind a number: `load(study).query("…")`.
 
 # %%
 from sparse_rl.analysis import (
+    choices,
     figures,
     findings,
-    fits,
     laws,
-    load,
-    load_runs,
+    load_all,
     page,
     scores,
     series,
@@ -22,9 +22,10 @@ from sparse_rl.analysis import (
 # %% tags=["parameters"]
 studies = ["results/demo"]
 out: str | None = None
+margin: float | None = None
 
 # %%
-runs, rows = load_runs(*studies), load(*studies)
+runs, rows, problems = load_all(*studies)
 grids = list(series.split(rows))
 absent = tables.missing(runs)
 trained = [grid for grid in grids if (grid.rows["status"] == "done").any()]
@@ -35,7 +36,7 @@ trained += list(series.pool(trained))
 
 # %%
 page.together(
-    page.heading(grid.label, grid.query()) + page.words(findings.words(grid))
+    page.heading(grid.label, grid.query()) + page.words(findings.words(grid, margin))
     for grid in trained
 )  # fmt: skip
 
@@ -48,6 +49,9 @@ page.together(
         page.words([f"{len(runs) - len(absent)} of {len(runs)} runs ended done."]),
         page.table(absent, "Diverged runs count as untrained, the others are no points of a curve:")
         if len(absent)
+        else "",
+        page.table(tables.troubles(problems, rows), "Files and runs that are not as they should be:")
+        if len(tables.troubles(problems, rows))
         else "",
     ]
 )
@@ -78,15 +82,15 @@ page.together(
 # %%
 page.together(
     page.heading(grid.label)
-    + page.table(tables.cell_table(grid), "Interquartile mean over runs [95 % interval].")
+    + page.table(tables.cell_table(grid), f"Interquartile mean over runs [{tables.kind(grid)}].")
     for grid in trained
 )
 
 # %% [markdown]
 # ## Beside dense, and on a common scale
 #
-# Probability that a sparse run scores above a dense one of its width; scores normalised by their task's
-# range, where one is known.
+# Probability that a sparse run scores above a dense one of its width (Newcombe's intervals, which hold
+# together for all lines); scores normalised by their task's range, where one is known.
 
 # %%
 page.together(
@@ -100,8 +104,10 @@ page.together(
 # ## Laws
 #
 # Each law is fitted to all sizes but the largest and asked for that one. `N` is the count of surviving
-# parameters, `N0` the geometric mean of the sizes shown. A parameter whose interval reaches the ends of
-# its range is not identified, and a law with more parameters than the data have sizes is refused.
+# parameters, `N0` the geometric mean of the sizes shown. Where the interval of a parameter reaches the
+# ends of its range none of that law's is identified, and a law with more parameters than the data have
+# sizes is refused. `left out` is the error at each size by the law fitted to the others, `weight` that
+# of BIC on all sizes, `misfit` the chance of residuals as large if the law holds.
 
 
 # %%
@@ -110,7 +116,7 @@ def law_section(grid: series.Series, sparsity: float) -> str:
     points = tables.curve_points(grid, sparsity)
     title = f"{grid.label}, sparsity {sparsity:g}"
     try:
-        choice = fits.choose(laws.CURVES, points)
+        choice = choices.choose(laws.CURVES, points)
     except ValueError as error:
         return page.words([f"{title}: {error}."])
     label = figures.SIZES[tables.size_of(grid)]
@@ -139,20 +145,19 @@ page.together(law_section(grid, sparsity) for grid in trained for sparsity in en
 
 # %%
 def joint_section(grid: series.Series) -> str:
-    """Table of the joint laws, or why there are none."""
-    points = tables.joint_points(grid)
+    """Table of the joint laws, or why there are none, and the best sparsity."""
+    points, choice = tables.joint_points(grid), None
     try:
-        choice = fits.choose(laws.JOINT, points)
+        choice = choices.choose(laws.JOINT, points)
+        told = page.table(
+            tables.law_table(choice, points).drop(columns=["predicted", "measured"]),
+            grid.label,
+            grid.query(),
+        ) + page.words([findings.law_words(choice, "All sparsities")])
     except ValueError as error:
-        return page.words([f"{grid.label}: {error}."])
-    return page.table(
-        tables.law_table(choice, points).drop(columns=["predicted", "measured"]),
-        grid.label,
-        grid.query(),
-    ) + page.words([findings.law_words(choice, points, "All sparsities")])
+        told = page.words([f"{grid.label}: {error}."])
+    best = tables.optimum_table(grid, choice)
+    return told + page.table(best, f"{grid.label}: the best sparsity")
 
 
-page.together(
-    joint_section(grid) + page.table(tables.optimum_table(grid), f"{grid.label}: the best sparsity")
-    for grid in trained
-)
+page.together(joint_section(grid) for grid in trained)
