@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 
 import pandas as pd
 
+from sparse_rl.analysis.atari_scores import RANDOM_AND_HUMAN
+
 Ranges = Mapping[str, tuple[float, float]]
 
 SCORE_RANGES: dict[str, tuple[float, float]] = {
@@ -21,29 +23,14 @@ SCORE_RANGES: dict[str, tuple[float, float]] = {
     "gymnax/MountainCarContinuous-v0": (0.0, 100.0),
     "gymnax/CartPole-v1": (0.0, 500.0),
     "gymnax/Acrobot-v1": (-500.0, -100.0),
-    "atari/breakout": (1.7, 30.5),
-    "atari/pong": (-20.7, 14.6),
-    "atari/qbert": (163.9, 13455.0),
-    "atari/seaquest": (68.4, 42054.7),
-    "atari/space_invaders": (148.0, 1668.7),
-    "atari/beam_rider": (363.9, 16926.5),
-    "atari/enduro": (0.0, 860.5),
-    "atari/asterix": (210.0, 8503.3),
-    "atari/amidar": (5.8, 1719.5),
-    "atari/boxing": (0.1, 12.1),
-    "atari/centipede": (2090.9, 12017.0),
-    "atari/freeway": (0.0, 29.6),
-    "atari/ms_pacman": (307.3, 6951.6),
-    "atari/name_this_game": (2292.3, 8049.0),
-    "atari/up_n_down": (533.4, 11693.2),
+    **{f"atari/{game}": scores for game, scores in RANDOM_AND_HUMAN.items()},
 }
 """Task (with wildcards) → returns that count as 0 and 1.
 
 DM Control's rewards lie in [0, 1] for 1000 frames (Tassa et al. 2018). Pendulum's are ≤ 0, and a random
 policy has −1202 ± 17 (1,000 episodes); mountain car pays 100 for the goal. Cart-pole's and Acrobot's are
-the episode's limit and gymnasium's threshold. Atari's are a random and a human player's (Mnih et al.
-2015; Wang et al. 2016, table 2): human-normalised scores. MinAtar, gymnasium's MuJoCo and HumanoidBench
-have no standard range: give one.
+the episode's limit and gymnasium's threshold. Atari's are a random and a human player's. MinAtar,
+gymnasium's MuJoCo and HumanoidBench have no standard range: give one.
 """
 
 
@@ -57,7 +44,8 @@ def score_range(env: str, ranges: Ranges = SCORE_RANGES) -> tuple[float, float]:
         if fnmatchcase(env, pattern):
             return bounds
     how = f"give --ranges {env}=LOW:HIGH, or ranges={{{env!r}: (low, high)}}"
-    raise ValueError(f"no score range is known for {env}; {how} ({', '.join(ranges)})")
+    names = dict.fromkeys("atari/…" if name.startswith("atari/") else name for name in ranges)
+    raise ValueError(f"no score range is known for {env}; {how} ({', '.join(names)})")
 
 
 def normalised(
