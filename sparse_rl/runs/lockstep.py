@@ -102,7 +102,7 @@ def _rows_until(run_dir: Path, config: RunConfig, env_steps: int) -> list[dict[s
         frame = results.read_metrics(run_dir)
         frame = frame[frame["env_steps"] <= env_steps]
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"its rows cannot be read: {error}") from error
+        raise CheckpointError(f"its rows are of no use: {error}") from error
     if len(frame) != env_steps // config.log_every:
         raise CheckpointError(
             f"{len(frame)} rows belong to it instead of {env_steps // config.log_every}"

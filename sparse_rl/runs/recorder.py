@@ -48,6 +48,15 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _before(run_dir: Path) -> dict[str, Any]:
+    """The record of earlier attempts. One that is damaged makes room, and is kept beside."""
+    try:
+        return results.read_run(run_dir) or {}
+    except results.RecordError:
+        results.put_aside(run_dir / results.RUN)
+        return {}
+
+
 def _curriculum(config: RunConfig) -> dict[str, str]:
     """Who chooses the levels, where somebody does."""
     method = config.curriculum.method
@@ -121,7 +130,7 @@ class Recorder:
         self._started = time.monotonic()
         self._earlier = self._rows[-1][results.WALL_TIME] if rows else 0.0
         self._written = -math.inf
-        before = results.read_run(run_dir) or {}
+        before = _before(run_dir)
         first = int(self._rows[-1]["env_steps"]) if rows else 0
         reached = before.get("progress", {}).get("env_steps", 0)
         attempt = {
