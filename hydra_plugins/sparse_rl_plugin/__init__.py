@@ -6,7 +6,7 @@ Hydra imports this module in every Hydra program on the machine, so it imports n
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -26,6 +26,8 @@ class GridSweeper(BasicSweeper):
         # The command line comes last: an axis named there replaces the study's.
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         (jobs,) = self.split_arguments(overrides, None)
+        typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
+        cast(SweepLauncher, self.launcher).typed = typed
         return self.launcher.launch(jobs, initial_job_idx=0)
 
 
@@ -34,6 +36,8 @@ class SweepLauncher(Launcher):
 
     def __init__(self, **parameters: Any) -> None:
         self.parameters = parameters
+        self.typed: set[str] = set()
+        """Keys on the command line."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -44,11 +48,11 @@ class SweepLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run all jobs, and end the process with the exit status."""
-        from sparse_rl.sweeps.compose import compose
+        from sparse_rl.sweeps.compose import as_read
         from sparse_rl.sweeps.run import sweep
 
         load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
-        raise SystemExit(sweep(compose(load, job_overrides), self.where()))
+        raise SystemExit(sweep(as_read(load, job_overrides, self.typed), self.where()))
 
     @abstractmethod
     def where(self) -> Any:

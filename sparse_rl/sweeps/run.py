@@ -18,6 +18,7 @@ from sparse_rl.runs import PreparedPack, cut, default_layout, prepare_pack, runs
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, rounding, run_config
 from sparse_rl.settings.schema import ConfigError, fits
 from sparse_rl.sweeps.grid import packs, unique
+from sparse_rl.sweeps.names import as_on_disk
 from sparse_rl.sweeps.plan import print_plan
 from sparse_rl.sweeps.tasks import Settings, is_owned, status_of
 
@@ -118,6 +119,7 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
     notes = dict.fromkeys(map(rounding, jobs, every))
     configs = unique(every)
     settings = _sweep_settings(jobs, configs)
+    configs = as_on_disk(configs, settings.study_dir)
     plan = _choice(jobs[0], "plan", (True, False), "true or false")
     size = _number(jobs[0], "max_runs_per_pack")
     tflops = jobs[0]["plan_tflops"]

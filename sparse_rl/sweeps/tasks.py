@@ -26,7 +26,7 @@ from sparse_rl.runs import (
     prepare_pack,
     train_pack,
 )
-from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.run import RunConfig, named, run_config
 
 LOCK = ".lock"
 FOLDER = ".sweep"
@@ -176,6 +176,7 @@ def write_task(path: Path, configs: Sequence[RunConfig], settings: Settings) -> 
     task = {
         "settings": settings._asdict() | {"study_dir": str(settings.study_dir.resolve())},
         "runs": [dataclasses.asdict(config) for config in configs],
+        "run_ids": [config.run_id for config in configs],
     }
     results.write_text(path, json.dumps(task))
 
@@ -184,7 +185,9 @@ def read_task(path: Path) -> tuple[list[RunConfig], Settings]:
     """What :func:`write_task` wrote."""
     task: Mapping[str, Any] = json.loads(path.read_text())
     settings = Settings(**task["settings"] | {"study_dir": Path(task["settings"]["study_dir"])})
-    return [run_config(run) for run in task["runs"]], settings
+    configs = [run_config(run) for run in task["runs"]]
+    names = task.get("run_ids") or [config.run_id for config in configs]  # of a sweep before there were
+    return [named(config, name) for config, name in zip(configs, names, strict=True)], settings
 
 
 def train_task_file(path: Path, stop: threading.Event) -> None:
