@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class GridSweeper(BasicSweeper):
@@ -34,8 +34,11 @@ class GridSweeper(BasicSweeper):
 class SweepLauncher(Launcher):
     """Composes and checks every job of the grid, then trains its packs where a subclass says."""
 
+    name: str
+    """``hydra/launcher=…``."""
+
     def __init__(self, **parameters: Any) -> None:
-        self.parameters = parameters
+        self.parameters = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(parameters)))
         self.typed: set[str] = set()
         """Keys on the command line."""
 
@@ -48,9 +51,11 @@ class SweepLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run all jobs, and end the process with the exit status."""
+        from sparse_rl.settings.launchers import build_launcher
         from sparse_rl.sweeps.compose import as_read
         from sparse_rl.sweeps.run import sweep
 
+        build_launcher(self.name, self.parameters)
         load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
         raise SystemExit(sweep(as_read(load, job_overrides, self.typed), self.where()))
 
@@ -75,6 +80,8 @@ class SweepLauncher(Launcher):
 class ProcessesLauncher(SweepLauncher):
     """Worker processes on this machine: one per accelerator, or a few cores each."""
 
+    name = "processes"
+
     def where(self) -> Any:
         from sparse_rl.sweeps import processes
 
@@ -84,6 +91,8 @@ class ProcessesLauncher(SweepLauncher):
 class SlurmLauncher(SweepLauncher):
     """A job array on a SLURM cluster, through submitit."""
 
+    name = "slurm"
+
     def where(self) -> Any:
         from sparse_rl.sweeps import slurm
 
@@ -92,6 +101,8 @@ class SlurmLauncher(SweepLauncher):
 
 class InProcessLauncher(SweepLauncher):
     """Packs one after the other in this process."""
+
+    name = "inprocess"
 
     def where(self) -> Any:
         from sparse_rl.sweeps import inprocess, run

@@ -61,7 +61,14 @@ def fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) in (Union, types.UnionType):
         return any(fits(value, option) for option in get_args(hint))
     if get_origin(hint) is Literal:
-        return value in get_args(hint)
+        return isinstance(value, (str, int)) and value in get_args(hint)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(fits(one, get_args(hint)[0]) for one in value)
+    if get_origin(hint) is dict:
+        kinds = get_args(hint)
+        return isinstance(value, dict) and all(
+            fits(name, kinds[0]) and fits(one, kinds[1]) for name, one in value.items()
+        )
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
@@ -81,16 +88,21 @@ def _is_number(value: Any, hint: Any) -> bool:
     return numbers and isinstance(value, (int, float))
 
 
+WORDS: dict[Any, str] = {
+    int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null",
+}  # fmt: skip
+
+
 def _describe(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_describe(option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
-    return (
-        "null"
-        if hint is type(None)
-        else {"int": "a whole number", "float": "a number"}.get(hint.__name__, hint.__name__)
-    )
+    if get_origin(hint) is list:
+        return f"a list, each {_describe(get_args(hint)[0])}"
+    if get_origin(hint) is dict:
+        return f"names, each with {_describe(get_args(hint)[1])}"
+    return str(WORDS.get(hint, hint.__name__))
 
 
 def unknown(what: str, name: str, known: list[str]) -> ConfigError:
@@ -128,7 +140,7 @@ def build(cls: type, data: Mapping[str, Any], where: str) -> Any:
             values[name] = given if built else build(schema, given, prefix + name)
             continue
         if name not in data:
-            if field.default is dataclasses.MISSING:
+            if field.default is field.default_factory is dataclasses.MISSING:
                 raise ConfigError(f"{prefix}{name} is missing; give {_describe(hint)}")
             continue
         value = data[name]

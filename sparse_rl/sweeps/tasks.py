@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from sparse_rl.kernels.compilation import use_cache
-from sparse_rl.records import results
+from sparse_rl.records import checkpoints, results
 from sparse_rl.runs import (
     Policy,
     PreparedPack,
@@ -70,12 +71,23 @@ def _lock(run_dir: Path) -> FileLock:
 
 
 def is_owned(run_dir: Path) -> bool:
-    """Whether a living process trains this run. The lock of a dead one is free."""
-    if not (run_dir / LOCK).exists():
+    """Whether a living process trains this run. The lock of a dead one is free.
+
+    Nothing is written: a colleague may ask.
+    """
+    try:
+        handle = os.open(run_dir / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
         return False
-    with contextlib.suppress(Timeout), _lock(run_dir).acquire(timeout=0):
-        return False
-    return True
+    except OSError:
+        return True  # nobody who may not look can say that it is free
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextmanager
@@ -138,23 +150,46 @@ def record_failure(pack: PreparedPack, settings: Settings, reason: str) -> None:
             recorder.finish("failed", reason, {})
 
 
+def saved(pack: PreparedPack, settings: Settings) -> dict[str, int]:
+    """run_id → env steps that a crash would leave: a finished run's, else its newest checkpoint's."""
+
+    def of(config: RunConfig) -> int:
+        if not is_unfinished(settings, config.run_id):
+            return config.env_steps
+        return max(checkpoints.steps(settings.study_dir / config.run_id), default=0)
+
+    return {run.config.run_id: of(run.config) for run in pack.runs}
+
+
 @dataclass
 class Task:
-    """Runs of one pack for one process, and how often processes broke on them."""
+    """Runs of one pack for one process, and how often processes broke on them in vain."""
 
     pack: PreparedPack
     name: str
     crashes: int = 0
+    saved: dict[str, int] = field(default_factory=dict)
+    """:func:`saved` when it was last handed out."""
+
+    def progressed(self, settings: Settings) -> bool:
+        """Whether a run got further, for good, since the task was handed out."""
+        return any(now > self.saved.get(i, 0) for i, now in saved(self.pack, settings).items())
+
+    def rest(self, settings: Settings) -> "Task":
+        """What is left of it, together."""
+        left = [r for r in self.pack.runs if is_unfinished(settings, r.config.run_id)]
+        return Task(self.pack._replace(runs=left), self.name)
 
     def halves(self, settings: Settings) -> list["Task"]:
         """What is left after a crash: two tasks, so that a run that kills its process is found."""
-        left = [r for r in self.pack.runs if is_unfinished(settings, r.config.run_id)]
-        parts = halves(self.pack._replace(runs=left))
+        parts = halves(self.rest(settings).pack)
         return [Task(part, f"{self.name}{'ab'[i]}", self.crashes + 1) for i, part in enumerate(parts)]
 
 
 def again(task: Task, settings: Settings, retries: int, reason: str) -> list[Task]:
-    """The tasks that take a broken one's place; none after too many crashes."""
+    """The tasks that take a broken one's place; none after too many crashes that saved nothing."""
+    if task.progressed(settings):
+        task.crashes = 0
     halves = task.halves(settings)
     if task.crashes < retries:
         return halves
