@@ -20,11 +20,14 @@ class GridSweeper(BasicSweeper):
     """Hydra's basic sweeper, but the whole grid is one batch and nothing is written before a check."""
 
     def sweep(self, arguments: list[str]) -> Any:
+        from sparse_rl.sweeps.arguments import check_grid
+
         assert self.hydra_context is not None
         assert self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         # The command line comes last: an axis named there replaces the study's.
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        check_grid(overrides)
         (jobs,) = self.split_arguments(overrides, None)
         typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
         cast(SweepLauncher, self.launcher).typed = typed

@@ -28,7 +28,9 @@ def _parse(override: str) -> Override:
 def _set(settings: dict[str, Any], override: Override) -> None:
     *parents, last = override.key_or_group.split(".")
     for name in parents:
-        settings = settings[name]
+        settings = settings.setdefault(name, {})
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{override.key_or_group}: {name}={settings!r} has no settings of its own")
     settings[last] = override.value()
 
 

@@ -1,7 +1,6 @@
 """Run a sweep: check, plan, leave out what is finished, hand the rest to a launcher, report."""
 
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from sparse_rl.records.views import VIEWS, check_available
 from sparse_rl.runs import PreparedPack, cut, default_layout, prepare_pack, runs_that_fit
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, rounding, run_config
 from sparse_rl.settings.schema import ConfigError, fits
-from sparse_rl.sweeps.grid import packs, unique
+from sparse_rl.sweeps.grid import Pack, packs, unique
 from sparse_rl.sweeps.names import as_on_disk
 from sparse_rl.sweeps.plan import print_plan
 from sparse_rl.sweeps.tasks import Settings, is_owned, status_of
@@ -32,16 +31,18 @@ class Launcher(NamedTuple):
     """Lines for the plan; raises ``ValueError`` for a parameter that is not allowed."""
 
 
-def study_folder(results_dir: str, name: Any) -> Path:
+def study_folder(results_dir: Any, name: Any) -> Path:
     """``results_dir/name``; a name is one folder and cannot lead out of ``results_dir``.
 
     Raises:
-        ConfigError: the name is missing or is not the name of one folder.
+        ConfigError: the name is missing or is not the name of one folder, or there is no path.
     """
     if not isinstance(name, str) or not name or name.startswith(".") or Path(name).name != name:
         raise ConfigError(
             f"name={name!r} is not allowed; give a folder name without '/' that does not start with '.'"
         )
+    if not isinstance(results_dir, str) or not results_dir or "\0" in results_dir:
+        raise ConfigError(f"results_dir={results_dir!r} is not allowed; give the path of a folder")
     return Path(results_dir) / name
 
 
@@ -115,6 +116,8 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
         ValueError: an environment is unknown.
         ModuleNotFoundError: an optional package is missing; the message says how to get it.
     """
+    if not jobs:
+        raise ConfigError("there is nothing to train: an axis has no values")
     every = [run_config(settings) for settings in jobs]
     notes = dict.fromkeys(map(rounding, jobs, every))
     configs = unique(every)
@@ -127,9 +130,25 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
         raise ConfigError(f"plan_tflops={tflops!r} is not allowed; give a number > 0")
     finished = finished_runs(configs, settings)
     waiting = packs(config for config in configs if config.run_id not in finished)
-    prepared = [part for pack in waiting for part in _parts(prepare_pack(pack), size)]
+    prepared = [part for pack in waiting for part in _parts(_counted(pack), size)]
     said = [note for note in notes if note]
     return Prepared(configs, finished, prepared, said, settings, plan, tflops)
+
+
+def _counted(pack: Pack) -> PreparedPack:
+    """A pack with its costs.
+
+    Raises:
+        ConfigError: its networks have more weights than can be counted.
+    """
+    try:
+        return prepare_pack(pack)
+    except OverflowError as error:
+        first = pack[0]
+        raise ConfigError(
+            f"width={first.width}: {first.agent.name}'s networks on {first.env.name} have too many "
+            f"weights to be counted ({error}); give a smaller width"
+        ) from error
 
 
 def finished_runs(configs: Sequence[RunConfig], settings: Settings) -> dict[str, str]:
@@ -147,15 +166,14 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
 
     Returns:
         Exit status: 0 if every run is ``done`` (or only the plan was asked for), 1 if one failed or
-        diverged, 2 if a setting is wrong, 130 if interrupted.
+        diverged, 130 if interrupted.
+
+    Raises:
+        Exception: whatever was wrong, before anything starts (:func:`~..console.one_line`).
     """
     out = console()
-    try:
-        prepared = prepare(jobs)
-        lines = launcher.describe(prepared.packs, prepared.settings)
-    except (ValueError, ModuleNotFoundError) as error:
-        print(f"sparse_rl.sweep: {error}", file=sys.stderr)
-        return 2
+    prepared = prepare(jobs)
+    lines = launcher.describe(prepared.packs, prepared.settings)
     study_dir = prepared.settings.study_dir
     print_plan(out, prepared.packs, prepared.finished, study_dir, prepared.plan_tflops)
     for note in prepared.notes:
@@ -165,14 +183,19 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
             out.print(line, markup=False, soft_wrap=True)
         return 0
     _list_runs(prepared.configs, study_dir)
-    previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+    previous = {
+        number: signal.signal(number, _raise_interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # nohup
+    }
     try:
         launcher.train(out, prepared.packs, prepared.settings)
     except KeyboardInterrupt:
         out.print("interrupted: unfinished runs are marked preempted; the same command goes on")
         return 130
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, before in previous.items():
+            signal.signal(number, before)
     return _report(out, prepared.configs, prepared.settings)
 
 
