@@ -1,5 +1,6 @@
 """Atomic writes, and files that know when they are damaged."""
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -136,3 +137,13 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
             read(tmp_path)
         assert str(caught.value).startswith(f"{path} cannot be read: ")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_mode_that_the_umask_leaves(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        results.write_run(tmp_path, {"status": "done"})
+    finally:
+        os.umask(before)
+    assert (tmp_path / results.RUN).stat().st_mode & 0o777 == mode

@@ -143,7 +143,7 @@ def test_a_watcher_that_left_takes_its_jobs_up_again(tmp_path: Path, calm: Outco
 def test_where_arrays_are_short_and_nothing_is_queued_again(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, calm: Outcomes
 ) -> None:
-    """Four packs in arrays of at most three; a job that is warned of its end saves, ends, and is followed
+    """Four packs in arrays of at most three; a job that is warned of its end saves, and is followed
     by another: that is no crash (there are no retries here)."""
     with cluster(tmp_path_factory.mktemp("strict"), requeue=0, most=3):
         process = start(tmp_path, *SLURM, "hydra.launcher.retries=0")
