@@ -12,7 +12,7 @@ from sparse_rl.analysis import answers, findings, fits, laws, scores, tables
 from sparse_rl.analysis.figures import held_out
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.selection import choose_rows, read, score_table
-from sparse_rl.records.console import console
+from sparse_rl.records.console import console, one_line
 
 SIZES = ("width", "parameters_total", "parameters_nonzero", "flops", "train_seconds")
 
@@ -98,4 +98,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line("sparse_rl.laws"):
+        main()

@@ -194,6 +194,14 @@ def read_run(run_dir: Path) -> dict[str, Any] | None:
     return record
 
 
+def known_run(run_dir: Path) -> dict[str, Any]:
+    """The run's record; empty if there is none, or none that can be read."""
+    try:
+        return read_run(run_dir) or {}
+    except RecordError:
+        return {}
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 

@@ -1,5 +1,6 @@
 """Runs in lockstep, from their first chunk or their last checkpoint to their end."""
 
+import functools
 import math
 import threading
 import time
@@ -221,7 +222,8 @@ class Lockstep:
         self.statuses = ["running"] * len(self.runs)
         for run, rows in zip(self.runs, start.rows, strict=True):
             run_dir = self.study_dir / run.config.run_id
-            self.recorders.append(Recorder(run_dir, run.config, run.costs, self.logging, rows))
+            say = functools.partial(self._note, run.config.run_id)
+            self.recorders.append(Recorder(run_dir, run.config, run.costs, self.logging, rows, say))
             updates = self.recorders[-1].updates
             self._first_updates.append(updates)
             self.watch(Progress(run.config.run_id, start.env_steps, updates, math.nan, None))

@@ -1,6 +1,8 @@
 """One pack of runs: build, compile, train."""
 
+import contextlib
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -28,7 +30,17 @@ from sparse_rl.loops import (
 )
 from sparse_rl.records.results import Status
 from sparse_rl.runs.costs import count, dense_networks
-from sparse_rl.runs.lockstep import NOT_COMPILED, Layout, Lockstep, Policy, Programs, Run, Watch, stack
+from sparse_rl.runs.lockstep import (
+    NOT_COMPILED,
+    Layout,
+    Lockstep,
+    Policy,
+    Programs,
+    Progress,
+    Run,
+    Watch,
+    stack,
+)
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -190,6 +202,16 @@ def workers(runs: Sequence[Run], layout: Layout) -> int:
     return min(len(runs), cores(), runs_that_fit(runs[0]))
 
 
+def _harmless(watch: Watch) -> Watch:
+    """The same, but for a terminal that is gone or a log on a full disk."""
+
+    def told(progress: Progress) -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            watch(progress)
+
+    return told
+
+
 def _run_id(run: Run) -> str:
     return run.config.run_id
 
@@ -225,6 +247,7 @@ def train_pack(
         KeyboardInterrupt: passed on, after unfinished runs were recorded as ``preempted``.
     """
     loop, runs = pack
+    watch = _harmless(watch)
     layout, stop = layout or default_layout(loop), stop or threading.Event()
 
     def lockstep(group: Sequence[Run], programs: Programs) -> Lockstep:
@@ -249,7 +272,10 @@ def train_pack(
         futures = [pool.submit(train, group) for group in groups]
         try:
             statuses = [status for future in futures for status in future.result()]
-        except BaseException:
+        except BaseException as error:
             stop.set()
+            if isinstance(error, KeyboardInterrupt):
+                note = "stopping: each run saves at its next log point"
+                watch(Progress(_run_id(runs[0]), 0, 0, math.nan, None, note))
             raise
     return dict(zip(map(_run_id, runs), statuses, strict=True))

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -24,7 +23,8 @@ from sparse_rl.settings.run import SWEEP_KEYS, schema_keys
 from sparse_rl.settings.schema import ConfigError, unknown
 
 GROUPS = ("agent", "env", "pruning", "curriculum", "study")
-CONF = files("sparse_rl") / "conf"
+CONF = Path(__file__).resolve().parents[1] / "conf"
+"""Beside this code, whatever the working folder has of the same name."""
 ELSEWHERE = ("--config-", "-cd", "-cn", "-cp", "hydra.searchpath")
 """Beginnings of arguments with which Hydra finds presets in other folders, too."""
 NAMES = re.compile(r"[\w/,-]+")
@@ -35,6 +35,7 @@ TAKE_A_VALUE = (
     "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir",
     "-cd", "--info", "-i",
 )  # fmt: skip
+OPTIONS = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--multirun", "-m")
 MOST_RUNS = 1_000_000
 """Of a sweep: planning so many takes minutes, and what is typed as more was meant otherwise."""
 COMPLETION = ("--shell-completion", "-sc")
@@ -84,7 +85,7 @@ def errors_passed_on() -> Iterator[None]:
 @functools.cache
 def presets(group: str) -> list[str]:
     """Names of the files below ``conf/group``: ``dm_control/humanoid_run``."""
-    folder = Path(str(CONF)) / group
+    folder = CONF / group
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
@@ -180,13 +181,23 @@ def check_arguments(arguments: list[str]) -> list[str]:
     launcher = _launcher(arguments)
     checked: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        if argument in ("--run", "-r"):
-            raise ConfigError(f"{argument} trains nothing: a sweep is hydra.mode=MULTIRUN, which it has")
-        if argument.startswith("-") or before in TAKE_A_VALUE:
+        if before in TAKE_A_VALUE:
             checked.append(argument)
+        elif argument.startswith("-"):
+            checked.append(_check_option(argument))
         else:
             checked.append(_check_override(_parsed(argument), known, elsewhere, launcher))
     return checked
+
+
+def _check_option(argument: str) -> str:
+    """One of Hydra's own options, if it means something here."""
+    name = argument.partition("=")[0]
+    if name in ("--run", "-r"):
+        raise ConfigError(f"{argument} trains nothing: a sweep is hydra.mode=MULTIRUN, which it has")
+    if name not in (*TAKE_A_VALUE, *OPTIONS):
+        raise unknown("option", argument, [*TAKE_A_VALUE, *OPTIONS])
+    return argument
 
 
 def _launcher(arguments: list[str]) -> str:

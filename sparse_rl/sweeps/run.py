@@ -13,13 +13,21 @@ from rich.console import Console
 from sparse_rl.records import results
 from sparse_rl.records.console import console
 from sparse_rl.records.views import VIEWS, check_available
-from sparse_rl.runs import PreparedPack, cut, default_layout, prepare_pack, runs_that_fit
+from sparse_rl.runs import (
+    PreparedPack,
+    code_here,
+    code_of,
+    cut,
+    default_layout,
+    prepare_pack,
+    runs_that_fit,
+)
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, rounding, run_config
 from sparse_rl.settings.schema import ConfigError, fits
 from sparse_rl.sweeps.grid import Pack, packs, unique
 from sparse_rl.sweeps.names import as_on_disk
 from sparse_rl.sweeps.plan import print_plan
-from sparse_rl.sweeps.tasks import Settings, is_owned, status_of
+from sparse_rl.sweeps.tasks import Settings, check_locks, is_owned, status_of
 
 
 class Launcher(NamedTuple):
@@ -128,10 +136,10 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
     tflops = jobs[0]["plan_tflops"]
     if not fits(tflops, float) or tflops <= 0:
         raise ConfigError(f"plan_tflops={tflops!r} is not allowed; give a number > 0")
-    finished = finished_runs(configs, settings)
+    said = [note for note in notes if note]
+    finished = finished_runs(configs, settings, said.append)
     waiting = packs(config for config in configs if config.run_id not in finished)
     prepared = [part for pack in waiting for part in _parts(_counted(pack), size)]
-    said = [note for note in notes if note]
     return Prepared(configs, finished, prepared, said, settings, plan, tflops)
 
 
@@ -151,10 +159,30 @@ def _counted(pack: Pack) -> PreparedPack:
         ) from error
 
 
-def finished_runs(configs: Sequence[RunConfig], settings: Settings) -> dict[str, str]:
-    """run_id → status of those runs that will not be trained."""
-    statuses = {config.run_id: status_of(settings.study_dir, config.run_id) for config in configs}
-    return {run_id: status for run_id, status in statuses.items() if status in settings.finished}
+def finished_runs(
+    configs: Sequence[RunConfig], settings: Settings, say: Callable[[str], None] = lambda note: None
+) -> dict[str, str]:
+    """run_id → status of those runs that will not be trained.
+
+    Args:
+        configs, settings: of the sweep.
+        say: told of records that cannot be read, and of runs that other code finished.
+    """
+    finished, codes = {}, Counter[str]()
+    for config in configs:
+        try:
+            record = results.read_run(settings.study_dir / config.run_id) or {}
+        except results.RecordError as damaged:
+            say(f"{damaged}; the run goes on from its last checkpoint, or starts anew")
+            continue
+        if record.get("status") in settings.finished:
+            finished[config.run_id] = str(record["status"])
+            codes[code_of(record)] += 1
+    others = {code: count for code, count in codes.items() if code != code_here()} if codes else {}
+    if others:
+        told = ", ".join(f"{count:,} by {code}" for code, count in others.items())
+        say(f"finished by other code than this ({code_here()}): {told}")
+    return finished
 
 
 def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
@@ -182,6 +210,7 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
         for line in lines:
             out.print(line, markup=False, soft_wrap=True)
         return 0
+    check_locks(study_dir)
     _list_runs(prepared.configs, study_dir)
     previous = {
         number: signal.signal(number, _raise_interrupt)
@@ -201,7 +230,13 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
 
 def _list_runs(configs: Sequence[RunConfig], study_dir: Path) -> None:
     """Add the runs to the study's list, unless all are on it."""
-    if not {config.run_id for config in configs} <= set(results.read_grid(study_dir)):
+    try:
+        known = set(results.read_grid(study_dir))
+    except results.RecordError as damaged:
+        print(f"{damaged}; it is put aside, and written anew with the runs of this sweep")
+        results.put_aside(study_dir / results.GRID)
+        known = set()
+    if not {config.run_id for config in configs} <= known:
         study_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(study_dir / f".{results.GRID}.lock"):
             results.write_grid(study_dir, {config.run_id: _axes(config) for config in configs})
@@ -224,6 +259,14 @@ def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
+def holder(record: dict[str, Any]) -> str:
+    """Who trains a run that somebody holds, as its record tells."""
+    host = record.get("host") if record.get("status") == "running" else None
+    if not isinstance(host, dict) or "process" not in host:
+        return "another process"
+    return f"process {host['process']} on {host.get('name')}"
+
+
 def _report(out: Console, configs: Sequence[RunConfig], settings: Settings) -> int:
     study_dir = settings.study_dir
     statuses = {config.run_id: status_of(study_dir, config.run_id) for config in configs}
@@ -232,8 +275,8 @@ def _report(out: Console, configs: Sequence[RunConfig], settings: Settings) -> i
     out.print(f"{', '.join(ordered)} → {study_dir}")
     for run_id, status in statuses.items():
         if status != "done":
-            record = results.read_run(study_dir / run_id) or {}
-            elsewhere = "another process trains it" if is_owned(study_dir / run_id) else "see above"
+            record = results.known_run(study_dir / run_id)
+            elsewhere = f"{holder(record)} trains it" if is_owned(study_dir / run_id) else "see above"
             out.print(f"  {run_id}: {status}: {record.get('reason') or elsewhere}")
     if counts["failed"] and not settings.retry_failed:
         out.print("retry_failed=true trains failed runs again")

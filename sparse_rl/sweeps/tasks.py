@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from sparse_rl.runs import (
     train_pack,
 )
 from sparse_rl.settings.run import RunConfig, named, run_config
+from sparse_rl.settings.schema import ConfigError
 
 LOCK = ".lock"
 FOLDER = ".sweep"
@@ -55,9 +57,8 @@ class Settings(NamedTuple):
 
 
 def status_of(study_dir: Path, run_id: str) -> str:
-    """What the disk says of a run; ``pending`` if nothing."""
-    record = results.read_run(study_dir / run_id)
-    return str(record["status"]) if record else "pending"
+    """What the disk says of a run; ``pending`` if nothing, or nothing that can be read."""
+    return str(results.known_run(study_dir / run_id).get("status", "pending"))
 
 
 def is_unfinished(settings: Settings, run_id: str) -> bool:
@@ -68,6 +69,20 @@ def is_unfinished(settings: Settings, run_id: str) -> bool:
 def _lock(run_dir: Path) -> FileLock:
     run_dir.mkdir(parents=True, exist_ok=True)
     return FileLock(run_dir / LOCK)
+
+
+def check_locks(study_dir: Path) -> None:
+    """Raise :class:`ConfigError` if the file system of a study knows no locks: two sweeps would train
+    the same run."""
+    study_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=study_dir) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"the file system of {study_dir} knows no locks ({error.strerror}); give a results_dir "
+                "on one that does"
+            ) from error
 
 
 def is_owned(run_dir: Path) -> bool:
@@ -115,7 +130,7 @@ def _owned_part(pack: PreparedPack, settings: Settings) -> Iterator[PreparedPack
 
 
 def _ran_out_of_memory(study_dir: Path, run_id: str) -> bool:
-    record = results.read_run(study_dir / run_id) or {}
+    record = results.known_run(study_dir / run_id)
     reason = str(record.get("reason"))
     return record.get("status") == "failed" and any(sign in reason for sign in OUT_OF_MEMORY)
 
@@ -234,4 +249,5 @@ def train_task_file(path: Path, stop: threading.Event) -> None:
 
 def _print_notes(progress: Progress) -> None:
     if progress.note:
-        print(f"{progress.run_id}: {progress.note}", flush=True)
+        with contextlib.suppress(OSError):  # a log on a full disk
+            print(f"{progress.run_id}: {progress.note}", flush=True)
