@@ -202,6 +202,13 @@ def workers(runs: Sequence[Run], layout: Layout) -> int:
     return min(len(runs), cores(), runs_that_fit(runs[0]))
 
 
+def _say_stopping(error: BaseException, run: Run, watch: Watch) -> None:
+    """A log point may take minutes: whoever pressed Ctrl-C is told that it was heard."""
+    if isinstance(error, KeyboardInterrupt):
+        note = "stopping: each run saves at its next log point"
+        watch(Progress(_run_id(run), 0, 0, math.nan, None, note))
+
+
 def _harmless(watch: Watch) -> Watch:
     """The same, but for a terminal that is gone or a log on a full disk."""
 
@@ -247,8 +254,7 @@ def train_pack(
         KeyboardInterrupt: passed on, after unfinished runs were recorded as ``preempted``.
     """
     loop, runs = pack
-    watch = _harmless(watch)
-    layout, stop = layout or default_layout(loop), stop or threading.Event()
+    layout, stop, watch = layout or default_layout(loop), stop or threading.Event(), _harmless(watch)
 
     def lockstep(group: Sequence[Run], programs: Programs) -> Lockstep:
         return Lockstep(loop, programs, group, study_dir, layout, logging, watch, policy, stop)
@@ -274,8 +280,6 @@ def train_pack(
             statuses = [status for future in futures for status in future.result()]
         except BaseException as error:
             stop.set()
-            if isinstance(error, KeyboardInterrupt):
-                note = "stopping: each run saves at its next log point"
-                watch(Progress(_run_id(runs[0]), 0, 0, math.nan, None, note))
+            _say_stopping(error, runs[0], watch)
             raise
     return dict(zip(map(_run_id, runs), statuses, strict=True))
