@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -27,6 +28,8 @@ class GridSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         # The command line comes last: an axis named there replaces the study's.
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        for override in overrides:  # ++key on the command line is the key of the study's axis
+            override.type = OverrideType.CHANGE if override.is_force_add() else override.type
         check_grid(overrides)
         (jobs,) = self.split_arguments(overrides, None)
         typed = {override.key_or_group for override in parser.parse_overrides(arguments)}

@@ -15,11 +15,11 @@ import numpy as np
 
 from sparse_rl.kernels import keys
 from sparse_rl.pruning import path_name
-from sparse_rl.records.arrays import Arrays, CheckpointError, read_arrays, write_arrays
+from sparse_rl.records.arrays import SCHEMA, Arrays, CheckpointError, read_arrays, write_arrays
 
 __all__ = (
-    "Arrays", "CheckpointError", "from_arrays", "path_of", "read_arrays", "remove", "save", "steps",
-    "to_arrays", "write_arrays",
+    "SCHEMA", "Arrays", "CheckpointError", "from_arrays", "path_of", "read_arrays", "remove", "save",
+    "steps", "to_arrays", "write_arrays",
 )  # fmt: skip
 
 FOLDER = "checkpoints"

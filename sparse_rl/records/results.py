@@ -131,11 +131,9 @@ def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
 
 def _write_sealed(path: Path, frame: pd.DataFrame) -> None:
     """Write rows with the checksum of their file among their metadata."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), SEAL: UNSEALED})
-    with pa.BufferOutputStream() as sink:
-        pq.write_table(table, sink, **PLAIN)
-        content = sink.getvalue().to_pybytes()
+    frame.attrs[SEAL] = UNSEALED.decode()
+    frame.to_parquet(path, index=False, **PLAIN)
+    content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest().encode()
     path.write_bytes(_seal(content, UNSEALED, digest))
 

@@ -134,7 +134,9 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         )
 
 
-def poll(study_dir: Path, configs: Sequence[RunConfig], watch: Watch, ended: set[str]) -> None:
+def poll(
+    study_dir: Path, configs: Sequence[RunConfig], watch: Watch, ended: set[str] | None = None
+) -> None:
     """Tell a watcher what other processes have written about their runs.
 
     Args:
@@ -143,6 +145,7 @@ def poll(study_dir: Path, configs: Sequence[RunConfig], watch: Watch, ended: set
         watch: who is told.
         ended: runs that are not looked at again; those that have ended are added.
     """
+    ended = set() if ended is None else ended
     for config in configs:
         if config.run_id in ended:
             continue

@@ -31,11 +31,11 @@ def test_a_write_that_breaks_leaves_the_old_file_and_no_litter(
 ) -> None:
     results.write_metrics(tmp_path, [{"env_steps": 1, "return_mean": 0.5}])
 
-    def broken(path: Path, frame: pd.DataFrame) -> None:
+    def broken(self: pd.DataFrame, path: Path, **options: object) -> None:
         path.write_bytes(b"half a fi")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(results, "_write_sealed", broken)
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", broken)
     with pytest.raises(OSError, match="no space"):
         results.write_metrics(tmp_path, [{"env_steps": 2, "return_mean": 0.7}])
     assert results.read_metrics(tmp_path)["env_steps"].tolist() == [1]
