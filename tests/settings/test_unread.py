@@ -20,6 +20,7 @@ DENSE = CHANGES | {"mask_seed", "pruning.min_fan_in", "pruning.min_fan_out", "pr
     [
         (SAC | {"sparsity": 0.5}, CHANGES | {"pruning.block_fan_in"}),
         (SAC, DENSE),
+        (SAC | {"pruning": {"critic_sparsity": 0.5}}, CHANGES | {"pruning.block_fan_in"}),
         (SAC | {"sparsity": 0.5, "width": None, "env_steps": "???"}, CHANGES | {"pruning.block_fan_in"}),
         (SAC | {"width": 64, "env_steps": 5000}, DENSE | {"agent.width", "env.env_steps"}),
         (SAC | {"log_every": 500, "eval_every": 500}, DENSE | {"env.log_every", "env.eval_every"}),

@@ -68,6 +68,9 @@ def test_a_run_that_was_told_apart_by_what_it_does_not_read_is_found(
     (tmp_path / now[1].run_id).rename(tmp_path / "elsewhere")
     assert [c.run_id for c in as_on_disk(now, tmp_path)] == [c.run_id for c in now]
     assert as_on_disk(now, tmp_path / "none") == now
+    other = make_config(seed=3, agent={"batch_size": 33})  # of the same width and seed
+    results.write_config(tmp_path / other.run_id, dataclasses.asdict(other))
+    assert [c.run_id for c in as_on_disk(now, tmp_path)] == [c.run_id for c in now]
 
 
 def test_workers_know_a_run_by_the_name_of_its_folder(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -205,6 +205,11 @@ def test_a_crash_counts_from_the_last_one_that_saved_nothing(
     after.saved = saved(after.pack, settings)
     (after,) = again(after, settings, 3, "broke")
     assert after.crashes == 2
+    both = Task(prepare_pack([make_config(seed=seed) for seed in (1, 2)]), "both")
+    both.saved = saved(both.pack, settings)
+    assert not both.progressed(settings)
+    results.write_run(tmp_path / run_of(both), {"status": "done"})
+    assert both.progressed(settings)
 
 
 def test_what_squeue_and_scontrol_say_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
