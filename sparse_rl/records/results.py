@@ -160,7 +160,8 @@ def _read_sealed(path: Path) -> pa.Table:
             if hashlib.sha256(plain).hexdigest().encode() != found[1]:
                 raise RecordError("it has changed since it was written")
         whole = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        return whole.read(use_threads=False)
+        # Names and types are the file's own; what pandas says of them may be damaged where the seal is.
+        return whole.read(use_threads=False).replace_schema_metadata(None)
     except Exception as error:  # whatever a reader makes of bytes that are not what they should be
         raise unreadable(path, error) from error
 
