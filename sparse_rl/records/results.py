@@ -8,7 +8,6 @@ their form. Rows that were written before there were checksums are read as they 
 import hashlib
 import json
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -30,10 +29,10 @@ PLAIN: dict[str, Any] = {
 }
 """Of Parquet files: what would help to search large columns only makes short ones slower to read. The
 checksums of pages are for readers other than ours, which know nothing of :data:`SEAL`."""
-SEAL = "sparse_rl.sha256"
-"""Key in the metadata of rows: the checksum of their file, itself counted as zeros."""
-UNSEALED = b"0" * 64
-SEALED = re.compile(SEAL.encode() + rb".{0,8}?([0-9a-f]{64})", re.DOTALL)
+SEAL = b"sparse_rl.sha256"
+"""Before the checksum of a file of rows, which stands between its pages and its footer. Readers of
+Parquet go from the footer to the pages and see neither; whoever writes the rows anew leaves it out."""
+HEX = 64
 DAMAGED = ".damaged"
 """Ending of a record that could not be read, once another took its place."""
 PARAMETERS = "parameters.arrow"
@@ -129,21 +128,37 @@ def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
     write_aside(run_dir / METRICS, lambda path: _write_sealed(path, frame))
 
 
+def _footer(content: bytes) -> int:
+    """Where the footer of a Parquet file begins: its length stands before the last magic."""
+    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
 def _write_sealed(path: Path, frame: pd.DataFrame) -> None:
-    """Write rows with the checksum of their file among their metadata."""
-    frame.attrs[SEAL] = UNSEALED.decode()
+    """Write rows, with the checksum of their file before its footer."""
     frame.to_parquet(path, index=False, **PLAIN)
     content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest().encode()
-    path.write_bytes(_seal(content, UNSEALED, digest))
+    at = _footer(content)
+    path.write_bytes(content[:at] + SEAL + _digest(content) + content[at:])
 
 
-def _seal(content: bytes, old: bytes, new: bytes) -> bytes:
-    """The same file with another checksum in its place."""
-    found = SEALED.search(content)
-    if found is None or found[1] != old:
-        raise RecordError("rows have no place for their checksum")
-    return content[: found.start(1)] + new + content[found.end(1) :]
+def _unsealed(content: bytes) -> bytes:
+    """The file as it was before it had a checksum; itself if it has none.
+
+    Raises:
+        RecordError: it has changed since.
+    """
+    at = _footer(content)
+    begin = at - len(SEAL) - HEX
+    if begin < 0 or content[begin : at - HEX] != SEAL:
+        return content
+    plain = content[:begin] + content[at:]
+    if _digest(plain) != content[at - HEX : at]:
+        raise RecordError("it has changed since it was written")
+    return plain
 
 
 def _read_sealed(path: Path) -> pa.Table:
@@ -153,13 +168,8 @@ def _read_sealed(path: Path) -> pa.Table:
         RecordError: they are not, or are no rows.
     """
     try:
-        content = path.read_bytes()
-        found = SEALED.search(content)
-        if found:
-            plain = _seal(content, found[1], UNSEALED)
-            if hashlib.sha256(plain).hexdigest().encode() != found[1]:
-                raise RecordError("it has changed since it was written")
-        whole = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        content = pa.BufferReader(_unsealed(path.read_bytes()))
+        whole = pq.ParquetFile(content, page_checksum_verification=True)
         # Names and types are the file's own; what pandas says of them may be damaged where the seal is.
         return whole.read(use_threads=False).replace_schema_metadata(None)
     except Exception as error:  # whatever a reader makes of bytes that are not what they should be

@@ -86,7 +86,7 @@ def test_rows_do_not_depend_on_what_pandas_says_of_them(tmp_path: Path) -> None:
     results.write_metrics(tmp_path, ROWS)
     expected = results.read_metrics(tmp_path)
     path = tmp_path / results.METRICS
-    content = path.read_bytes().replace(results.SEAL.encode(), b"x" * len(results.SEAL))
+    content = path.read_bytes().replace(results.SEAL, b"x" * len(results.SEAL))
     path.write_bytes(content.replace(b"numpy_type", b"numpx_type"))
     pd.testing.assert_frame_equal(results.read_metrics(tmp_path), expected)
 
