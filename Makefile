@@ -8,7 +8,7 @@ NONE = no Python 3.11 to 3.14 with venv and ensurepip among: $(PYTHON). Install 
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check mutants learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
+.PHONY: demo test check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -22,6 +22,9 @@ test: $(VENV)/.dev  ## the whole test suite, with lint and types
 
 mutants: $(VENV)/.dev  ## faults put into a copy of the code: do the tests notice? (hours; resumes)
 	PYTHONPATH=tests $(BIN)/python -m mutation $(OPTIONS)
+
+fuzz: $(VENV)/.dev  ## thousands of command lines and damaged files: is any taken amiss? (an hour)
+	PYTHONPATH=tests $(BIN)/python -m fuzzing $(OPTIONS)
 
 learning: $(VENV)/.dev  ## two DM Control tasks, dense and 90 % sparse (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=learning

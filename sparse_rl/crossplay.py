@@ -9,7 +9,7 @@ import pandas as pd
 from sparse_rl.analysis.crossplay import summary
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import results
-from sparse_rl.records.console import console
+from sparse_rl.records.console import console, one_line
 from sparse_rl.runs import PAIRS, cross_play
 from sparse_rl.settings.schema import ConfigError
 
@@ -66,4 +66,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line("sparse_rl.crossplay"):
+        main()

@@ -20,7 +20,7 @@ from sparse_rl.analysis.selection import (
     score_table,
 )
 from sparse_rl.analysis.statistics import counted
-from sparse_rl.records.console import console
+from sparse_rl.records.console import console, one_line
 
 SIZES = ("width", "parameters_total", "parameters_nonzero", "flops", "train_seconds")
 FORMATS = (".png", ".svg", ".pdf")
@@ -138,4 +138,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line("sparse_rl.laws"):
+        main()

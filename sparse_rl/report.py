@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from sparse_rl.analysis.report import write_report
+from sparse_rl.records.console import one_line
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,4 +41,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line("sparse_rl.report"):
+        main()

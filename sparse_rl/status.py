@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from sparse_rl.records.console import console
+from sparse_rl.records.console import console, one_line
 from sparse_rl.sweeps.status import show, survey
 
-REFRESH_SECONDS = 2.0
+REFRESH_SECONDS = 5.0
 
 
 def _follow(out: Console, study: Path) -> None:
@@ -52,4 +52,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line("sparse_rl.status"):
+        main()

@@ -3,12 +3,17 @@
 import sys
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from sparse_rl.kernels.compilation import use_cache
-from sparse_rl.settings.schema import ConfigError
-from sparse_rl.sweeps.arguments import CONF, check_arguments, strings_for_help
+from sparse_rl.records.console import one_line
+from sparse_rl.sweeps.arguments import (
+    CONF,
+    check_arguments,
+    errors_passed_on,
+    for_hydra,
+    strings_for_help,
+)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")
@@ -18,14 +23,11 @@ def _compose(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point: exit status 0 only if every run ended ``done``."""
-    use_cache()
-    try:
-        sys.argv[1:] = check_arguments(sys.argv[1:])
-        with strings_for_help():
+    with one_line("sparse_rl.sweep"):
+        use_cache()
+        sys.argv[1:] = for_hydra(check_arguments(sys.argv[1:]))
+        with strings_for_help(), errors_passed_on():
             _compose()
-    except (ConfigError, HydraException) as error:
-        print(f"sparse_rl.sweep: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records.checkpoints import CheckpointError
+from sparse_rl.records.console import one_line
 from sparse_rl.runs import CannotTryError, film
 from sparse_rl.settings.schema import ConfigError
 
@@ -32,4 +33,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line("sparse_rl.video"):
+        sys.exit(main())

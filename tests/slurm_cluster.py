@@ -44,7 +44,8 @@ KillWait=5
 InactiveLimit=0
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=0
-JobRequeue=1
+JobRequeue={requeue}
+MaxArraySize={most}
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
@@ -62,14 +63,15 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _start(root: Path, node: str) -> None:
+def _start(root: Path, node: str, requeue: int, most: int) -> None:
     for folder in ("state", "spool", "socket", "key"):
         (root / folder).mkdir(mode=0o700 if folder == "key" else 0o755)
     key = root / "key" / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     (root / "cgroup.conf").write_text("CgroupPlugin=autodetect\n")
-    text = CONFIGURATION.format(node=node, root=root, ports=_free_ports(2))
+    options = {"requeue": requeue, "most": most}
+    text = CONFIGURATION.format(node=node, root=root, ports=_free_ports(2), **options)
     (root / "slurm.conf").write_text(text)
     munge = ("pid-file", "log-file", "seed-file")
     files = [
@@ -114,8 +116,14 @@ def _stop(root: Path) -> None:
 
 
 @contextmanager
-def cluster(root: Path) -> Iterator[Path]:
-    """Start the daemons in an empty folder, and stop them."""
+def cluster(root: Path, requeue: int = 1, most: int = 1001) -> Iterator[Path]:
+    """Start the daemons in an empty folder, and stop them.
+
+    Args:
+        root: the folder.
+        requeue: whether jobs may be queued again.
+        most: MaxArraySize.
+    """
     missing = [name for name in (*DAEMONS, "sbatch") if shutil.which(name) is None]
     if missing or os.geteuid():
         pytest.skip(f"needs root and SLURM (Debian: slurm-wlm, munge); missing: {missing}")
@@ -124,7 +132,7 @@ def cluster(root: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(root / "slurm.conf"))
         try:
-            _start(root, socket.gethostname().split(".")[0])
+            _start(root, socket.gethostname().split(".")[0], requeue, most)
             _wait_until_idle(root)
             yield root
         finally:

@@ -6,34 +6,47 @@ Hydra imports this module in every Hydra program on the machine, so it imports n
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class GridSweeper(BasicSweeper):
     """Hydra's basic sweeper, but the whole grid is one batch and nothing is written before a check."""
 
     def sweep(self, arguments: list[str]) -> Any:
+        from sparse_rl.sweeps.arguments import check_grid
+
         assert self.hydra_context is not None
         assert self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         # The command line comes last: an axis named there replaces the study's.
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        for override in overrides:  # ++key on the command line is the key of the study's axis
+            override.type = OverrideType.CHANGE if override.is_force_add() else override.type
+        check_grid(overrides)
         (jobs,) = self.split_arguments(overrides, None)
+        typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
+        cast(SweepLauncher, self.launcher).typed = typed
         return self.launcher.launch(jobs, initial_job_idx=0)
 
 
 class SweepLauncher(Launcher):
     """Composes and checks every job of the grid, then trains its packs where a subclass says."""
 
+    name: str
+    """``hydra/launcher=…``."""
+
     def __init__(self, **parameters: Any) -> None:
-        self.parameters = parameters
+        self.parameters = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(parameters)))
+        self.typed: set[str] = set()
+        """Keys on the command line."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -44,11 +57,13 @@ class SweepLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run all jobs, and end the process with the exit status."""
-        from sparse_rl.sweeps.compose import compose
+        from sparse_rl.settings.launchers import build_launcher
+        from sparse_rl.sweeps.compose import as_read
         from sparse_rl.sweeps.run import sweep
 
+        build_launcher(self.name, self.parameters)
         load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
-        raise SystemExit(sweep(compose(load, job_overrides), self.where()))
+        raise SystemExit(sweep(as_read(load, job_overrides, self.typed), self.where()))
 
     @abstractmethod
     def where(self) -> Any:
@@ -71,6 +86,8 @@ class SweepLauncher(Launcher):
 class ProcessesLauncher(SweepLauncher):
     """Worker processes on this machine: one per accelerator, or a few cores each."""
 
+    name = "processes"
+
     def where(self) -> Any:
         from sparse_rl.sweeps import processes
 
@@ -80,6 +97,8 @@ class ProcessesLauncher(SweepLauncher):
 class SlurmLauncher(SweepLauncher):
     """A job array on a SLURM cluster, through submitit."""
 
+    name = "slurm"
+
     def where(self) -> Any:
         from sparse_rl.sweeps import slurm
 
@@ -88,6 +107,8 @@ class SlurmLauncher(SweepLauncher):
 
 class InProcessLauncher(SweepLauncher):
     """Packs one after the other in this process."""
+
+    name = "inprocess"
 
     def where(self) -> Any:
         from sparse_rl.sweeps import inprocess, run

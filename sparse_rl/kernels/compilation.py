@@ -1,19 +1,71 @@
 """How programs are compiled, and where they are kept between commands."""
 
+import contextlib
 import ctypes
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sparse_rl.kernels.machine import processor
+
 Name = TypeVar("Name")
 
 
+MOST_BYTES = 4 << 30
+"""Of compiled programs that are kept; the oldest go."""
+
+
+class CacheError(OSError):
+    """There is no folder of this user's alone for what is compiled."""
+
+
 def cache_folder(name: str) -> Path:
-    """Where what is compiled once per machine is kept, in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparse_rl" / name
+    """Where what is compiled once per machine is kept: a folder of the user's own, to which nobody else
+    may write, for what lies there is run.
+
+    Raises:
+        CacheError: it belongs to somebody else, others may write to it, or it cannot be made.
+    """
+    root = _caches()
+    temporary = root.parent == Path(tempfile.gettempdir())
+    if temporary:
+        _own(root)
+    _own(root / "sparse_rl")
+    return _own(root / "sparse_rl" / name)
+
+
+def _own(folder: Path) -> Path:
+    """A folder of this user, which nobody else may write to."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.stat()
+    except OSError as error:
+        raise CacheError(f"{folder} cannot be made ({error.strerror})") from error
+    if found.st_uid != os.getuid():
+        raise CacheError(f"{folder} belongs to user {found.st_uid}, and what is in it is run as you")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        folder.chmod(stat.S_IMODE(found.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
+    return folder
+
+
+def _caches() -> Path:
+    """The user's folder of caches; one of his own among temporary files where he has no home."""
+    told = os.environ.get("XDG_CACHE_HOME")
+    if told and Path(told).is_absolute():
+        return Path(told)
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor an entry in passwd
+        home = Path("/")
+    if home != Path("/") and os.access(home, os.W_OK):
+        return home / ".cache"
+    return Path(tempfile.gettempdir()) / f"sparse_rl_{os.getuid()}"
 
 
 def use_cache() -> None:
@@ -22,15 +74,27 @@ def use_cache() -> None:
     What the environment says already is left as it is. jax reads it when it is imported, which happens
     early: a jax that is there already is told, and processes that are started later inherit the rest.
     """
-    options = {
-        "jax_compilation_cache_dir": str(cache_folder("xla")),
+    options: dict[str, Any] = {
         "jax_persistent_cache_min_compile_time_secs": 1.0,
+        "jax_compilation_cache_max_size": MOST_BYTES,
     }
+    with contextlib.suppress(CacheError):  # programs are compiled by each command then
+        options["jax_compilation_cache_dir"] = str(cache_folder("xla"))
+    if "jax" in sys.modules:
+        _tell_processors_apart()
     for name, value in options.items():
         if name.upper() not in os.environ:
             os.environ[name.upper()] = str(value)
             if "jax" in sys.modules:
                 sys.modules["jax"].config.update(name, value)
+
+
+def _tell_processors_apart() -> None:
+    """A home may be shared by machines whose processors differ; jax's keys do not tell them apart."""
+    from jax._src import cache_key
+
+    if hasattr(cache_key, "custom_hook"):
+        cache_key.custom_hook = processor
 
 
 def give_back_memory() -> None:

@@ -50,23 +50,39 @@ def flags() -> list[str]:
     return [*FLAGS, "-mcpu=native" if arm else "-march=native"]
 
 
-def _library(compiler: str) -> Path:
-    """Where the library for this source, compiler, jax and processor lies."""
+def _name(compiler: str) -> str:
+    """Of the library for this source, compiler, jax and processor."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, text=True).stdout
     texts = "".join(source.read_text() for source in [*SOURCES, HEADER])
     told = (texts, version, " ".join(flags()), jax.__version__, processor())
-    name = hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
-    return cache_folder("kernels") / f"{name}.so"
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
-def _build(compiler: str, library: Path) -> None:
+def _digest(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()[:32]
+
+
+def _kept(folder: Path, name: str) -> Path | None:
+    """The library of this name, if it is whole: the rest of its name is its checksum. A library that is
+    cut off ends the process that loads it."""
+    for library in folder.glob(f"{name}-*.so"):
+        if library.stem == f"{name}-{_digest(library)}":
+            return library
+        library.unlink(missing_ok=True)
+    return None
+
+
+def _build(compiler: str, folder: Path, name: str) -> Path:
     """Compile beside the library's place and move there, so that none ever reads half of it."""
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        made = Path(aside) / "made.so"
         command = [compiler, *flags(), f"-I{jax.ffi.include_dir()}", *map(str, SOURCES), "-o", str(made)]
         subprocess.run(command, capture_output=True, check=True, text=True, timeout=BUILD_SECONDS)
+        library = folder / f"{name}-{_digest(made)}.so"
+        with made.open("rb") as written:  # on the disk before it has its name
+            os.fsync(written.fileno())
         made.replace(library)
+    return library
 
 
 def built() -> Path:
@@ -83,15 +99,13 @@ def built() -> Path:
     if compiler is None:
         raise NoKernelsError(f"there is no {' or '.join(COMPILERS)} to build our kernels")
     try:
-        library = _library(compiler)
-        if not library.exists():
-            _build(compiler, library)
+        folder, name = cache_folder("kernels"), _name(compiler)
+        return _kept(folder, name) or _build(compiler, folder, name)
     except subprocess.CalledProcessError as error:
         said = f"{Path(compiler).name} could not build our kernels: {error.stderr.strip()[:300]}"
         raise NoKernelsError(said) from None
     except (OSError, subprocess.SubprocessError) as error:
         raise NoKernelsError(f"our kernels could not be built: {error}") from None
-    return library
 
 
 @functools.cache

@@ -1,9 +1,81 @@
 """Where commands write."""
 
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
 from rich.console import Console
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Hydra's variable: with it a command shows where an error came from."""
 
 
 def console() -> Console:
     """A console that stays readable in a log file: no colours, and wide enough for its tables."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(width=140, highlight=False)
+    out = cast(IO[str], _Harmless(sys.stdout))
+    made = Console(highlight=False, file=out)
+    return made if made.is_terminal else Console(width=140, highlight=False, file=out)
+
+
+class _Harmless:
+    """A stream that a full disk, a closed terminal or a poor encoding does not break: what cannot be
+    written is lost, and what cannot be encoded is escaped."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+def words(error: BaseException) -> str:
+    """An error in one line, with its kind where the message alone does not say what is wrong."""
+    said = " ".join(str(error).split())
+    plain = isinstance(error, ValueError | FileNotFoundError | ModuleNotFoundError | PermissionError)
+    return said if plain and said else f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+def _let_go(stream: IO[str]) -> None:
+    """Forget what cannot be written, or Python would end with a status of its own."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def one_line(command: str) -> Iterator[None]:
+    """Whatever goes wrong inside ends the command with one line and status 2; Ctrl-C with 130.
+
+    Args:
+        command: how the line begins.
+    """
+    try:
+        try:
+            yield
+        finally:
+            _let_go(sys.stdout)
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read this has seen enough
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get(FULL_ERROR, "0") not in ("", "0"):
+            raise
+        print(f"{command}: {words(error)}", file=sys.stderr)
+        sys.exit(2)

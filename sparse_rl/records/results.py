@@ -1,11 +1,14 @@
 """The run directory: ``results/<name>/<run_id>/``, with a configuration, a record and rows.
 
-Every file is written aside and renamed, so a reader or a crash never sees half of one.
+Every file is written aside and renamed, so a reader or a crash never sees half of one. What changed
+later is noticed: rows have a checksum of their file, and records, which people may mend, are checked for
+their form. Rows that were written before there were checksums are read as they are.
 """
 
+import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,8 +22,19 @@ Status = Literal["pending", "running", "done", "failed", "diverged", "preempted"
 STATUSES: tuple[str, ...] = get_args(Status)
 CONFIG, RUN, METRICS, TIMES = "config.yaml", "run.json", "metrics.parquet", "times.parquet"
 GRID = "grid.json"
-PLAIN: dict[str, Any] = {"use_dictionary": False, "write_statistics": False}
-"""Of Parquet files: what would help to search large columns only makes short ones slower to read."""
+PLAIN: dict[str, Any] = {
+    "use_dictionary": False,
+    "write_statistics": False,
+    "write_page_checksum": True,
+}
+"""Of Parquet files: what would help to search large columns only makes short ones slower to read. The
+checksums of pages are for readers other than ours, which know nothing of :data:`SEAL`."""
+SEAL = b"sparse_rl.sha256"
+"""Before the checksum of a file of rows, which stands between its pages and its footer. Readers of
+Parquet go from the footer to the pages and see neither; whoever writes the rows anew leaves it out."""
+HEX = 64
+DAMAGED = ".damaged"
+"""Ending of a record that could not be read, once another took its place."""
 PARAMETERS = "parameters.arrow"
 WALL_TIME = "wall_time"
 TIME_SHARE = "time_share/"
@@ -30,17 +44,55 @@ EPISODES_DISTINCT = "eval_episodes_distinct"
 """How many of an evaluation's episodes differ: its mean is over so many, whatever their number."""
 
 
+class RecordError(ValueError):
+    """A file of a run or a study is damaged; the message begins with its path."""
+
+
+def unreadable(path: Path, why: object) -> RecordError:
+    """The error for a damaged file, in one line."""
+    return RecordError(f"{path} cannot be read: {' '.join(str(why).split()) or 'it is empty'}")
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """What a file of text says.
+
+    Raises:
+        RecordError: it is no mapping from names.
+        FileNotFoundError: there is none.
+    """
+    try:
+        found = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # recursion, encodings, folders: whatever a reader meets
+        raise unreadable(path, error) from error
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise unreadable(path, "it holds no record")
+    return found
+
+
+def read_found(path: Path) -> dict[str, Any]:
+    """What was found out about a run earlier; empty if nothing was, or if it is damaged."""
+    try:
+        return _mapping(path, json.loads)
+    except (FileNotFoundError, RecordError):
+        return {}
+
+
+def put_aside(path: Path) -> None:
+    """Rename a damaged file, so that a new one can take its place and nothing is lost."""
+    path.replace(path.with_name(path.name + DAMAGED))
+
+
 def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    aside = Path(name)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask
     try:
         write(aside)
         with aside.open("rb") as written:  # on the disk before it takes the old one's place
             os.fsync(written.fileno())
-        aside.chmod(0o644)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -72,31 +124,121 @@ def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
     timed = [n for n in frame if n in (WALL_TIME, RESTARTS) or str(n).startswith(TIME_SHARE)]
     if timed:
         times, frame = frame[["env_steps", *timed]], frame.drop(columns=timed)
-        write_aside(run_dir / TIMES, lambda path: times.to_parquet(path, index=False, **PLAIN))
-    write_aside(run_dir / METRICS, lambda path: frame.to_parquet(path, index=False, **PLAIN))
+        write_aside(run_dir / TIMES, lambda path: _write_sealed(path, times))
+    write_aside(run_dir / METRICS, lambda path: _write_sealed(path, frame))
+
+
+def _footer(content: bytes) -> int:
+    """Where the footer of a Parquet file begins: its length stands before the last magic."""
+    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def _write_sealed(path: Path, frame: pd.DataFrame) -> None:
+    """Write rows, with the checksum of their file before its footer."""
+    frame.to_parquet(path, index=False, **PLAIN)
+    content = path.read_bytes()
+    at = _footer(content)
+    path.write_bytes(content[:at] + SEAL + _digest(content) + content[at:])
+
+
+def _unsealed(content: bytes) -> bytes:
+    """The file as it was before it had a checksum; itself if it has none.
+
+    Raises:
+        RecordError: it has changed since.
+    """
+    at = _footer(content)
+    begin = at - len(SEAL) - HEX
+    if begin < 0 or content[begin : at - HEX] != SEAL:
+        return content
+    plain = content[:begin] + content[at:]
+    if _digest(plain) != content[at - HEX : at]:
+        raise RecordError("it has changed since it was written")
+    return plain
+
+
+def _read_sealed(path: Path) -> pa.Table:
+    """Rows that are as they were written.
+
+    Raises:
+        RecordError: they are not, or are no rows.
+    """
+    try:
+        content = pa.BufferReader(_unsealed(path.read_bytes()))
+        whole = pq.ParquetFile(content, page_checksum_verification=True)
+        # Names and types are the file's own; what pandas says of them may be damaged where the seal is.
+        return whole.read(use_threads=False).replace_schema_metadata(None)
+    except Exception as error:  # whatever a reader makes of bytes that are not what they should be
+        raise unreadable(path, error) from error
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """The run's resolved configuration."""
-    return dict(yaml.safe_load((run_dir / CONFIG).read_text()))
+    """The run's resolved configuration.
+
+    Raises:
+        RecordError: it is damaged.
+        FileNotFoundError: there is none.
+    """
+    return _mapping(run_dir / CONFIG, yaml.safe_load)
 
 
 def read_run(run_dir: Path) -> dict[str, Any] | None:
-    """The run's record, or ``None`` if there is none."""
+    """The run's record, or ``None`` if there is none.
+
+    Raises:
+        RecordError: it is damaged: no JSON, or not of the form of a record.
+    """
+    path = run_dir / RUN
     try:
-        return dict(json.loads((run_dir / RUN).read_text()))
+        record = _mapping(path, json.loads)
     except FileNotFoundError:
         return None
+    problem = _problem(record)
+    if problem:
+        raise unreadable(path, problem)
+    return record
+
+
+def known_run(run_dir: Path) -> dict[str, Any]:
+    """The run's record; empty if there is none, or none that can be read."""
+    try:
+        return read_run(run_dir) or {}
+    except RecordError:
+        return {}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _problem(record: Mapping[str, Any]) -> str | None:
+    """What keeps a record from being one that this package wrote; ``None`` if nothing does."""
+    if record.get("status") not in STATUSES:
+        return f"status={record.get('status')!r} is none of {', '.join(STATUSES)}"
+    progress, attempts = record.get("progress", {"env_steps": 0}), record.get("attempts", [])
+    if not isinstance(progress, dict) or not _is_count(progress.get("env_steps")):
+        return "progress does not say how many env_steps"
+    if not isinstance(attempts, list) or not all(isinstance(one, dict) for one in attempts):
+        return "attempts is no list of attempts"
+    return None
 
 
 def read_rows(run_dir: Path) -> pa.Table | None:
-    """The run's rows with their times, as columns; ``None`` before the first."""
+    """The run's rows with their times, as columns; ``None`` before the first.
+
+    Raises:
+        RecordError: they are damaged.
+    """
     path, times = run_dir / METRICS, run_dir / TIMES
     if not path.exists():
         return None
-    rows = pq.ParquetFile(path).read(use_threads=False)
+    rows = _read_sealed(path)
     if times.exists():
-        at = pq.ParquetFile(times).read(use_threads=False)
+        at = _read_sealed(times)
         if at["env_steps"] != rows["env_steps"]:  # a crash between their writing leaves one row more
             return rows.join(at, "env_steps").sort_by("env_steps")
         for name in at.drop_columns("env_steps").column_names:
@@ -105,7 +247,11 @@ def read_rows(run_dir: Path) -> pa.Table | None:
 
 
 def read_metrics(run_dir: Path) -> pd.DataFrame:
-    """The run's rows, with the seconds at which each was made; empty if it has none yet."""
+    """The run's rows, with the seconds at which each was made; empty if it has none yet.
+
+    Raises:
+        RecordError: they are damaged.
+    """
     rows = read_rows(run_dir)
     return pd.DataFrame() if rows is None else rows.to_pandas()
 
@@ -123,9 +269,20 @@ def write_grid(study: Path, runs: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def read_grid(study: Path) -> dict[str, dict[str, Any]]:
-    """Every run that sweeps in this folder were asked for; empty if there was none."""
+    """Every run that sweeps in this folder were asked for; empty if there was none.
+
+    Raises:
+        RecordError: the list is damaged.
+    """
     path = study / GRID
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    try:
+        grid = _mapping(path, json.loads)
+    except FileNotFoundError:
+        return {}
+    for run_id, axes in grid.items():
+        if not isinstance(axes, dict) or not _is_count(axes.get("env_steps")):
+            raise unreadable(path, f"{run_id} does not say how many env_steps")
+    return grid
 
 
 def run_dirs(study: Path) -> list[Path]:

@@ -1,10 +1,14 @@
 """Optional views beside the rows on disk. A view never decides anything: the disk is the record."""
 
+import netrc
+import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+
+from sparse_rl.records.console import words
 
 VIEWS = ("none", "wandb")
 _WANDB_LOCK = threading.Lock()
@@ -63,17 +67,74 @@ class _WandbView:
             self._run.finish(exit_code=0 if status == "done" else 1)
 
 
-def check_available(logging: str) -> None:
-    """Raise a clear error, before anything starts, if the view's package is missing."""
-    if logging == "wandb":
+class _Guarded:
+    """A view that says when it breaks, and is not asked again. The disk is the record."""
+
+    def __init__(self, make: Callable[[], View], say: Callable[[str], None]) -> None:
+        self._say = say
+        self._view: View = _NoView()
+        self._try("opened", lambda: setattr(self, "_view", make()))
+
+    def _try(self, what: str, act: Callable[[], None]) -> None:
         try:
-            import wandb  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "logging=wandb needs Weights & Biases; install it with: pip install 'sparse_rl[wandb]'"
-            ) from error
+            act()
+        except Exception as error:  # of any kind: it is another package's, and a network's
+            self._view = _NoView()
+            self._say(f"the view could not be {what}; the run goes on without it ({words(error)})")
+
+    def log(self, row: Mapping[str, float]) -> None:
+        self._try("written to", lambda: self._view.log(row))
+
+    def close(self, status: str) -> None:
+        self._try("closed", lambda: self._view.close(status))
 
 
-def open_view(logging: str, run_dir: Path, record: Mapping[str, Any], config: Mapping[str, Any]) -> View:
-    """The view called ``logging`` for one run; it honours ``WANDB_MODE`` (``offline``, ``disabled``)."""
-    return _WandbView(run_dir, record, config) if logging == "wandb" else _NoView()
+OFFLINE = ("offline", "disabled", "dryrun")
+"""Values of ``WANDB_MODE`` with which nobody has to log in."""
+
+
+def check_available(logging: str) -> None:
+    """Check, before anything starts, that the view can be opened.
+
+    Raises:
+        ModuleNotFoundError: its package is missing.
+        ValueError: nobody has logged in.
+    """
+    if logging != "wandb":
+        return
+    try:
+        import wandb  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "logging=wandb needs Weights & Biases; install it with: pip install 'sparse_rl[wandb]'"
+        ) from error
+    if os.environ.get("WANDB_MODE") in OFFLINE or os.environ.get("WANDB_API_KEY"):
+        return
+    if not _logged_in():
+        raise ValueError(
+            "logging=wandb: nobody has logged in here; call 'wandb login', or set WANDB_API_KEY, or "
+            "WANDB_MODE=offline"
+        )
+
+
+def _logged_in() -> bool:
+    """Whether ``wandb login`` has left a key where Weights & Biases looks for it."""
+    try:
+        found = netrc.netrc().hosts
+    except (OSError, netrc.NetrcParseError, RuntimeError):
+        return False
+    return any("wandb" in host for host in found)
+
+
+def open_view(
+    logging: str,
+    run_dir: Path,
+    record: Mapping[str, Any],
+    config: Mapping[str, Any],
+    say: Callable[[str], None] = print,
+) -> View:
+    """The view called ``logging`` for one run; it honours ``WANDB_MODE`` (``offline``, ``disabled``).
+    One that breaks is told of by ``say``."""
+    if logging != "wandb":
+        return _NoView()
+    return _Guarded(lambda: _WandbView(run_dir, record, config), say)

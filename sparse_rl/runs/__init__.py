@@ -24,6 +24,7 @@ from sparse_rl.runs.pack import (
     workers,
 )
 from sparse_rl.runs.probing import probe_study
+from sparse_rl.runs.provenance import code_here, code_of
 from sparse_rl.runs.recorder import Recorder
 from sparse_rl.runs.trained import CannotTryError
 
@@ -38,6 +39,8 @@ __all__ = [
     "Recorder",
     "Run",
     "Watch",
+    "code_here",
+    "code_of",
     "compiler_options",
     "connections_of",
     "count",

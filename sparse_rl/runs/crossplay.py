@@ -23,9 +23,9 @@ from sparse_rl.loops import Whole, policy, view_of, whole_episodes
 from sparse_rl.networks import Memory
 from sparse_rl.records import results
 from sparse_rl.runs.pack import compiler_options, program_of
-from sparse_rl.runs.trained import Actor, CannotTryError, actor_of
+from sparse_rl.runs.trained import Actor, CannotTryError, actor_of, runs_of
 from sparse_rl.settings.common import TeamAgentConfig
-from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
 SEED = 78
@@ -73,11 +73,7 @@ def players(studies: Sequence[Path], say: Callable[[str], None]) -> tuple[list[P
     known: dict[str, Path] = {}
     programs: dict[RunConfig, Actor] = {}
     for study in studies:
-        folders = sorted(results.run_dirs(study))
-        if not folders:
-            raise FileNotFoundError(f"no runs in {study}: expected {study}/<run_id>/{results.RUN}")
-        for folder in folders:
-            config = run_config(results.read_config(folder))
+        for folder, config in runs_of(study, say):
             status = (results.read_run(folder) or {}).get("status", "pending")
             try:
                 if config.run_id in known:  # with itself it would be self-play that is called cross-play

@@ -25,8 +25,8 @@ from sparse_rl.loops import (
 )
 from sparse_rl.records import results
 from sparse_rl.runs.pack import compiler_options, program_of
-from sparse_rl.runs.trained import CannotTryError, actor_of
-from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.runs.trained import CannotTryError, actor_of, runs_of
+from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import unknown
 
 FILE = "held_out.json"
@@ -224,14 +224,11 @@ def try_study(study: Path, asked: Asked, say: Callable[[str], None]) -> Iterator
         FileNotFoundError: the folder holds no run.
         ConfigError: there is no set of such a name.
     """
-    found = sorted(results.run_dirs(study))
-    if not found:
-        raise FileNotFoundError(f"no runs in {study}: expected {study}/<run_id>/{results.RUN}")
+    found = list(runs_of(study, say))
     compiled: dict[Any, Tried] = {}
-    for i, run_dir in enumerate(found, 1):
-        config = run_config(results.read_config(run_dir))
+    for i, (run_dir, config) in enumerate(found, 1):
         path, what = run_dir / FILE, asked._asdict()
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = results.read_found(path)
         if known.get("asked") != what:
             say(f"{i}/{len(found)} {config.run_id}")
             try:

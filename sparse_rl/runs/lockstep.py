@@ -1,5 +1,6 @@
 """Runs in lockstep, from their first chunk or their last checkpoint to their end."""
 
+import functools
 import math
 import threading
 import time
@@ -102,7 +103,7 @@ def _rows_until(run_dir: Path, config: RunConfig, env_steps: int) -> list[dict[s
         frame = results.read_metrics(run_dir)
         frame = frame[frame["env_steps"] <= env_steps]
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"its rows cannot be read: {error}") from error
+        raise CheckpointError(f"its rows are of no use: {error}") from error
     if len(frame) != env_steps // config.log_every:
         raise CheckpointError(
             f"{len(frame)} rows belong to it instead of {env_steps // config.log_every}"
@@ -221,7 +222,8 @@ class Lockstep:
         self.statuses = ["running"] * len(self.runs)
         for run, rows in zip(self.runs, start.rows, strict=True):
             run_dir = self.study_dir / run.config.run_id
-            self.recorders.append(Recorder(run_dir, run.config, run.costs, self.logging, rows))
+            say = functools.partial(self._note, run.config.run_id)
+            self.recorders.append(Recorder(run_dir, run.config, run.costs, self.logging, rows, say))
             updates = self.recorders[-1].updates
             self._first_updates.append(updates)
             self.watch(Progress(run.config.run_id, start.env_steps, updates, math.nan, None))

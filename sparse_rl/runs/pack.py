@@ -1,6 +1,8 @@
 """One pack of runs: build, compile, train."""
 
+import contextlib
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -28,7 +30,17 @@ from sparse_rl.loops import (
 )
 from sparse_rl.records.results import Status
 from sparse_rl.runs.costs import count, dense_networks
-from sparse_rl.runs.lockstep import NOT_COMPILED, Layout, Lockstep, Policy, Programs, Run, Watch, stack
+from sparse_rl.runs.lockstep import (
+    NOT_COMPILED,
+    Layout,
+    Lockstep,
+    Policy,
+    Programs,
+    Progress,
+    Run,
+    Watch,
+    stack,
+)
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -191,6 +203,23 @@ def workers(runs: Sequence[Run], layout: Layout) -> int:
     return min(len(runs), cores(), runs_that_fit(runs[0]))
 
 
+def _say_stopping(error: BaseException, run: Run, watch: Watch) -> None:
+    """A log point may take minutes: whoever pressed Ctrl-C is told that it was heard."""
+    if isinstance(error, KeyboardInterrupt):
+        note = "stopping: each run saves at its next log point"
+        watch(Progress(_run_id(run), 0, 0, math.nan, None, note))
+
+
+def _harmless(watch: Watch) -> Watch:
+    """The same, but for a terminal that is gone or a log on a full disk."""
+
+    def told(progress: Progress) -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            watch(progress)
+
+    return told
+
+
 def _run_id(run: Run) -> str:
     return run.config.run_id
 
@@ -226,7 +255,7 @@ def train_pack(
         KeyboardInterrupt: passed on, after unfinished runs were recorded as ``preempted``.
     """
     loop, runs = pack
-    layout, stop = layout or default_layout(loop), stop or threading.Event()
+    layout, stop, watch = layout or default_layout(loop), stop or threading.Event(), _harmless(watch)
 
     def lockstep(group: Sequence[Run], programs: Programs) -> Lockstep:
         return Lockstep(loop, programs, group, study_dir, layout, logging, watch, policy, stop)
@@ -250,7 +279,8 @@ def train_pack(
         futures = [pool.submit(train, group) for group in groups]
         try:
             statuses = [status for future in futures for status in future.result()]
-        except BaseException:
+        except BaseException as error:
             stop.set()
+            _say_stopping(error, runs[0], watch)
             raise
     return dict(zip(map(_run_id, runs), statuses, strict=True))

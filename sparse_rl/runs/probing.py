@@ -19,8 +19,9 @@ from sparse_rl.records import checkpoints, results
 from sparse_rl.records.checkpoints import CheckpointError
 from sparse_rl.runs.costs import count
 from sparse_rl.runs.pack import compiler_options, prepare_pack, program_of
+from sparse_rl.runs.trained import runs_of
 from sparse_rl.settings.off_policy import OffPolicyConfig
-from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.run import RunConfig
 
 PROBE = "probe.json"
 """Of a run: what was found."""
@@ -136,15 +137,12 @@ def probe_study(study: Path, updates: int, batches: int, say: Callable[[str], No
     Raises:
         FileNotFoundError: the folder holds no run.
     """
-    found = results.run_dirs(study)
-    if not found:
-        raise FileNotFoundError(f"no runs in {study}: expected {study}/<run_id>/{results.RUN}")
-    configs = {run_dir: run_config(results.read_config(run_dir)) for run_dir in found}
+    configs = dict(runs_of(study, say))
     compiled: dict[Any, Programs] = {}
     asked = {"updates": updates, "batches": batches}
     for i, (run_dir, config) in enumerate(sorted(configs.items(), key=lambda item: item[1].width), 1):
         path = run_dir / PROBE
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = results.read_found(path)
         if known.get("asked") != asked:
             say(f"{i}/{len(configs)} {config.run_id}")
             program = program_of(config)

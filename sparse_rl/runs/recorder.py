@@ -1,66 +1,41 @@
 """One run's record on disk while it trains, and the views beside it."""
 
 import contextlib
-import functools
 import math
-import os
-import platform
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
-
-import sparse_rl
-from sparse_rl.kernels import flags, native
-from sparse_rl.networks import CONVOLVING
 from sparse_rl.records import results, views
 from sparse_rl.records.results import Status
 from sparse_rl.runs.costs import Costs
+from sparse_rl.runs.provenance import provenance
 from sparse_rl.settings.run import RunConfig
 
 WRITE_EVERY_SECONDS = 2.0
 """Rows are flushed to disk no more often than this, and when the run ends."""
 
 
-@functools.cache
-def _git_commit() -> str | None:
-    """Commit of the source tree this package runs from, or ``None`` for an installed wheel."""
-    here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here)]
-    try:
-        top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True)
-        if top.returncode or Path(top.stdout.strip()) != here.parent:
-            return None
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
-    except OSError:
-        return None
-    return commit.stdout.strip() + ("+changes" if changed.stdout.strip() else "") or None
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _before(run_dir: Path) -> dict[str, Any]:
+    """The record of earlier attempts. One that is damaged makes room, and is kept beside."""
+    try:
+        return results.read_run(run_dir) or {}
+    except results.RecordError:
+        results.put_aside(run_dir / results.RUN)
+        return {}
 
 
 def _curriculum(config: RunConfig) -> dict[str, str]:
     """Who chooses the levels, where somebody does."""
     method = config.curriculum.method
     return {} if method == "none" else {"curriculum": method}
-
-
-def _versions(config: RunConfig) -> dict[str, str]:
-    packages = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
-    if config.storage.storage == "block":
-        packages["products of blocks"] = native.load()[1]
-    if config.agent.network in CONVOLVING:
-        packages["convolutions"] = native.load()[1]
-    return {"sparse_rl": sparse_rl.__version__, "python": platform.python_version(), **packages}
 
 
 def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
@@ -105,6 +80,7 @@ class Recorder:
         config, costs: of the run.
         logging: the view beside the rows on disk.
         rows: of an earlier attempt, up to the checkpoint from which this one goes on.
+        say: told when the view breaks, which ends nothing.
     """
 
     def __init__(
@@ -114,20 +90,22 @@ class Recorder:
         costs: Costs,
         logging: str,
         rows: Sequence[Mapping[str, float]] = (),
+        say: Callable[[str], None] = print,
     ) -> None:
-        device = jax.devices()[0]
+        here = provenance(config)
         self._dir = run_dir
         self._rows = [dict(row) for row in rows]
         self._started = time.monotonic()
         self._earlier = self._rows[-1][results.WALL_TIME] if rows else 0.0
         self._written = -math.inf
-        before = results.read_run(run_dir) or {}
+        before = _before(run_dir)
         first = int(self._rows[-1]["env_steps"]) if rows else 0
         reached = before.get("progress", {}).get("env_steps", 0)
         attempt = {
             "started_at": _now(),
             "from_env_steps": first,
             "repeats_env_steps": max(reached - first, 0),
+            **here,
         }
         self._record: dict[str, Any] = {
             **identity(config, costs),
@@ -136,11 +114,7 @@ class Recorder:
             "started_at": before.get("started_at", attempt["started_at"]),
             "ended_at": None,
             "attempts": [*before.get("attempts", []), attempt],
-            "device": f"{device.platform}:{device.device_kind}",
-            "host": {"name": platform.node(), "processors": os.cpu_count()},
-            "versions": _versions(config),
-            "flags": flags.recorded(),
-            "git_commit": _git_commit(),
+            **here,
             "timings": {},
         }
         self._record["progress"] = self._progress()
@@ -148,7 +122,7 @@ class Recorder:
         results.write_run(run_dir, self._record)
         if not self._rows:
             results.remove_metrics(run_dir)
-        self._view = views.open_view(logging, run_dir, self._record, asdict(config))
+        self._view = views.open_view(logging, run_dir, self._record, asdict(config), say)
         for row in self._rows:
             self._view.log(row)
 

@@ -1,5 +1,6 @@
 """What finished runs trained, read back to act once more."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,29 @@ from sparse_rl.records import results
 from sparse_rl.records.checkpoints import CheckpointError, from_arrays, read_arrays
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.common import ExploringConfig
-from sparse_rl.settings.run import RunConfig
+from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.schema import ConfigError
 
 
 class CannotTryError(Exception):
     """A run that cannot be tried, and why."""
+
+
+def runs_of(study: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, RunConfig]]:
+    """A study's runs by their folders. One whose files cannot be read is told of, and left out.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+    """
+    found = results.run_dirs(study)
+    if not found:
+        raise FileNotFoundError(f"no runs in {study}: expected {study}/<run_id>/{results.RUN}")
+    for run_dir in found:
+        try:
+            results.read_run(run_dir)
+            yield run_dir, run_config(results.read_config(run_dir))
+        except (results.RecordError, ConfigError, OSError) as why:
+            say(f"{run_dir.name} is left out: {why}")
 
 
 class Actor(NamedTuple):

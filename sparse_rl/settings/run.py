@@ -149,6 +149,13 @@ class RunConfig:
         return f"w{self.width}_s{self.sparsity:g}_seed{self.seed}_{digest}"
 
 
+def named(config: RunConfig, run_id: str) -> RunConfig:
+    """The same run under the id that an earlier version gave it: its folder keeps its name."""
+    same = dataclasses.replace(config)
+    vars(same)["run_id"] = run_id
+    return same
+
+
 Settings = TypeVar("Settings")
 
 

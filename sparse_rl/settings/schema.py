@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import functools
-import math
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -56,14 +56,26 @@ def check_multiple(key: str, value: int, of: str, unit: int) -> None:
         raise ConfigError(f"{key}={value} must be a multiple of {of} (= {unit}); the nearest are {near}")
 
 
+MOST = 2**53
+"""Whole numbers from here on are no longer all numbers of float64."""
+
+
 def fits(value: Any, hint: Any) -> bool:
     """Whether a plain value is of the annotated type; whole numbers are numbers, infinities are not."""
     if get_origin(hint) in (Union, types.UnionType):
         return any(fits(value, option) for option in get_args(hint))
     if get_origin(hint) is Literal:
-        return value in get_args(hint)
+        return isinstance(value, (str, int)) and value in get_args(hint)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(fits(one, get_args(hint)[0]) for one in value)
+    if get_origin(hint) is dict:
+        kinds = get_args(hint)
+        return isinstance(value, dict) and all(
+            fits(name, kinds[0]) and fits(one, kinds[1]) for name, one in value.items()
+        )
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and abs(value) <= sys.float_info.max
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -81,21 +93,26 @@ def _is_number(value: Any, hint: Any) -> bool:
     return numbers and isinstance(value, (int, float))
 
 
+WORDS: dict[Any, str] = {
+    int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null",
+}  # fmt: skip
+
+
 def _describe(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_describe(option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
-    return (
-        "null"
-        if hint is type(None)
-        else {"int": "a whole number", "float": "a number"}.get(hint.__name__, hint.__name__)
-    )
+    if get_origin(hint) is list:
+        return f"a list, each {_describe(get_args(hint)[0])}"
+    if get_origin(hint) is dict:
+        return f"names, each with {_describe(get_args(hint)[1])}"
+    return str(WORDS.get(hint, hint.__name__))
 
 
 def unknown(what: str, name: str, known: list[str]) -> ConfigError:
     """The error for a name that nobody knows, with the nearest known ones first."""
-    near = difflib.get_close_matches(name, known, n=3)
+    near = difflib.get_close_matches(name, sorted(set(known)), n=3)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return ConfigError(f"unknown {what} {name!r}.{hint} Allowed: {', '.join(sorted(set(known)))}")
 
@@ -128,13 +145,15 @@ def build(cls: type, data: Mapping[str, Any], where: str) -> Any:
             values[name] = given if built else build(schema, given, prefix + name)
             continue
         if name not in data:
-            if field.default is dataclasses.MISSING:
+            if field.default is field.default_factory is dataclasses.MISSING:
                 raise ConfigError(f"{prefix}{name} is missing; give {_describe(hint)}")
             continue
         value = data[name]
         if not fits(value, hint):
             raise ConfigError(f"{prefix}{name}={value!r} is not allowed; give {_describe(hint)}")
         test = field.metadata.get("test")
+        if isinstance(value, int) and abs(value) >= MOST:
+            raise ConfigError(f"{prefix}{name}={value!r} is out of range; allowed: below 2**53")
         # 1 and 1.0, 0.3 and 3 · 0.1 are the same setting: they must give the same run id.
         kept = rounded(value) if _is_number(value, hint) else value
         if test and value is not None and not test(kept):

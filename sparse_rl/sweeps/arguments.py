@@ -2,26 +2,44 @@
 
 import argparse
 import functools
+import math
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra._internal import utils as hydra_utils
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
+from sparse_rl.records.console import FULL_ERROR
+from sparse_rl.settings.launchers import LAUNCHERS, WHERE, check_launcher_key
 from sparse_rl.settings.run import SWEEP_KEYS, schema_keys
 from sparse_rl.settings.schema import ConfigError, unknown
 
 GROUPS = ("agent", "env", "pruning", "curriculum", "study")
-CONF = files("sparse_rl") / "conf"
+CONF = Path(__file__).resolve().parents[1] / "conf"
+"""Beside this code, whatever the working folder has of the same name."""
 ELSEWHERE = ("--config-", "-cd", "-cn", "-cp", "hydra.searchpath")
 """Beginnings of arguments with which Hydra finds presets in other folders, too."""
 NAMES = re.compile(r"[\w/,-]+")
+LAUNCHER = "hydra/launcher"
+ALLOWED = (LAUNCHER, "hydra.mode=MULTIRUN", "hydra.searchpath", f"{WHERE}.…")
+"""Of Hydra's own settings, those that mean something here."""
+TAKE_A_VALUE = (
+    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir",
+    "-cd", "--info", "-i",
+)  # fmt: skip
+OPTIONS = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--multirun", "-m")
+MOST_RUNS = 1_000_000
+"""Of a sweep: planning so many takes minutes, and what is typed as more was meant otherwise."""
+COMPLETION = ("--shell-completion", "-sc")
+"""With these, ``install=bash`` is Hydra's affair."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,6 +49,9 @@ class _Parser(argparse.ArgumentParser):
         if options.get("help") is not None and not isinstance(options["help"], str):
             options["help"] = str(options["help"]).replace("%", "%%")
         return super().add_argument(*names, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help says what there is")
 
 
 @contextmanager
@@ -49,10 +70,22 @@ def strings_for_help() -> Iterator[None]:
         hydra_utils.argparse = argparse_of_hydra
 
 
+@contextmanager
+def errors_passed_on() -> Iterator[None]:
+    """While it is entered, Hydra raises errors instead of printing them as it likes."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(FULL_ERROR)
+        os.environ |= {} if before is None else {FULL_ERROR: before}
+
+
 @functools.cache
 def presets(group: str) -> list[str]:
     """Names of the files below ``conf/group``: ``dm_control/humanoid_run``."""
-    folder = Path(str(CONF)) / group
+    folder = CONF / group
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
@@ -60,14 +93,54 @@ def _check_preset(group: str, name: str) -> str:
     """The preset of this name, in which hyphens may stand for underscores, as in DM Control's names."""
     known = presets(group)
     for spelled in (name, name.replace("-", "_")):
-        if spelled in known or spelled == "null":  # Hydra's word for none
+        if spelled in known or (spelled == "null" and group == "study"):  # Hydra's word for none
             return spelled
     folder = name.rpartition("/")[0]
     beside = [other for other in known if folder and other.startswith(f"{folder}/")]
     raise unknown(group, name, beside or known)
 
 
-def _check_override(override: Override, known: list[str], elsewhere: bool) -> str:
+def _check_hydra(override: Override, launcher: str) -> str:
+    """An override of Hydra's own settings, if it means something here."""
+    key, line = override.key_or_group, (override.input_line or "").lstrip("+")
+    if override.is_delete() or override.is_sweep_override():
+        raise ConfigError(f"{line!r} holds for the whole sweep; give one value")
+    name = key.removeprefix(f"{WHERE}.")
+    if name != key:
+        check_launcher_key(launcher, name.split(".")[0])
+        return f"++{line}"
+    if key == LAUNCHER or key == "hydra.searchpath" or line == "hydra.mode=MULTIRUN":
+        return line
+    raise ConfigError(f"{line!r} means nothing here; of Hydra's settings give {', '.join(ALLOWED)}")
+
+
+def _values(override: Override) -> int:
+    """How many values an axis has.
+
+    Raises:
+        ConfigError: none, or more than anybody trains.
+    """
+    values, line = override._value, override.input_line
+    many = len(values.list) if isinstance(values, ChoiceSweep) else 1
+    if isinstance(values, RangeSweep):
+        start, stop, step = (float(x or 0) for x in (values.start, values.stop, values.step))
+        if not step or not math.isfinite(start + stop + step):
+            raise ConfigError(f"{line!r} has no end; give range(first, end, step)")
+        many = math.ceil((stop - start) / step)
+    if not 0 < many <= MOST_RUNS:
+        raise ConfigError(f"{line!r} has {max(many, 0):,} values; give 1 to {MOST_RUNS:,}")
+    return many
+
+
+def check_grid(overrides: Sequence[Override]) -> None:
+    """Raise :class:`ConfigError` for a grid of more runs than anybody trains, before it is expanded."""
+    axes = {o.key_or_group: _values(o) for o in overrides if o.is_sweep_override()}
+    if math.prod(axes.values()) > MOST_RUNS:
+        told = " × ".join(f"{key} ({many:,})" for key, many in axes.items())
+        raise ConfigError(f"{told} are more than {MOST_RUNS:,} runs")
+
+
+def _check_override(override: Override, known: list[str], elsewhere: bool, launcher: str) -> str:
     """The override in the form Hydra takes for an existing key; raise if nobody reads the key
     or, unless presets lie elsewhere, too, if there is none of this name.
 
@@ -75,13 +148,17 @@ def _check_override(override: Override, known: list[str], elsewhere: bool) -> st
     """
     key = override.key_or_group
     line = override.input_line or ""
-    if override.is_hydra_override() or key in ("hydra/launcher", "hydra/sweeper"):
-        return line
+    if override.is_hydra_override() or key.startswith("hydra/"):
+        return _check_hydra(override, launcher)
     if override.is_delete():
         raise ConfigError(f"{line!r}: keys cannot be deleted")
     if key not in known:
         raise unknown("key", key, known)
     line = line.lstrip("+")
+    if override.is_sweep_override():
+        _values(override)
+    if key in GROUPS and isinstance(override._value, list | dict):
+        raise ConfigError(f"{line!r} names no {key}; give one or more of {', '.join(presets(key))}")
     group, _, names = line.partition("=")
     if group in GROUPS and NAMES.fullmatch(names) and not elsewhere:
         return f"{group}={','.join(_check_preset(group, name) for name in names.split(','))}"
@@ -97,14 +174,67 @@ def check_arguments(arguments: list[str]) -> list[str]:
     Raises:
         ConfigError: an unknown key or preset.
     """
+    if any(flag in arguments for flag in COMPLETION):
+        return arguments
     known = [*schema_keys(), *SWEEP_KEYS, *GROUPS]
-    parser = OverridesParser.create()
     elsewhere = any(argument.startswith(ELSEWHERE) for argument in arguments)
-    checked = []
-    for argument in arguments:
-        if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
+    launcher = _launcher(arguments)
+    checked: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before in TAKE_A_VALUE:
             checked.append(argument)
-            continue
-        (override,) = parser.parse_overrides([argument])
-        checked.append(_check_override(override, known, elsewhere))
+        elif argument.startswith("-"):
+            checked.append(_check_option(argument))
+        else:
+            checked.append(_check_override(_parsed(argument), known, elsewhere, launcher))
     return checked
+
+
+def _check_option(argument: str) -> str:
+    """One of Hydra's own options, if it means something here."""
+    name = argument.partition("=")[0]
+    if name in ("--run", "-r"):
+        raise ConfigError(f"{argument} trains nothing: a sweep is hydra.mode=MULTIRUN, which it has")
+    if name not in (*TAKE_A_VALUE, *OPTIONS):
+        raise unknown("option", argument, [*TAKE_A_VALUE, *OPTIONS])
+    return argument
+
+
+def _launcher(arguments: list[str]) -> str:
+    """The launcher that a command line chooses.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    pairs = (argument.lstrip("+").partition("=") for argument in arguments)
+    name = {key: value.strip("'\"") for key, _, value in pairs}.get(LAUNCHER, "inprocess")
+    if name not in LAUNCHERS:
+        raise unknown(LAUNCHER, name, list(LAUNCHERS))
+    return name
+
+
+def _parsed(argument: str) -> Override:
+    """An argument as Hydra reads it.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if "=" not in argument and not argument.startswith("~"):
+        raise ConfigError(f"{argument!r} is no setting; give key=value")
+    try:
+        (override,) = OverridesParser.create().parse_overrides([argument])
+    except (HydraException, OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError(
+            f"{argument!r} cannot be read; give key=value, and a value with other signs than letters, "
+            "digits and _-./ in two kinds of quotes: 'key=\"value\"'"
+        ) from error
+    return override
+
+
+def for_hydra(arguments: list[str]) -> list[str]:
+    """Checked arguments in a form in which Hydra leaves unknown keys to our schema.
+
+    A key of another agent is one of the schema, and Hydra would advise to add it.
+    """
+    parts = tuple(f"{group}." for group in (*GROUPS, "diagnostics"))
+    return [f"++{argument}" if argument.startswith(parts) else argument for argument in arguments]

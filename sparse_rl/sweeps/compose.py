@@ -2,14 +2,16 @@
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from sparse_rl.settings.run import schema_keys
+from sparse_rl.settings.run import run_config, schema_keys
+from sparse_rl.settings.schema import ConfigError
+from sparse_rl.settings.unread import POSSIBLE, unread
 
 
 def _plain_keys() -> frozenset[str]:
@@ -26,7 +28,9 @@ def _parse(override: str) -> Override:
 def _set(settings: dict[str, Any], override: Override) -> None:
     *parents, last = override.key_or_group.split(".")
     for name in parents:
-        settings = settings[name]
+        settings = settings.setdefault(name, {})
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{override.key_or_group}: {name}={settings!r} has no settings of its own")
     settings[last] = override.value()
 
 
@@ -64,4 +68,33 @@ def compose(
         for override in values:
             _set(mine, override)
         settings.append(_resolved(mine))
+    return settings
+
+
+def as_read(
+    load: Callable[[list[str]], DictConfig], jobs: Sequence[Sequence[str]], typed: Collection[str]
+) -> list[dict[str, Any]]:
+    """Each job's settings, without what was typed and this job does not read (:mod:`~..unread`).
+
+    Args:
+        load: Hydra's composition of one job.
+        jobs: each job's overrides.
+        typed: keys on the command line.
+
+    Raises:
+        ConfigError: a setting is wrong, or none of the jobs reads one that was typed.
+    """
+    settings = compose(load, jobs)
+    asked = POSSIBLE.intersection(typed)
+    if not asked:
+        return settings
+    why = [unread(one, run_config(one)) for one in settings]
+    for key in sorted(asked):
+        if all(key in reasons for reasons in why):
+            reasons = dict.fromkeys(one[key] for one in why)
+            raise ConfigError(f"{key} changes nothing here: {'; '.join(reasons)}")
+    some = {i: asked & set(one) for i, one in enumerate(why) if asked & set(one)}
+    left = [[o for o in jobs[i] if _parse(o).key_or_group not in out] for i, out in some.items()]
+    for i, one in zip(some, compose(load, left), strict=True):
+        settings[i] = one
     return settings

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,8 +14,8 @@ from rich.console import Console
 
 from sparse_rl.kernels.machine import CORES, core_numbers
 from sparse_rl.runs import PreparedPack, cut
-from sparse_rl.sweeps.progress import PackProgress, poll
-from sparse_rl.sweeps.tasks import Settings, Task, again, folder, write_task
+from sparse_rl.sweeps.progress import PackProgress, last_line, poll
+from sparse_rl.sweeps.tasks import Settings, Task, again, folder, saved, write_task
 
 POLL_SECONDS = 0.5
 
@@ -55,6 +54,7 @@ def _start(
     task: Task, home: Path, settings: Settings, place: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     path = home / f"{task.name}.json"
+    task.saved = saved(task.pack, settings)
     write_task(path, [run.config for run in task.pack.runs], settings)
     with path.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
@@ -72,9 +72,7 @@ def how_it_ended(code: int, log: Path) -> str:
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"worker ended by {signal.Signals(-code).name}"
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    last = re.sub(r"\s+", " ", lines[-1]) if lines else "no output"
-    return f"worker ended with status {code}: {last} ({log})"
+    return f"worker ended with status {code}: {last_line(log)} ({log})"
 
 
 def describe(
@@ -109,6 +107,7 @@ def train(
     waiting = tasks_of(packs, len(free))
     busy: list[tuple[subprocess.Popen[bytes], Task, dict[str, str]]] = []
     configs = [run.config for pack in packs for run in pack.runs]
+    ended = set[str]()
     with PackProgress(out, f"{len(waiting)} tasks, {len(free)} workers", configs) as progress:
         try:
             while waiting or busy:
@@ -116,7 +115,7 @@ def train(
                     task, place = waiting.pop(0), free.pop(0)
                     busy.append((_start(task, home, settings, place), task, place))
                 time.sleep(POLL_SECONDS)
-                poll(settings.study_dir, configs, progress)
+                poll(settings.study_dir, configs, progress, ended)
                 for worker, task, place in [item for item in busy if item[0].poll() is not None]:
                     busy.remove((worker, task, place))
                     free.append(place)
@@ -129,4 +128,4 @@ def train(
                 worker.terminate()
             for worker, *_ in busy:
                 worker.wait()
-        poll(settings.study_dir, configs, progress)
+        poll(settings.study_dir, configs, progress, ended)

@@ -1,6 +1,8 @@
 """One progress line per pack: live on a terminal, now and then in a log file."""
 
+import contextlib
 import math
+import re
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -48,8 +50,8 @@ def _mean(returns: Collection[float]) -> str:
 class PackProgress(AbstractContextManager["PackProgress"]):
     """Watches one pack; call it with each :class:`Progress` from any thread."""
 
-    def __init__(self, out: Console, label: str, pack: Pack) -> None:
-        self._out, self._label = out, label
+    def __init__(self, out: Console, label: str, pack: Pack, before: str = "compiling") -> None:
+        self._out, self._label, self._before_first = out, label, before
         self._budgets = {config.run_id: config.env_steps for config in pack}
         self._lock = threading.Lock()
         self._steps: dict[str, int] = {}
@@ -57,6 +59,7 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         self._ended: dict[str, str] = {}
         self._returns: dict[str, float] = {}
         self._first: float | None = None
+        self._why = ""
         self._before = self._updates_before = 0
         self._created = self._printed = time.monotonic()
         self._live = Live(console=out, refresh_per_second=4) if out.is_terminal else None
@@ -64,10 +67,18 @@ class PackProgress(AbstractContextManager["PackProgress"]):
     def __enter__(self) -> "PackProgress":
         if self._live:
             self._live.start()
-            self._live.update(f"{self._label}: compiling")
+            self._live.update(f"{self._label}: {self._before_first}")
         else:
-            self._out.print(f"{self._label}: compiling")
+            self._out.print(f"{self._label}: {self._before_first}")
         return self
+
+    def wait(self, why: str) -> None:
+        """Say why jobs wait, once per set of reasons, however many wait for each."""
+        kinds = re.sub(r"\d+ waits? ", "", why)
+        with self._lock:
+            if kinds and kinds != self._why:
+                self._out.print(f"{self._label}: {why}", markup=False)
+            self._why = kinds
 
     def __exit__(
         self,
@@ -123,15 +134,41 @@ class PackProgress(AbstractContextManager["PackProgress"]):
         )
 
 
-def poll(study_dir: Path, configs: Sequence[RunConfig], watch: Watch) -> None:
-    """Tell a watcher what other processes have written about their runs."""
+def poll(
+    study_dir: Path, configs: Sequence[RunConfig], watch: Watch, ended: set[str] | None = None
+) -> None:
+    """Tell a watcher what other processes have written about their runs.
+
+    Args:
+        study_dir: folder of the study.
+        configs: the runs.
+        watch: who is told.
+        ended: runs that are not looked at again; those that have ended are added.
+    """
+    ended = set() if ended is None else ended
     for config in configs:
-        record = results.read_run(study_dir / config.run_id)
-        if record and "progress" in record:
-            so_far, status = record["progress"], record["status"]
-            ended = status if status in ("done", "diverged", "failed") else None
-            score = math.nan if so_far["return_mean"] is None else so_far["return_mean"]
-            watch(Progress(config.run_id, so_far["env_steps"], so_far["updates"], score, ended))
+        if config.run_id in ended:
+            continue
+        with contextlib.suppress(results.RecordError, OSError):  # seen by whoever trains the run
+            record = results.read_run(study_dir / config.run_id)
+            if record and "progress" in record:
+                so_far, status = record["progress"], record["status"]
+                end = status if status in ("done", "diverged", "failed") else None
+                if status in ("done", "diverged"):  # what failed may be tried again
+                    ended.add(config.run_id)
+                told = so_far.get("return_mean")
+                score = told if isinstance(told, int | float) else math.nan
+                updates = so_far.get("updates", 0)
+                watch(Progress(config.run_id, so_far["env_steps"], updates, score, end))
+
+
+def last_line(log: Path) -> str:
+    """What a process wrote last, in one line."""
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return " ".join(lines[-1].split()) if lines else "no output"
 
 
 def label(config: RunConfig) -> str:

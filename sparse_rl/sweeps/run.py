@@ -1,7 +1,6 @@
 """Run a sweep: check, plan, leave out what is finished, hand the rest to a launcher, report."""
 
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,12 +13,21 @@ from rich.console import Console
 from sparse_rl.records import results
 from sparse_rl.records.console import console
 from sparse_rl.records.views import VIEWS, check_available
-from sparse_rl.runs import PreparedPack, cut, default_layout, prepare_pack, runs_that_fit
+from sparse_rl.runs import (
+    PreparedPack,
+    code_here,
+    code_of,
+    cut,
+    default_layout,
+    prepare_pack,
+    runs_that_fit,
+)
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, rounding, run_config
 from sparse_rl.settings.schema import ConfigError, fits
-from sparse_rl.sweeps.grid import packs, unique
+from sparse_rl.sweeps.grid import Pack, packs, unique
+from sparse_rl.sweeps.names import as_on_disk
 from sparse_rl.sweeps.plan import print_plan
-from sparse_rl.sweeps.tasks import Settings, is_owned, status_of
+from sparse_rl.sweeps.tasks import Settings, check_locks, is_owned, status_of
 
 
 class Launcher(NamedTuple):
@@ -31,16 +39,18 @@ class Launcher(NamedTuple):
     """Lines for the plan; raises ``ValueError`` for a parameter that is not allowed."""
 
 
-def study_folder(results_dir: str, name: Any) -> Path:
+def study_folder(results_dir: Any, name: Any) -> Path:
     """``results_dir/name``; a name is one folder and cannot lead out of ``results_dir``.
 
     Raises:
-        ConfigError: the name is missing or is not the name of one folder.
+        ConfigError: the name is missing or is not the name of one folder, or there is no path.
     """
     if not isinstance(name, str) or not name or name.startswith(".") or Path(name).name != name:
         raise ConfigError(
             f"name={name!r} is not allowed; give a folder name without '/' that does not start with '.'"
         )
+    if not isinstance(results_dir, str) or not results_dir or "\0" in results_dir:
+        raise ConfigError(f"results_dir={results_dir!r} is not allowed; give the path of a folder")
     return Path(results_dir) / name
 
 
@@ -114,26 +124,65 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
         ValueError: an environment is unknown.
         ModuleNotFoundError: an optional package is missing; the message says how to get it.
     """
+    if not jobs:
+        raise ConfigError("there is nothing to train: an axis has no values")
     every = [run_config(settings) for settings in jobs]
     notes = dict.fromkeys(map(rounding, jobs, every))
     configs = unique(every)
     settings = _sweep_settings(jobs, configs)
+    configs = as_on_disk(configs, settings.study_dir)
     plan = _choice(jobs[0], "plan", (True, False), "true or false")
     size = _number(jobs[0], "max_runs_per_pack")
     tflops = jobs[0]["plan_tflops"]
     if not fits(tflops, float) or tflops <= 0:
         raise ConfigError(f"plan_tflops={tflops!r} is not allowed; give a number > 0")
-    finished = finished_runs(configs, settings)
-    waiting = packs(config for config in configs if config.run_id not in finished)
-    prepared = [part for pack in waiting for part in _parts(prepare_pack(pack), size)]
     said = [note for note in notes if note]
+    finished = finished_runs(configs, settings, said.append)
+    waiting = packs(config for config in configs if config.run_id not in finished)
+    prepared = [part for pack in waiting for part in _parts(_counted(pack), size)]
     return Prepared(configs, finished, prepared, said, settings, plan, tflops)
 
 
-def finished_runs(configs: Sequence[RunConfig], settings: Settings) -> dict[str, str]:
-    """run_id → status of those runs that will not be trained."""
-    statuses = {config.run_id: status_of(settings.study_dir, config.run_id) for config in configs}
-    return {run_id: status for run_id, status in statuses.items() if status in settings.finished}
+def _counted(pack: Pack) -> PreparedPack:
+    """A pack with its costs.
+
+    Raises:
+        ConfigError: its networks have more weights than can be counted.
+    """
+    try:
+        return prepare_pack(pack)
+    except OverflowError as error:
+        first = pack[0]
+        raise ConfigError(
+            f"width={first.width}: {first.agent.name}'s networks on {first.env.name} have too many "
+            f"weights to be counted ({error}); give a smaller width"
+        ) from error
+
+
+def finished_runs(
+    configs: Sequence[RunConfig], settings: Settings, say: Callable[[str], None] = lambda note: None
+) -> dict[str, str]:
+    """run_id → status of those runs that will not be trained.
+
+    Args:
+        configs, settings: of the sweep.
+        say: told of records that cannot be read, and of runs that other code finished.
+    """
+    finished, codes = {}, Counter[str]()
+    for config in configs:
+        try:
+            record = results.read_run(settings.study_dir / config.run_id) or {}
+        except results.RecordError as damaged:
+            say(f"{damaged}; the run goes on from its last checkpoint, or starts anew")
+            continue
+        if record.get("status") in settings.finished:
+            finished[config.run_id] = str(record["status"])
+            codes[code_of(record)] += 1
+    others = {code: count for code, count in codes.items() if code != code_here()} if codes else {}
+    if others:
+        told = ", ".join(f"{count:,} by {code}" for code, count in others.items())
+        say(f"finished by other code than this ({code_here()}): {told}")
+    return finished
 
 
 def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
@@ -145,15 +194,14 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
 
     Returns:
         Exit status: 0 if every run is ``done`` (or only the plan was asked for), 1 if one failed or
-        diverged, 2 if a setting is wrong, 130 if interrupted.
+        diverged, 130 if interrupted.
+
+    Raises:
+        Exception: whatever was wrong, before anything starts (:func:`~..console.one_line`).
     """
     out = console()
-    try:
-        prepared = prepare(jobs)
-        lines = launcher.describe(prepared.packs, prepared.settings)
-    except (ValueError, ModuleNotFoundError) as error:
-        print(f"sparse_rl.sweep: {error}", file=sys.stderr)
-        return 2
+    prepared = prepare(jobs)
+    lines = launcher.describe(prepared.packs, prepared.settings)
     study_dir = prepared.settings.study_dir
     print_plan(out, prepared.packs, prepared.finished, study_dir, prepared.plan_tflops)
     for note in prepared.notes:
@@ -162,21 +210,33 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
         for line in lines:
             out.print(line, markup=False, soft_wrap=True)
         return 0
+    check_locks(study_dir)
     _list_runs(prepared.configs, study_dir)
-    previous = signal.signal(signal.SIGTERM, _raise_interrupt)
+    previous = {
+        number: signal.signal(number, _raise_interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # nohup
+    }
     try:
         launcher.train(out, prepared.packs, prepared.settings)
     except KeyboardInterrupt:
         out.print("interrupted: unfinished runs are marked preempted; the same command goes on")
         return 130
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, before in previous.items():
+            signal.signal(number, before)
     return _report(out, prepared.configs, prepared.settings)
 
 
 def _list_runs(configs: Sequence[RunConfig], study_dir: Path) -> None:
     """Add the runs to the study's list, unless all are on it."""
-    if not {config.run_id for config in configs} <= set(results.read_grid(study_dir)):
+    try:
+        known = set(results.read_grid(study_dir))
+    except results.RecordError as damaged:
+        print(f"{damaged}; it is put aside, and written anew with the runs of this sweep")
+        results.put_aside(study_dir / results.GRID)
+        known = set()
+    if not {config.run_id for config in configs} <= known:
         study_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(study_dir / f".{results.GRID}.lock"):
             results.write_grid(study_dir, {config.run_id: _axes(config) for config in configs})
@@ -199,6 +259,14 @@ def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
+def holder(record: dict[str, Any]) -> str:
+    """Who trains a run that somebody holds, as its record tells."""
+    host = record.get("host") if record.get("status") == "running" else None
+    if not isinstance(host, dict) or "process" not in host:
+        return "another process"
+    return f"process {host['process']} on {host.get('name')}"
+
+
 def _report(out: Console, configs: Sequence[RunConfig], settings: Settings) -> int:
     study_dir = settings.study_dir
     statuses = {config.run_id: status_of(study_dir, config.run_id) for config in configs}
@@ -207,8 +275,8 @@ def _report(out: Console, configs: Sequence[RunConfig], settings: Settings) -> i
     out.print(f"{', '.join(ordered)} → {study_dir}")
     for run_id, status in statuses.items():
         if status != "done":
-            record = results.read_run(study_dir / run_id) or {}
-            elsewhere = "another process trains it" if is_owned(study_dir / run_id) else "see above"
+            record = results.known_run(study_dir / run_id)
+            elsewhere = f"{holder(record)} trains it" if is_owned(study_dir / run_id) else "see above"
             out.print(f"  {run_id}: {status}: {record.get('reason') or elsewhere}")
     if counts["failed"] and not settings.retry_failed:
         out.print("retry_failed=true trains failed runs again")

@@ -13,7 +13,8 @@ from rich.table import Table
 from sparse_rl.records import results
 from sparse_rl.settings.schema import rounded
 from sparse_rl.sweeps.progress import duration
-from sparse_rl.sweeps.tasks import is_owned
+from sparse_rl.sweeps.squeue import alive
+from sparse_rl.sweeps.tasks import FOLDER, is_owned
 
 TROUBLES_SHOWN = 20
 GONE = "its process is gone; the same sweep goes on from its last checkpoint"
@@ -21,20 +22,26 @@ GONE = "its process is gone; the same sweep goes on from its last checkpoint"
 
 def _rate(record: Mapping[str, Any]) -> float:
     """Env steps per second of a run's present attempt."""
-    attempt, progress = record["attempts"][-1], record["progress"]
-    began, now = (datetime.fromisoformat(t) for t in (attempt["started_at"], progress["written_at"]))
+    try:
+        attempt, progress = record["attempts"][-1], record["progress"]
+        began, now = (datetime.fromisoformat(t) for t in (attempt["started_at"], progress["written_at"]))
+    except (KeyError, IndexError, TypeError, ValueError):  # of a record that somebody mended
+        return 0.0
     seconds = (now - began).total_seconds()
     return (progress["env_steps"] - attempt["from_env_steps"]) / seconds if seconds > 0 else 0.0
 
 
 def _run(study: Path, run_id: str, planned: Mapping[str, Any]) -> dict[str, Any]:
-    record = results.read_run(study / run_id)
+    try:
+        record = results.read_run(study / run_id)
+    except results.RecordError as damaged:
+        record = {"status": "pending", "reason": str(damaged)}
     run = {"run_id": run_id, **planned, "status": "pending", "reason": None, "done_env_steps": 0}
     run["sparsity"] = rounded(run["sparsity"])
     if record is None:
         return run
-    run |= {"status": record["status"], "reason": record["reason"]}
-    run["done_env_steps"] = record["progress"]["env_steps"]
+    run |= {"status": record["status"], "reason": record.get("reason")}
+    run["done_env_steps"] = record.get("progress", {"env_steps": 0})["env_steps"]
     if record["status"] == "running":
         if is_owned(study / run_id):
             run["env_steps_per_second"] = _rate(record)
@@ -53,6 +60,11 @@ def survey(study: Path) -> dict[str, Any]:
     if not grid:
         raise FileNotFoundError(f"no study in {study}: expected {study}/{results.GRID}")
     runs = [_run(study, run_id, planned) for run_id, planned in grid.items()]
+    jobs = {run: (job, now) for job, (now, names) in alive(study / FOLDER).items() for run in names}
+    for run in runs:
+        if run["run_id"] in jobs and run["status"] in ("pending", "preempted"):
+            job, now = jobs[run["run_id"]]
+            run["reason"] = f"job {job} is {now.state} ({now.reason})"
     rate = sum(run.get("env_steps_per_second", 0.0) for run in runs)
     waiting = [run for run in runs if run["status"] in ("pending", "running", "preempted")]
     left = sum(run["env_steps"] - run["done_env_steps"] for run in waiting)

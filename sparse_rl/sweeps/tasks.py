@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from sparse_rl.kernels.compilation import use_cache
-from sparse_rl.records import results
+from sparse_rl.records import checkpoints, results
 from sparse_rl.runs import (
     Policy,
     PreparedPack,
@@ -26,7 +28,8 @@ from sparse_rl.runs import (
     prepare_pack,
     train_pack,
 )
-from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.run import RunConfig, named, run_config
+from sparse_rl.settings.schema import ConfigError
 
 LOCK = ".lock"
 FOLDER = ".sweep"
@@ -54,9 +57,8 @@ class Settings(NamedTuple):
 
 
 def status_of(study_dir: Path, run_id: str) -> str:
-    """What the disk says of a run; ``pending`` if nothing."""
-    record = results.read_run(study_dir / run_id)
-    return str(record["status"]) if record else "pending"
+    """What the disk says of a run; ``pending`` if nothing, or nothing that can be read."""
+    return str(results.known_run(study_dir / run_id).get("status", "pending"))
 
 
 def is_unfinished(settings: Settings, run_id: str) -> bool:
@@ -69,13 +71,38 @@ def _lock(run_dir: Path) -> FileLock:
     return FileLock(run_dir / LOCK)
 
 
+def check_locks(study_dir: Path) -> None:
+    """Raise :class:`ConfigError` if the file system of a study knows no locks: two sweeps would train
+    the same run."""
+    study_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=study_dir) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"the file system of {study_dir} knows no locks ({error.strerror}); give a results_dir "
+                "on one that does"
+            ) from error
+
+
 def is_owned(run_dir: Path) -> bool:
-    """Whether a living process trains this run. The lock of a dead one is free."""
-    if not (run_dir / LOCK).exists():
+    """Whether a living process trains this run. The lock of a dead one is free.
+
+    Nothing is written: a colleague may ask.
+    """
+    try:
+        handle = os.open(run_dir / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
         return False
-    with contextlib.suppress(Timeout), _lock(run_dir).acquire(timeout=0):
-        return False
-    return True
+    except OSError:
+        return True  # nobody who may not look can say that it is free
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextmanager
@@ -103,7 +130,7 @@ def _owned_part(pack: PreparedPack, settings: Settings) -> Iterator[PreparedPack
 
 
 def _ran_out_of_memory(study_dir: Path, run_id: str) -> bool:
-    record = results.read_run(study_dir / run_id) or {}
+    record = results.known_run(study_dir / run_id)
     reason = str(record.get("reason"))
     return record.get("status") == "failed" and any(sign in reason for sign in OUT_OF_MEMORY)
 
@@ -138,23 +165,46 @@ def record_failure(pack: PreparedPack, settings: Settings, reason: str) -> None:
             recorder.finish("failed", reason, {})
 
 
+def saved(pack: PreparedPack, settings: Settings) -> dict[str, int]:
+    """run_id → env steps that a crash would leave: a finished run's, else its newest checkpoint's."""
+
+    def of(config: RunConfig) -> int:
+        if not is_unfinished(settings, config.run_id):
+            return config.env_steps
+        return max(checkpoints.steps(settings.study_dir / config.run_id), default=0)
+
+    return {run.config.run_id: of(run.config) for run in pack.runs}
+
+
 @dataclass
 class Task:
-    """Runs of one pack for one process, and how often processes broke on them."""
+    """Runs of one pack for one process, and how often processes broke on them in vain."""
 
     pack: PreparedPack
     name: str
     crashes: int = 0
+    saved: dict[str, int] = field(default_factory=dict)
+    """:func:`saved` when it was last handed out."""
+
+    def progressed(self, settings: Settings) -> bool:
+        """Whether a run got further, for good, since the task was handed out."""
+        return any(now > self.saved.get(i, 0) for i, now in saved(self.pack, settings).items())
+
+    def rest(self, settings: Settings) -> "Task":
+        """What is left of it, together."""
+        left = [r for r in self.pack.runs if is_unfinished(settings, r.config.run_id)]
+        return Task(self.pack._replace(runs=left), self.name)
 
     def halves(self, settings: Settings) -> list["Task"]:
         """What is left after a crash: two tasks, so that a run that kills its process is found."""
-        left = [r for r in self.pack.runs if is_unfinished(settings, r.config.run_id)]
-        parts = halves(self.pack._replace(runs=left))
+        parts = halves(self.rest(settings).pack)
         return [Task(part, f"{self.name}{'ab'[i]}", self.crashes + 1) for i, part in enumerate(parts)]
 
 
 def again(task: Task, settings: Settings, retries: int, reason: str) -> list[Task]:
-    """The tasks that take a broken one's place; none after too many crashes."""
+    """The tasks that take a broken one's place; none after too many crashes that saved nothing."""
+    if task.progressed(settings):
+        task.crashes = 0
     halves = task.halves(settings)
     if task.crashes < retries:
         return halves
@@ -176,6 +226,7 @@ def write_task(path: Path, configs: Sequence[RunConfig], settings: Settings) -> 
     task = {
         "settings": settings._asdict() | {"study_dir": str(settings.study_dir.resolve())},
         "runs": [dataclasses.asdict(config) for config in configs],
+        "run_ids": [config.run_id for config in configs],
     }
     results.write_text(path, json.dumps(task))
 
@@ -184,7 +235,9 @@ def read_task(path: Path) -> tuple[list[RunConfig], Settings]:
     """What :func:`write_task` wrote."""
     task: Mapping[str, Any] = json.loads(path.read_text())
     settings = Settings(**task["settings"] | {"study_dir": Path(task["settings"]["study_dir"])})
-    return [run_config(run) for run in task["runs"]], settings
+    configs = [run_config(run) for run in task["runs"]]
+    names = task.get("run_ids") or [config.run_id for config in configs]  # of a sweep before there were
+    return [named(config, name) for config, name in zip(configs, names, strict=True)], settings
 
 
 def train_task_file(path: Path, stop: threading.Event) -> None:
@@ -196,4 +249,5 @@ def train_task_file(path: Path, stop: threading.Event) -> None:
 
 def _print_notes(progress: Progress) -> None:
     if progress.note:
-        print(f"{progress.run_id}: {progress.note}", flush=True)
+        with contextlib.suppress(OSError):  # a log on a full disk
+            print(f"{progress.run_id}: {progress.note}", flush=True)

@@ -197,8 +197,18 @@ def test_kernels_are_built_once_and_whole(monkeypatch: pytest.MonkeyPatch, unbui
     library = native.built()
     assert list((unbuilt / "sparse_rl" / "kernels").iterdir()) == [library]
 
-    def build(*_: Any) -> None:
+    build = native._build
+
+    def again(*_: Any) -> None:
         raise subprocess.SubprocessError("built again")
 
-    monkeypatch.setattr(native, "_build", build)
+    monkeypatch.setattr(native, "_build", again)
     assert native.built() == library
+    # one that is cut off would end the process that loads it
+    whole = library.read_bytes()
+    library.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(native.NoKernelsError, match="built again"):
+        native.built()
+    monkeypatch.setattr(native, "_build", build)
+    assert native.built().read_bytes() == whole
+    assert list(library.parent.iterdir()) == [library]

@@ -21,7 +21,7 @@ from interrupting import outcome
 from sparse_rl.experience import replay
 from sparse_rl.experience.replay import Transition
 from sparse_rl.records import checkpoints, results
-from sparse_rl.records.checkpoints import CheckpointError, read_arrays, write_arrays
+from sparse_rl.records.checkpoints import read_arrays, write_arrays
 from sparse_rl.runs.lockstep import Layout
 
 pytestmark = pytest.mark.usefixtures("programs_once")
@@ -189,8 +189,6 @@ def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
     for name, array in arrays.items():
         assert (again[name].shape, again[name].dtype) == (array.shape, array.dtype)
         assert again[name].tobytes() == array.tobytes()
-    with pytest.raises(CheckpointError):
-        read_arrays(tmp_path / "missing.arrow")
 
 
 def test_replay_stores_each_successor_once() -> None:
@@ -209,16 +207,6 @@ def test_replay_stores_each_successor_once() -> None:
     assert sorted(written["other_successors"].ravel()) == [15.0, 25.0, 99.0]
     again = replay.from_disk(written, jax.eval_shape(lambda: replay.init(1, 1, 8)), num_envs=2)
     jax.tree.map(np.testing.assert_array_equal, again, buffer)
-
-
-def test_a_number_that_changed_on_disk_is_noticed(tmp_path: Path) -> None:
-    path = tmp_path / "a.arrow"
-    write_arrays(path, {"weights": np.full(64, 3.5, np.float32)})
-    content = path.read_bytes()
-    place = content.index(np.float32(3.5).tobytes() * 64)
-    path.write_bytes(content[:place] + np.float32(3.75).tobytes() + content[place + 4 :])
-    with pytest.raises(CheckpointError, match="weights has changed since it was written"):
-        read_arrays(path)
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:

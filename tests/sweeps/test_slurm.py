@@ -1,5 +1,6 @@
 """Sweeps on a real SLURM: an array, a job killed, one preempted, no accounting database."""
 
+import json
 import os
 import re
 import signal
@@ -137,6 +138,29 @@ def test_a_watcher_that_left_takes_its_jobs_up_again(tmp_path: Path, calm: Outco
     assert all(record and len(record["attempts"]) == 1 for record in records)
     submitted = re.findall(r"(\d+) tasks submitted", out)
     assert submitted in (["0"], [])  # all were waiting or at work, or had even finished
+
+
+def test_where_arrays_are_short_and_nothing_is_queued_again(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, calm: Outcomes
+) -> None:
+    """Four packs in arrays of at most three; a job that is warned of its end saves, and is followed
+    by another: that is no crash (there are no retries here)."""
+    with cluster(tmp_path_factory.mktemp("strict"), requeue=0, most=3):
+        process = start(tmp_path, *SLURM, "hydra.launcher.retries=0")
+        study = tmp_path / "results" / "demo"
+        wait_for(process, "a checkpoint", lambda: list(study.glob("*/checkpoints/*.arrow")))
+        saved = {path.parent.parent.name for path in study.glob("*/checkpoints/*.arrow")}
+        (known,) = study.glob(".sweep/*/jobs.json")
+        submitted: dict[str, list[str]] = json.loads(known.read_text())
+        assert sorted(job.partition("_")[2] for job in submitted) == ["", "0", "1", "2"]
+        warned = [job for job, runs in submitted.items() if saved & set(runs)]
+        subprocess.run(["scancel", "--signal=USR2", warned[0]], check=True)
+        out = finish(process)
+    assert process.returncode == 0, out
+    assert "4 tasks submitted" in out
+    assert f"job {warned[0]} (task_" in out
+    assert "COMPLETED, runs saved; it goes on" in out
+    assert outcomes(study) == calm
 
 
 def test_the_plan_shows_what_would_be_submitted(tmp_path: Path) -> None:

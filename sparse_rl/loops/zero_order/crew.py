@@ -22,6 +22,8 @@ from sparse_rl.simulators.plant_worker import ADDRESS, Address, Job
 
 PATIENCE_SECONDS = 600.0
 """So long may workers take to come up while there are none, or at first while some are missing."""
+PROOF_SECONDS = 10.0
+"""So long may a connection take to prove that it knows the key."""
 RENEW_SECONDS = 1.0
 """Between looks for workers that have gone."""
 GLANCE_SECONDS = 0.05
@@ -71,15 +73,40 @@ class Processes:
             process.wait()
 
 
-def _accept(listener: mpc.Listener, came: "queue.SimpleQueue[mpc.Connection]") -> None:
-    """Take connections until the listener is closed; who does not know the key gets none."""
+def _accept(listener: mpc.Listener, key: bytes, came: "queue.SimpleQueue[mpc.Connection]") -> None:
+    """Take connections until the listener is closed. Each proves in a thread of its own that it has the
+    key: one that says nothing keeps nobody waiting."""
     while True:
         try:
-            came.put(listener.accept())
-        except (multiprocessing.AuthenticationError, EOFError, ConnectionError):
+            connection = listener.accept()
+        except ConnectionError:
             continue
         except OSError:
             return
+        threading.Thread(target=_prove, args=(connection, key, came), daemon=True).start()
+
+
+def _prove(connection: "mpc.Connection", key: bytes, came: "queue.SimpleQueue[mpc.Connection]") -> None:
+    """Let in who knows the key, within :data:`PROOF_SECONDS`."""
+    watched = socket.socket(fileno=os.dup(connection.fileno()))
+
+    def give_up() -> None:
+        with contextlib.suppress(OSError):
+            watched.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(PROOF_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        mpc.deliver_challenge(connection, key)
+        mpc.answer_challenge(connection, key)
+    except (multiprocessing.AuthenticationError, EOFError, OSError, ValueError):
+        connection.close()
+    else:
+        came.put(connection)
+    finally:
+        timer.cancel()
+        watched.close()
 
 
 def _close(
@@ -99,12 +126,14 @@ class Crew:
 
     def __init__(self, job: Job, count: int, hire: Hire) -> None:
         key = secrets.token_bytes(32)
-        self._listener = mpc.Listener(("0.0.0.0", 0), backlog=max(count, 16), authkey=key)
+        # Only workers that are jobs come from other machines.
+        host = "127.0.0.1" if hire is Processes else "0.0.0.0"
+        self._listener = mpc.Listener((host, 0), backlog=max(count, 16))
         port = self._listener.address[1]
         self._job, self._count, self._joined = job, count, 0
         self._looked, self._vain, self._heard = time.monotonic(), 0, time.monotonic()
         self._came: queue.SimpleQueue[mpc.Connection] = queue.SimpleQueue()
-        arguments = (self._listener, self._came)
+        arguments = (self._listener, key, self._came)
         threading.Thread(target=_accept, args=arguments, daemon=True).start()
         self.given: dict[mpc.Connection, int] = {}
         """Worker → number of the gain that it works on; −1: it waits for one."""

@@ -1,0 +1,126 @@
+"""Files that a disk, a copy or a hand has damaged; and whether whoever reads them notices."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparse_rl.records import results
+from sparse_rl.records.arrays import CheckpointError, read_arrays, write_arrays
+from sparse_rl.records.results import RecordError
+
+
+def _flip(rng: random.Random, data: bytearray) -> bytearray:
+    for _ in range(rng.choice((1, 1, 1, 2, 8))):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return data
+
+
+def _cut(rng: random.Random, data: bytearray) -> bytearray:
+    return data[: rng.randrange(len(data))]
+
+
+def _block(rng: random.Random, data: bytearray) -> bytearray:
+    """A block of zeros, of noise, or of another place."""
+    size = min(len(data), rng.choice((1, 8, 64, 512)))
+    at, other = rng.randrange(len(data) - size + 1), rng.randrange(len(data) - size + 1)
+    data[at : at + size] = rng.choice(
+        (bytes(size), rng.randbytes(size), bytes(data[other : other + size]))
+    )
+    return data
+
+
+def _move(rng: random.Random, data: bytearray) -> bytearray:
+    """Bytes that are twice there, or not at all."""
+    at, size = rng.randrange(len(data)), rng.choice((1, 7, 64))
+    return rng.choice((data[:at] + data[at : at + size] + data[at:], data[:at] + data[at + size :]))
+
+
+def _other(rng: random.Random, data: bytearray) -> bytearray:
+    """Another file altogether."""
+    return bytearray(
+        rng.choice((b"", b"\x00", b"PK\x03\x04", b"[]", b"ARROW1\x00\x00", rng.randbytes(200)))
+    )
+
+
+DAMAGES = (_flip, _flip, _flip, _cut, _block, _move, _other)
+ROWS: Any = [
+    {"env_steps": i, "updates": 2 * i, "return_mean": np.nan if i % 3 else 1.5 * i, "wall_time": i / 7}
+    for i in range(1, 40)
+]
+ARRAYS = {"weights": np.linspace(-1, 1, 60, dtype=np.float32).reshape(5, 12), "steps": np.array(7)}
+RECORD: Any = {
+    "run_id": "w8_s0_seed0_x", "status": "running", "reason": None, "width": 8,
+    "attempts": [{"from_env_steps": 0}], "progress": {"env_steps": 40, "updates": 3, "return_mean": 0.5},
+}  # fmt: skip
+
+
+class Kind(NamedTuple):
+    """A kind of file, how it is read, and with what it may be refused."""
+
+    name: str
+    path: Path
+    read: Callable[[], Any]
+    checked: bool
+    """Whether it has a checksum; records have none: people may mend them."""
+
+
+def _arrays(path: Path) -> Any:
+    return {name: (str(x.dtype), x.shape, x.tobytes()) for name, x in read_arrays(path).items()}
+
+
+def kinds(folder: Path) -> list[Kind]:
+    """One file of each kind, written as runs write them."""
+    for path in (folder / "parameters.arrow", folder / "checkpoints" / "40.arrow"):
+        write_arrays(path, ARRAYS)
+    results.write_metrics(folder, ROWS)
+    results.write_run(folder, RECORD)
+    results.write_config(folder, {"width": 8, "agent": {"name": "sac"}})
+    results.write_grid(folder, {"w8": {"env_steps": 40, "width": 8}})
+    arrays = [
+        Kind(path.name, path, lambda path=path: _arrays(path), True)  # type: ignore[misc]
+        for path in (folder / "parameters.arrow", folder / "checkpoints" / "40.arrow")
+    ]
+    rows = [
+        Kind(name, folder / name, lambda: results.read_metrics(folder).to_json(), True)
+        for name in (results.METRICS, results.TIMES)
+    ]
+    return [
+        *arrays,
+        *rows,
+        Kind(results.RUN, folder / results.RUN, lambda: results.read_run(folder), False),
+        Kind(results.CONFIG, folder / results.CONFIG, lambda: results.read_config(folder), False),
+        Kind(results.GRID, folder / results.GRID, lambda: results.read_grid(folder), False),
+    ]
+
+
+def damaged(rng: random.Random, folder: Path) -> Iterator[tuple[str, str]]:
+    """Damage files without end, and read them.
+
+    Yields:
+        The kind of file; ``refused``, ``unchanged``, ``changed`` (text without a checksum, which says
+        something else), or what is wrong.
+    """
+    files = kinds(folder)
+    whole = {kind.name: (kind.path.read_bytes(), kind.read()) for kind in files}
+    while True:
+        kind = rng.choice(files)
+        content, expected = whole[kind.name]
+        kind.path.write_bytes(rng.choice(DAMAGES)(rng, bytearray(content)))
+        yield kind.name, _read(kind, expected)
+        kind.path.write_bytes(content)
+
+
+def _read(kind: Kind, expected: Any) -> str:
+    try:
+        found = kind.read()
+    except (CheckpointError, RecordError) as error:
+        return "refused" if "\n" not in str(error) else f"a refusal of several lines: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    if json.dumps(found, default=str) == json.dumps(expected, default=str):
+        return "unchanged"
+    return "WRONG: taken, and not what was written" if kind.checked else "changed"

@@ -1,0 +1,49 @@
+"""Caches of compiled code are their user's alone: what lies there is run."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from sparse_rl.kernels.compilation import CacheError, cache_folder
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_a_cache_is_private_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = os.umask(0)
+    try:
+        folder = cache_folder("kernels")
+    finally:
+        os.umask(before)
+    assert folder == tmp_path / "sparse_rl" / "kernels"
+    assert mode(folder) == 0o700
+    folder.chmod(0o775)  # as versions before made it in a group's home
+    assert mode(cache_folder("kernels")) == 0o755
+
+
+def test_what_another_user_owns_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache_folder("xla")
+    (tmp_path / "sparse_rl" / "file").write_text("")
+    with pytest.raises(CacheError, match="cannot be made"):
+        cache_folder("file")
+    monkeypatch.setattr(os, "getuid", lambda: 4321)
+    with pytest.raises(CacheError, match="belongs to user"):
+        cache_folder("xla")
+
+
+def test_without_a_home_there_is_a_folder_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    assert cache_folder("xla") == tmp_path / f"sparse_rl_{os.getuid()}" / "sparse_rl" / "xla"

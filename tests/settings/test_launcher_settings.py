@@ -1,0 +1,56 @@
+"""Settings of launchers: the schema that all other settings have."""
+
+from typing import Any
+
+import pytest
+
+from sparse_rl.settings.launchers import ProcessesConfig, SlurmConfig, build_launcher, lines
+from sparse_rl.settings.schema import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("launcher", "given", "message"),
+    [
+        (
+            "slurm",
+            {"mem_gb": "abc"},
+            r"^hydra.launcher.mem_gb='abc' is not allowed; give a number or null$",
+        ),
+        ("slurm", {"cpus_per_task": -1}, r"cpus_per_task=-1 is out of range; allowed: >= 1"),
+        ("slurm", {"retries": "abc"}, r"retries='abc' is not allowed; give a whole number"),
+        ("slurm", {"setup": 3}, r"setup=3 is not allowed; give a text or a list, each a text"),
+        ("slurm", {"setup": ["a", 3]}, r"setup=\['a', 3\] is not allowed"),
+        ("slurm", {"use_srun": 1}, r"use_srun=1 is not allowed; give true or false"),
+        ("slurm", {"partition": "a\n#SBATCH -o /x"}, r"partition=.* is out of range; allowed: one line"),
+        ("slurm", {"gpus_per_node": "a b"}, r"gpus_per_node='a b' is out of range"),
+        (
+            "slurm",
+            {"partitoin": 1},
+            r"Did you mean hydra.launcher.partition.* partition \(default: None\)",
+        ),
+        ("slurm", {"workers": 8}, r"is not of hydra/launcher=slurm; give hydra/launcher=processes"),
+        ("slurm", {"additional_parameters": {"a b": 1}}, r"additional_parameters.a b is no option"),
+        ("slurm", {"additional_parameters": {"output": "x"}}, r"output is set by the sweep"),
+        ("slurm", {"additional_parameters": {"open_mode": "x"}}, r"open_mode is set by the sweep"),
+        ("slurm", {"additional_parameters": {"comment": "a\nb"}}, r"allowed: one line"),
+        ("slurm", {"additional_parameters": {"comment": [1]}}, r"give names, each with a text or"),
+        ("processes", {"workers": 0}, r"hydra.launcher.workers=0 is out of range; allowed: >= 1"),
+        ("inprocess", {"workers": 8}, r"give hydra/launcher=processes beside it"),
+        ("inprocess", {"retries": 8}, r"give hydra/launcher=processes or slurm beside it"),
+        ("inprocess", {"x": 8}, r"unknown key 'hydra.launcher.x'.*hydra/launcher=inprocess: none"),
+    ],
+)
+def test_what_is_wrong_is_named(launcher: str, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_launcher(launcher, given)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_right_is_taken() -> None:
+    given = {"mem_gb": 1.5, "gpus_per_node": "a100:2", "setup": "module load cuda\nexport A=1"}
+    made = build_launcher("slurm", given | {"additional_parameters": {"mail-user": "me"}})
+    assert isinstance(made, SlurmConfig)
+    assert (made.mem_gb, made.gpus_per_node, made.retries) == (1.5, "a100:2", 3)
+    assert lines(made.setup) == ["module load cuda", "export A=1"]
+    assert lines(["a\nb", "c"]) == ["a", "b", "c"]
+    assert build_launcher("processes", {"workers": 2}) == ProcessesConfig(2, 3)
