@@ -18,7 +18,7 @@ def test_damaged_files_are_noticed(tmp_path: Path) -> None:
     told = Counter(itertools.islice(files.damaged(random.Random(SEED), tmp_path), 400))
     assert {what for _, what in told} <= FINE, told
     assert {name for name, what in told if what == "refused"} == {
-        kind.name for kind in files.kinds(tmp_path)
+        kind.name for kind in files.kinds(tmp_path / "whole")
     }
 
 

@@ -74,14 +74,17 @@ def _record(run_dir: Path, problems: list[Problem]) -> dict[str, Any]:
         record = results.read_run(run_dir) or {}
         flat = _flat(record)
         name = str(flat["run_id"])
+    except results.RecordError as error:  # it begins with the file, which stands beside it
+        reason = str(error).removeprefix(f"{file} ")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"cannot be read ({type(error).__name__}: {error})"
-        problems.append(Problem(run_dir.name, file, reason))
-        return {"run_id": run_dir.name, "status": "failed", "reason": f"{results.RUN} {reason}"}
-    if name != run_dir.name:
-        reason = f"is in a folder of another name ({run_dir.name}); it is read from there"
-        problems.append(Problem(name, file, reason))
-    return flat | {FOLDER: run_dir.name}
+    else:
+        if name != run_dir.name:
+            elsewhere = f"is in a folder of another name ({run_dir.name}); it is read from there"
+            problems.append(Problem(name, file, elsewhere))
+        return flat | {FOLDER: run_dir.name}
+    problems.append(Problem(run_dir.name, file, reason))
+    return {"run_id": run_dir.name, "status": "failed", "reason": f"{results.RUN} {reason}"}
 
 
 def _study_runs(folder: Path, problems: list[Problem]) -> pd.DataFrame:

@@ -225,7 +225,7 @@ def test_dense_gradients_are_those_of_the_loss_at_every_place(make_config: MakeC
     learner, batch = loop.agent.init(KEY, inputs), batch_of(16)
     scores = dense_gradients(loop.agent, learner, batch, KEY)
     full = learner._replace(supports=jax.tree.map(jnp.ones_like, learner.supports))
-    learner_of = loop.agent.update.args[0]  # type: ignore[attr-defined]
+    learner_of = loop.agent.update.__wrapped__.args[0]  # type: ignore[attr-defined]
     loss = functools.partial(
         sac._actor_loss,
         learner_of,

@@ -191,7 +191,8 @@ def learner(name: str, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Any:
     loop, inputs = loop_of(config_of(name, **settings))
     state = jax.jit(loop.init)(inputs)
     other = jax.tree.map(lambda x: 0.7 * x + 0.05 * (x != 0), state.agent.target)
-    return loop, state._replace(agent=state.agent._replace(target=other))
+    mixer = jax.tree.map(lambda x: 10.0 * x, state.agent.mixer)  # it begins too small to be seen
+    return loop, state._replace(agent=state.agent._replace(target=other, mixer=mixer))
 
 
 @pytest.mark.parametrize("name", ["iql", "vdn", "qmix"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging.config
 import random
 import sys
 from collections.abc import Iterator
@@ -98,6 +99,9 @@ def outcome(line: list[str]) -> Outcome:
     with (
         mock.patch.object(run, "prepare_pack", planned),
         mock.patch.object(sys, "argv", ["sparse_rl/sweep.py", *line]),
+        # Hydra ends all handlers before it sets up its own, and absl's would close the stream that it
+        # found when it was imported: here that of whoever runs this.
+        mock.patch.object(logging.config, "_clearExistingHandlers"),
         contextlib.redirect_stdout(said),
         contextlib.redirect_stderr(said),
     ):

@@ -176,17 +176,20 @@ def curriculum_keys() -> list[Key]:
     return keys
 
 
+OTHERS = {"encoder_sparsity": "drq", "mixer_sparsity": "qmix"}
+"""Settings of pruning → the agent that reads them."""
+
+
 def other_keys() -> list[Key]:
-    drq = base("drq")
     keys = [
-        *keys_of("pruning", "pruning.", PruningConfig, base(), but=("encoder_sparsity",)),
+        *keys_of("pruning", "pruning.", PruningConfig, base(), but=tuple(OTHERS)),
         *keys_of("diagnostics", "diagnostics.", DiagnosticsConfig, base(), but=()),
         *keys_of("run", "", RunConfig, base(), but=("agent", "env", "curriculum", *BUDGET)),
     ]
-    (encoder,) = (
-        k for k in keys_of("pruning", "pruning.", PruningConfig, drq, but=()) if "encoder" in k.name
-    )
-    return [*keys, encoder]
+    for key, agent in OTHERS.items():
+        but = tuple(names_of(PruningConfig) - {key})
+        keys += keys_of("pruning", "pruning.", PruningConfig, base(agent), but=but)
+    return keys
 
 
 def value_now(run: RunConfig, setting: str) -> Any:
