@@ -136,9 +136,9 @@ def effective_rank(features: Array, threshold: float = 0.01) -> Array:
         threshold: δ.
 
     Returns:
-        int32 scalar; 0 for features that are zero, or no numbers. Each singular value is off by at most
-        2·10⁻⁶ of the largest (:mod:`sparse_rl.kernels.singular`), and shares of the sum by less than 10⁻⁵:
-        the rank is float64's unless a share of float64's is that close to 1 − δ.
+        int32 scalar; 0 for features that are zero, or no numbers. Each singular value is off by at
+        most 2·10⁻⁶ of the largest (:mod:`sparse_rl.kernels.singular`), and shares of the sum by less
+        than 10⁻⁵: the rank is float64's unless a share of float64's is that close to 1 − δ.
     """
     values = singular_values(features)
     total = jnp.sum(values)
