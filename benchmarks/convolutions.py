@@ -123,7 +123,7 @@ def main() -> None:
     ).parse_args()
     keep_to([min(core_numbers())])
     rate = product_rate()["rate"]
-    print(f"One core; ours: {native.load()[1]}; GFLOP/s of a large product: {rate / 1e9:.0f}")
+    print(f"One core; ours: {native.multiplier()}; GFLOP/s of a large product: {rate / 1e9:.0f}")
     print(f"{'':20s} | outputs: {'  '.join(WAYS)}  ratio | and gradients: {'  '.join(WAYS)}  ratio")
     for layer in LAYERS:
         line = f"{layer.whose:20s}"

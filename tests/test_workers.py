@@ -29,5 +29,7 @@ def test_workers_are_as_many_as_cores_and_memory_allow(
     assert conftest.pytest_xdist_auto_num_workers() == workers
 
 
-def test_free_memory_is_some_of_all() -> None:
+def test_free_memory_is_some_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < conftest.free_memory() < machine.memory_bytes()
+    monkeypatch.setattr(machine, "allowed_bytes", lambda: 12345)
+    assert conftest.free_memory() == 12345

@@ -13,6 +13,10 @@ CORES = "SPARSE_RL_CORES"
 """Variable of a worker process: the numbers of the cores that are its share."""
 ASSUMED_BYTES = 8 << 30
 """The memory of a machine that does not tell."""
+MEMBERSHIP = Path("/proc/self/cgroup")
+"""Says which control groups this process is in, a line each: ``number:controllers:path``."""
+GROUPS = Path("/sys/fs/cgroup")
+"""Where Linux shows control groups."""
 
 
 def share() -> list[int]:
@@ -50,6 +54,50 @@ def memory_bytes() -> int:
     except (ValueError, OSError):
         return ASSUMED_BYTES
     return found if found > 0 else ASSUMED_BYTES
+
+
+def allowed_bytes() -> int:
+    """The memory that this process may take: the machine's, or less where something limits it.
+
+    Limits are those of control groups, its own and all around it (``memory.max``, in version 1
+    ``memory.limit_in_bytes``: containers and SLURM's jobs have them), and of ``ulimit -v`` and ``-d``.
+    """
+    return min([memory_bytes(), *_of_groups(), *_of_ulimit()])
+
+
+def _of_groups() -> list[int]:
+    """Limits of the control groups that this process is in."""
+    told = MEMBERSHIP.read_text().splitlines() if MEMBERSHIP.exists() else []
+    found = []
+    for line in told:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = GROUPS / "memory" if controllers else GROUPS  # version 2 has one tree, and names none
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        group = root / path.lstrip("/")
+        # A container may see its own tree only, as the root, beside a path of the machine's.
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(root):
+                found += _limit(folder / name)
+    return found
+
+
+def _limit(file: Path) -> list[int]:
+    try:
+        told = file.read_text().strip()
+    except OSError:
+        return []
+    return [int(told)] if told.isdecimal() else []  # else: max
+
+
+def _of_ulimit() -> list[int]:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return []
+    limits = [resource.getrlimit(of)[0] for of in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return [limit for limit in limits if limit != resource.RLIM_INFINITY]
 
 
 def peak_bytes() -> int:

@@ -3,8 +3,9 @@
 XLA's products of many small blocks use a third to two thirds of what a core can do, it makes surviving
 values dense on one core (docs/storage.md), and its convolutions copy every patch (docs/drq.md). The
 kernels are three files of C++ that g++ or clang turns into a library in the user's cache the first time
-that one is called. Without them (no compiler, a GPU, ``SPARSE_RL_KERNELS=0``) XLA does the same: the
-same numbers within float tolerance.
+that one is called. Without them (no compiler, ``SPARSE_RL_KERNELS=0``) XLA does the same: the same
+numbers within float tolerance. Programs for other platforms hold XLA's form, wherever they are traced
+(:mod:`~sparse_rl.kernels.platforms`).
 """
 
 import ctypes
@@ -93,8 +94,6 @@ def built() -> Path:
     """
     if os.environ.get("SPARSE_RL_KERNELS") == "0":
         raise NoKernelsError("SPARSE_RL_KERNELS=0")
-    if jax.default_backend() != "cpu":
-        raise NoKernelsError(f"this is a {jax.default_backend()}")
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise NoKernelsError(f"there is no {' or '.join(COMPILERS)} to build our kernels")
@@ -126,6 +125,12 @@ def load() -> tuple[int, str]:
             target, jax.ffi.pycapsule(getattr(functions, target)), platform="cpu"
         )
     return ctypes.c_int.in_dll(functions, "lanes").value, "our kernels"
+
+
+def multiplier() -> str:
+    """What multiplies in programs for this process's own device, in words."""
+    device = jax.default_backend()
+    return load()[1] if device == "cpu" else f"XLA (this is a {device})"
 
 
 def call(

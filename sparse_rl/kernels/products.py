@@ -5,30 +5,50 @@ rounded. Processors with units for it (AMX on CPUs, tensor cores on GPUs) multip
 (docs/products.md).
 """
 
+import functools
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 Products = Literal["float32", "bfloat16"]
 
 
-@jax.jit
-def _constrained(x: Array) -> Array:
+@functools.partial(jax.jit, static_argnums=1)
+def _constrained(x: Array, order: tuple[int, ...]) -> Array:
     """A program of its own: jax 0.10 hands an array that is the constraint's own over in whatever layout
     XLA chose for it, and may take other results of that program for row-major when they are not."""
-    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+    return with_layout_constraint(x, Layout(major_to_minor=order))
+
+
+def _mapped_order(arrays: Any, axes: Any, *, order: tuple[int, ...]) -> tuple[Array, int]:
+    (x,), (axis,) = arrays, axes
+    return _in_order.bind(x, order=(axis, *(i + (i >= axis) for i in order))), axis
+
+
+_in_order = Primitive("in_order")
+"""An array whose axes lie in this order in memory, from the slowest to the fastest, on CPUs."""
+_in_order.def_impl(lambda x, order: x)  # outside of programs arrays are row-major
+_in_order.def_abstract_eval(lambda x, order: x)
+ad.deflinear2(_in_order, lambda d, _, order: (_in_order.bind(d, order=order),))
+batching.primitive_batchers[_in_order] = _mapped_order
+mlir.register_lowering(_in_order, lambda ctx, x, order: [x])
+mlir.register_lowering(_in_order, mlir.lower_fun(_constrained, False), platform="cpu")
 
 
 def _row_major(x: Array) -> Array:
     """``x`` with its last axis contiguous in memory.
 
     XLA's CPU backend takes a transposition for a mere change of indices. Its bfloat16 product is then
-    several times slower, and one whose result it would turn so does not exist. GPUs multiply both ways.
+    several times slower, and one whose result it would turn so does not exist. GPUs multiply both ways,
+    and programs for them hold no constraint.
     """
-    return _constrained(x) if jax.default_backend() == "cpu" else x
+    found: Array = _in_order.bind(x, order=tuple(range(x.ndim)))
+    return found
 
 
 def _dot(a: Array, b: Array) -> Array:

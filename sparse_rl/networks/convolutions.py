@@ -5,7 +5,7 @@ pruned and stored like every other. Pictures are NHWC.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.kernels import native
+from sparse_rl.kernels.platforms import by_platform
 
 Picture = tuple[int, int, int]
 """Height, width and channels of an observation that is laid out as a vector."""
@@ -65,8 +66,12 @@ def thin_product(x: Array, kernel: Array) -> Array:
 
 def _thin_gradients(held: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
     x, kernel = held
+    return d @ kernel.T, _thin_gradient(x, d)
+
+
+def _thin_gradient(x: Array, d: Array) -> Array:
     across = d.reshape(-1, d.shape[-1]).T @ x.reshape(-1, x.shape[-1])
-    return d @ kernel.T, jax.lax.optimization_barrier(across).T
+    return jax.lax.optimization_barrier(across).T
 
 
 thin_product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _thin_gradients)
@@ -82,6 +87,38 @@ def patches(x: Array, size: int, stride: int = 1) -> Array:
     return jnp.concatenate(places, axis=-1)
 
 
+def _our_outputs(x: Array, kernel: Array, size: int, stride: int) -> Sequence[Array]:
+    rows, columns = ((side - size) // stride + 1 for side in x.shape[1:3])
+    shape = (len(x), rows, columns, kernel.shape[1])
+    return native.call("convolution_outputs", [shape], x, kernel, **_options(size, stride))
+
+
+def _outputs(x: Array, kernel: Array, size: int, stride: int) -> Sequence[Array]:
+    return [thin_product(patches(x, size, stride), kernel)]
+
+
+def _our_inputs(
+    kernel: Array, d: Array, shape: tuple[int, ...], size: int, stride: int
+) -> Sequence[Array]:
+    return native.call("convolution_inputs", [shape], kernel, d, **_options(size, stride))
+
+
+def _inputs(kernel: Array, d: Array, shape: tuple[int, ...], size: int, stride: int) -> Sequence[Array]:
+    read = functools.partial(patches, size=size, stride=stride)
+    (dx,) = jax.linear_transpose(read, jax.ShapeDtypeStruct(shape, d.dtype))(d @ kernel.T)
+    return [dx]
+
+
+def _our_gradients(
+    x: Array, d: Array, shape: tuple[int, ...], size: int, stride: int
+) -> Sequence[Array]:
+    return native.call("convolution_gradients", [shape], x, d, **_options(size, stride))
+
+
+def _gradients(x: Array, d: Array, shape: tuple[int, ...], size: int, stride: int) -> Sequence[Array]:
+    return [_thin_gradient(patches(x, size, stride), d)]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _by_kernels(x: Array, kernel: Array, size: int, stride: int) -> Array:
     return _by_kernels_forward(x, kernel, size, stride)[0]
@@ -90,18 +127,17 @@ def _by_kernels(x: Array, kernel: Array, size: int, stride: int) -> Array:
 def _by_kernels_forward(
     x: Array, kernel: Array, size: int, stride: int
 ) -> tuple[Array, tuple[Array, Array]]:
-    rows, columns = ((side - size) // stride + 1 for side in x.shape[1:3])
-    shape, options = (len(x), rows, columns, kernel.shape[1]), _options(size, stride)
-    (y,) = native.call("convolution_outputs", [shape], x, kernel, **options)
+    (y,) = by_platform(_our_outputs, _outputs, x, kernel, size=size, stride=stride)
     return y, (x, kernel)
 
 
 def _by_kernels_backward(
     size: int, stride: int, held: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
-    (x, kernel), options = held, _options(size, stride)
-    (dx,) = native.call("convolution_inputs", [x.shape], kernel, gradient, **options)
-    (dkernel,) = native.call("convolution_gradients", [kernel.shape], x, gradient, **options)
+    x, kernel = held
+    windows = {"size": size, "stride": stride}
+    (dx,) = by_platform(_our_inputs, _inputs, kernel, gradient, shape=x.shape, **windows)
+    (dkernel,) = by_platform(_our_gradients, _gradients, x, gradient, shape=kernel.shape, **windows)
     return dx, dkernel
 
 
@@ -115,8 +151,8 @@ _by_kernels.defvjp(_by_kernels_forward, _by_kernels_backward)
 def convolve(x: Array, kernel: Array, size: int, stride: int = 1) -> Array:
     """The convolution without padding: ``[n, height, width, channels]`` → ``[n, rows, columns, units]``.
 
-    On a CPU by a kernel of our own, which reads windows where they lie; without it as a product with
-    patches, which inside of XLA's loops takes a seventh of the time of XLA's own (docs/drq.md).
+    In programs for CPUs by a kernel of our own, which reads windows where they lie; without it as a
+    product with patches, which inside of XLA's loops takes a seventh of the time of XLA's (docs/drq.md).
 
     Args:
         x: float32 pictures.

@@ -11,7 +11,7 @@ are one batched product (docs/storage.md has what else was tried).
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from jax import Array
 
 from sparse_rl.kernels import native
+from sparse_rl.kernels.platforms import by_platform
 from sparse_rl.kernels.products import Products, biased, product
 
 TOLERANCE = 0.05
@@ -177,30 +178,75 @@ def _join(y: Array, grid: BlockGrid) -> Array:
     return jnp.concatenate([part.reshape(-1, y.shape[-1]) for part in parts])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _by_kernels(values: Array, rows: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool) -> Array:
-    """The layer on a CPU: shuffled rows are read, and joined rows written, where they lie."""
+def _by_xla(
+    values: Array, blocks: Blocks, x: Array, bias: Array | None, relu: bool,
+    products: Products = "float32", precision: Any = None,
+) -> Array:  # fmt: skip
+    read, grid = _read(x, blocks.rows, blocks.back), blocks.grid
+    return biased(_join(product(values, read, products, precision), grid), bias, relu)
+
+
+# Each in two forms, of which programs hold one: by our kernels, where shuffled rows are read, and joined
+# rows written, where they lie, and by XLA.
+
+
+def _our_outputs(
+    values: Array, rows: Array, back: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool
+) -> Sequence[Array]:
     shape = (grid.units, x.shape[1])
-    (y,) = native.call("block_outputs", [shape], values, rows, x, bias, relu=np.bool_(relu))
+    return native.call("block_outputs", [shape], values, rows, x, bias, relu=np.bool_(relu))
+
+
+def _outputs(
+    values: Array, rows: Array, back: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool
+) -> Sequence[Array]:
+    return [_by_xla(values, Blocks(rows, back, grid), x, bias, relu)]
+
+
+def _our_inputs(values: Array, rows: Array, back: Array, d: Array, grid: BlockGrid) -> Sequence[Array]:
+    return native.call("block_inputs", [(grid.inputs, d.shape[1])], values, rows, d)
+
+
+def _inputs(values: Array, rows: Array, back: Array, d: Array, grid: BlockGrid) -> Sequence[Array]:
+    anywhere = jnp.zeros((grid.inputs, d.shape[1]), d.dtype)  # the layer is linear but for its ReLU
+    _, pull = jax.vjp(lambda x: _by_xla(values, Blocks(rows, back, grid), x, None, False), anywhere)
+    return list(pull(d))
+
+
+def _our_gradients(x: Array, rows: Array, back: Array, d: Array, grid: BlockGrid) -> Sequence[Array]:
+    return native.call("block_gradients", [grid.stored_shape, (grid.units,)], x, rows, d)
+
+
+def _gradients(x: Array, rows: Array, back: Array, d: Array, grid: BlockGrid) -> Sequence[Array]:
+    anywhere = jnp.zeros(grid.stored_shape, d.dtype), jnp.zeros(grid.units, d.dtype)
+    _, pull = jax.vjp(lambda v, b: _by_xla(v, Blocks(rows, back, grid), x, b, False), *anywhere)
+    return list(pull(d))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _by_kernels(
+    values: Array, rows: Array, back: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool
+) -> Array:
+    (y,) = by_platform(_our_outputs, _outputs, values, rows, back, x, bias, grid=grid, relu=relu)
     return y
 
 
 def _kernels_forward(
-    values: Array, rows: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool
+    values: Array, rows: Array, back: Array, x: Array, bias: Array, grid: BlockGrid, relu: bool
 ) -> tuple[Array, tuple[Array, ...]]:
-    y = _by_kernels(values, rows, x, bias, grid, relu)
-    return y, (values, rows, x, y)
+    y = _by_kernels(values, rows, back, x, bias, grid, relu)
+    return y, (values, rows, back, x, y)
 
 
 def _kernels_backward(
     grid: BlockGrid, relu: bool, kept: tuple[Array, ...], gradient: Array
-) -> tuple[Array, None, Array, Array]:
-    values, rows, x, y = kept
+) -> tuple[Array, None, None, Array, Array]:
+    values, rows, back, x, y = kept
     if relu:
         gradient = jnp.where(y > 0.0, gradient, 0.0)
-    (dx,) = native.call("block_inputs", [x.shape], values, rows, gradient)
-    dvalues, dbias = native.call("block_gradients", [values.shape, (grid.units,)], x, rows, gradient)
-    return dvalues, None, dx, dbias
+    (dx,) = by_platform(_our_inputs, _inputs, values, rows, back, gradient, grid=grid)
+    dvalues, dbias = by_platform(_our_gradients, _gradients, x, rows, back, gradient, grid=grid)
+    return dvalues, None, None, dx, dbias
 
 
 _by_kernels.defvjp(_kernels_forward, _kernels_backward)
@@ -233,6 +279,5 @@ def block_layer(
     lanes = native.load()[0] if ours else 0
     if lanes and x.shape[1] % lanes == 0:
         added = jnp.zeros(grid.units) if bias is None else bias
-        return _by_kernels(values, blocks.rows, x, added, grid, relu)
-    read = _read(x, blocks.rows, blocks.back)
-    return biased(_join(product(values, read, products, precision), grid), bias, relu)
+        return _by_kernels(values, blocks.rows, blocks.back, x, added, grid, relu)
+    return _by_xla(values, blocks, x, bias, relu, products, precision)

@@ -8,7 +8,7 @@ several products may share (:func:`~sparse_rl.pruning.weights`).
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.kernels import native
+from sparse_rl.kernels.platforms import by_platform
 from sparse_rl.kernels.products import Products, product
 
 TILE_BYTES = 1 << 25
@@ -96,7 +97,7 @@ def flat_places(support: Compact) -> Array:
 
 
 def _by_kernels(stored: Array) -> bool:
-    """Whether our own kernel makes these values dense, on all cores."""
+    """Whether our own kernel makes these values dense where programs are for CPUs, on all cores."""
     return stored.dtype == jnp.float32 and native.load()[0] > 0
 
 
@@ -110,7 +111,7 @@ def _scattered(support: Compact, stored: Array) -> Array:
 
 @jax.custom_jvp
 def _whole(support: Compact, stored: Array) -> Array:
-    """The dense tensor of a support of one tile, by our own kernel: derivatives are XLA's."""
+    """The dense tensor of a support of one tile, on CPUs by our own kernel: derivatives are XLA's."""
     return _dense_tile(support, stored, jnp.int32(0)).reshape(support.shape)
 
 
@@ -148,11 +149,32 @@ def _over_windows(
     return jax.lax.fori_loop(0, -(-(end - begin) // size), window, carry)
 
 
+def _our_tile(
+    stored: Array, place: Array, begin: Array, tile: Array, shape: tuple[int, ...]
+) -> Sequence[Array]:
+    size = math.prod(Compact(place, begin, shape).tile)
+    return native.call("compact_tile", [(size,)], stored, place, begin, tile)
+
+
+def _tile(
+    stored: Array, place: Array, begin: Array, tile: Array, shape: tuple[int, ...]
+) -> Sequence[Array]:
+    support = Compact(place, begin, shape)
+    dense = _scattered(support, stored) if support.tiles == 1 else _windows_of(support, stored, tile)
+    return [dense.reshape(-1)]
+
+
 def _dense_tile(support: Compact, stored: Array, tile: Array) -> Array:
+    if not _by_kernels(stored):
+        return _windows_of(support, stored, tile)
+    of = stored, support.place, support.begin, tile
+    (dense,) = by_platform(_our_tile, _tile, *of, shape=support.shape)
+    return dense.reshape(support.tile)
+
+
+def _windows_of(support: Compact, stored: Array, tile: Array) -> Array:
+    """A dense tile, by XLA."""
     size = math.prod(support.tile)
-    if _by_kernels(stored):
-        (dense,) = native.call("compact_tile", [(size,)], stored, support.place, support.begin, tile)
-        return dense.reshape(support.tile)
 
     def place(start: Array, places: Array, ours: Array, dense: Array) -> Array:
         values = jax.lax.dynamic_slice(stored, (start,), places.shape)

@@ -18,7 +18,7 @@ from sparse_rl import envs
 from sparse_rl.agents import RunInputs
 from sparse_rl.kernels import flags
 from sparse_rl.kernels.compilation import compile_all
-from sparse_rl.kernels.machine import cores, memory_bytes
+from sparse_rl.kernels.machine import allowed_bytes, cores
 from sparse_rl.loops import (
     HostedLoop,
     HostLoop,
@@ -183,11 +183,11 @@ def halves(pack: PreparedPack) -> list[PreparedPack]:
 
 
 def available_bytes() -> int:
-    """Memory for training on this device."""
+    """Memory for training on this device; on a CPU what the process may take of the machine's."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    return memory_bytes()
+    return allowed_bytes()
 
 
 def runs_that_fit(run: Run) -> int:

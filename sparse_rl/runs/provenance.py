@@ -42,9 +42,9 @@ def own_version() -> str:
 def _versions(config: RunConfig) -> dict[str, str]:
     packages = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     if config.storage.storage == "block":
-        packages["products of blocks"] = native.load()[1]
+        packages["products of blocks"] = native.multiplier()
     if config.agent.network in CONVOLVING:
-        packages["convolutions"] = native.load()[1]
+        packages["convolutions"] = native.multiplier()
     return {"sparse_rl": own_version(), "python": platform.python_version(), **packages}
 
 

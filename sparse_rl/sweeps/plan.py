@@ -163,13 +163,15 @@ def print_plan(
         for storage, reason in sorted(storages):
             out.print(f"storage {storage}: {reason}")
             if storage == "block":
-                out.print(f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {native.load()[1]}")
+                out.print(
+                    f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {native.multiplier()}"
+                )
         for line in warnings[:MOST_LINES]:
             out.print(line, soft_wrap=True)
         if len(warnings) > MOST_LINES:
             out.print(f"and {len(warnings) - MOST_LINES} more of these")
         if convolving:
-            out.print(f"convolutions: by {native.load()[1]}")
+            out.print(f"convolutions: by {native.multiplier()}")
     work = _work(run for pack in packs for run in pack.runs)
     hours = work / tflops / 3.6e15
     told = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

@@ -55,6 +55,67 @@ def test_memory_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -
     assert machine.memory_bytes() == machine.ASSUMED_BYTES
 
 
+GB = 1 << 30
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine of 64 GB whose control groups lie in this folder; nothing is limited by ``ulimit``."""
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 64 * GB)
+    monkeypatch.setattr(machine, "MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(machine, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, 3))
+    return tmp_path
+
+
+def member(folder: Path, lines: str, **limits: int | str) -> int:
+    """What is allowed to a member of these groups; ``__`` in names of files is ``/``, ``_0_`` a dot."""
+    (folder / "membership").write_text(lines)
+    for name, limit in limits.items():
+        file = folder / "groups" / name.replace("__", "/").replace("_0_", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{limit}\n")
+    return machine.allowed_bytes()
+
+
+def test_control_groups_limit_memory(groups: Path) -> None:
+    """Of version 2: the process's own, and every one around it; others' do not."""
+    assert machine.allowed_bytes() == 64 * GB  # nothing is told
+    jobs = "0::/slurm/job/step\n"
+    assert member(groups, jobs) == 64 * GB
+    assert member(groups, jobs, slurm__job__step__memory_0_max="max") == 64 * GB
+    assert member(groups, jobs, slurm__other__memory_0_max=GB, memory_0_max=90 * GB) == 64 * GB
+    assert member(groups, jobs, slurm__job__memory_0_max=24 * GB) == 24 * GB
+    assert member(groups, jobs, slurm__job__step__memory_0_max=7 * GB + 5) == 7 * GB + 5
+    assert member(groups, jobs, memory_0_max=3 * GB) == 3 * GB
+    (groups / "memory.max").write_text("1")  # above the root of all groups is none
+    assert machine.allowed_bytes() == 3 * GB
+
+
+def test_control_groups_of_version_1_limit_memory(groups: Path) -> None:
+    """A tree is a controller's. A container may see its own as the root: the path leads nowhere."""
+    lines = "9:cpu,cpuacct:/a\n4:hugetlb,memory:/docker/b\n1:name=systemd:/c\n0::/\n"
+    limits = {"memory__a": 2 * GB, "cpu__a": 2 * GB, "memory__docker__b": 2**63 - 4096}
+    named = {f"{path}__memory_0_limit_in_bytes": limit for path, limit in limits.items()}
+    assert member(groups, lines, **named) == 64 * GB
+    assert member(groups, lines, memory__docker__b__memory_0_limit_in_bytes=6 * GB) == 6 * GB
+    assert (
+        member(groups, lines.replace("docker", "gone"), memory__memory_0_limit_in_bytes=5 * GB) == 5 * GB
+    )
+
+
+@pytest.mark.parametrize("limited", [resource.RLIMIT_AS, resource.RLIMIT_DATA])
+def test_ulimit_limits_memory(groups: Path, monkeypatch: pytest.MonkeyPatch, limited: int) -> None:
+    """The soft limit, which is the first of two."""
+
+    def limit(of: int) -> tuple[int, int]:
+        return (11 * GB, 13 * GB) if of == limited else (resource.RLIM_INFINITY, 2 * GB)
+
+    monkeypatch.setattr(resource, "getrlimit", limit)
+    assert machine.allowed_bytes() == 11 * GB
+    assert member(groups, "0::/\n", memory_0_max=7 * GB) == 7 * GB
+
+
 @pytest.mark.parametrize(("system", "unit"), [("darwin", 1), ("linux", 1024)])
 def test_peak_memory_is_in_bytes(monkeypatch: pytest.MonkeyPatch, system: str, unit: int) -> None:
     """``ru_maxrss`` is in bytes on macOS and in KiB on Linux."""

@@ -46,6 +46,11 @@ def compiled_chunk(loop: OffPolicyLoop, inputs: RunInputs) -> Any:
 every_agent = pytest.mark.parametrize("name", ["sac", "drq", "ppo", "paac", "dqn"])
 
 
+def test_a_pack_has_the_memory_that_the_process_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "allowed_bytes", lambda: 7777)
+    assert experiment.available_bytes() == 7777  # a CPU has none of its own
+
+
 @pytest.mark.own_programs
 @every_agent
 def test_a_pack_compiles_three_programs_whatever_its_size(
