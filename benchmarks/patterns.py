@@ -48,9 +48,10 @@ def difference(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float]:
 
 
 def with_interval(form: str, *numbers: Any) -> str:
-    """``value [low, high]``, each in a format such as ``.3g``."""
+    """``value [low, high]``, each in a format such as ``.3g``; the value alone where no interval is
+    known."""
     value, low, high = (format(float(number), form) for number in numbers)
-    return f"{value} [{low}, {high}]"
+    return value if "nan" in (low, high) else f"{value} [{low}, {high}]"
 
 
 def table(final: pd.DataFrame, metric: str) -> pd.DataFrame:
