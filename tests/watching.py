@@ -14,8 +14,10 @@ DRAWS = ("normal", "uniform", "randint")
 def watched(function: Callable[..., Any]) -> Callable[..., Any]:
     """``(…) → (what the function returns, kind of draw → [(words of its key, numbers), …])``.
 
-    It may be compiled. Draws inside of XLA's loops are nobody's to see.
+    It may be compiled. Draws inside of XLA's loops are nobody's to see, and nor are those of a program
+    within: of one, what it was made from is watched.
     """
+    function = getattr(function, "__wrapped__", function)
 
     def run(*arguments: Any) -> tuple[Any, dict[str, list[tuple[Array, Array]]]]:
         seen: dict[str, list[tuple[Array, Array]]] = {kind: [] for kind in DRAWS}
