@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -314,25 +314,35 @@ def compare(copy: Path, index: int, rounds: int, rate: float) -> None:
             found[side] += [one] if one else []
             endless |= set() if one else {side}
 
+    costs = prepare_pack(our_configs(row)).runs[0].costs
+    floor = costs.flops_per_update * costs.updates / rate
+    print(f"{row.name}, {row.env_steps:,} env steps, width {row.width}; floor {floor:.2f} s")
+    tell(found, SEEDS * row.env_steps)
+
+
+def tell(found: Mapping[str, Sequence[Mapping[str, Any]]], env_steps: int) -> None:
+    """Print what was measured of a row.
+
+    Args:
+        found: side → its measurements, as of :func:`measure`.
+        env_steps: of a measurement of one run after the other.
+    """
+
     def median(side: str, what: str = "seconds") -> float:
         measured = [one[what] for one in found[side]]
         return statistics.median(measured) if measured else math.nan
 
-    costs = prepare_pack(our_configs(row)).runs[0].costs
-    floor = costs.flops_per_update * costs.updates / rate
-    print(f"{row.name}, {row.env_steps:,} env steps, width {row.width}; floor {floor:.2f} s")
-    alone, eight = SIDES[:2], SIDES[2:]
-    speeds = ", ".join(f"{side} {SEEDS * row.env_steps / median(side):,.0f}" for side in alone)
+    speeds = ", ".join(f"{side} {env_steps / median(side):,.0f}" for side in SIDES[:2])
     print(
         f"  one run: {speeds} env steps/s ({median('theirs') / median('ours'):.2f} times); "
         f"compile {median('theirs', 'compile'):.1f} and {median('ours', 'compile'):.1f} s"
     )
-    each = [median(side) / SEEDS for side in eight]
+    each = [median(side) / SEEDS for side in SIDES[2:]]
     print(f"  eight: theirs {each[0]:.2f}, ours {each[1]:.2f} s a run ({each[0] / each[1]:.2f} times)")
     for side in SIDES:
         for returns in [one["returns"] for one in found[side]][:1]:
-            span = f"[{min(returns):.1f}, {max(returns):.1f}]"
-            print(f"  return, {side}: {statistics.mean(returns):.1f} {span}", flush=True)
+            span = f" [{min(returns):.1f}, {max(returns):.1f}]" if len(returns) > 1 else ""
+            print(f"  return, {side}: {statistics.mean(returns):.1f}{span}", flush=True)
 
 
 def main() -> None:

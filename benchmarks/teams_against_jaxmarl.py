@@ -21,7 +21,6 @@ floor is the time that the updates' FLOPs take at the machine's measured matrix-
 import argparse
 import json
 import math
-import statistics
 import subprocess
 import sys
 import time
@@ -33,7 +32,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
-from ppo_against_purejaxrl import Categorical
+from ppo_against_purejaxrl import SEEDS, SIDES, Categorical, tell
 from sac_against_sbx import product_rate
 
 from sparse_rl.kernels.machine import cores
@@ -41,8 +40,7 @@ from sparse_rl.runs.pack import compile_programs, one_blas_thread, prepare_pack
 from sparse_rl.settings.run import run_config
 
 CORES = cores()
-SEEDS, LOG_POINTS = 8, 10
-SIDES = ("theirs", "ours", "theirs, 8", "ours, 8")
+LOG_POINTS = 10
 LIMIT = 400
 """Seconds for one measurement, compilation included."""
 SPREAD, KITCHEN = "MPE_simple_spread_v3", "overcooked"
@@ -254,24 +252,10 @@ def compare(copy: Path, index: int, rounds: int, rate: float) -> None:
             one = in_a_process(copy, index, side)
             found[side] += [one] if one else []
 
-    def median(side: str, what: str = "seconds") -> float:
-        measured = [one[what] for one in found[side]]
-        return statistics.median(measured) if measured else math.nan
-
     costs = prepare_pack(our_configs(row)).runs[0].costs
     floor = costs.flops_per_update * costs.updates / rate
     print(f"{row.name}, {row.env_steps:,} env steps, width {row.width}; floor {floor:.2f} s")
-    speeds = ", ".join(f"{side} {row.env_steps / median(side):,.0f}" for side in SIDES[:2])
-    print(
-        f"  one run: {speeds} env steps/s ({median('theirs') / median('ours'):.2f} times); "
-        f"compile {median('theirs', 'compile'):.1f} and {median('ours', 'compile'):.1f} s"
-    )
-    each = [median(side) / SEEDS for side in SIDES[2:]]
-    print(f"  eight: theirs {each[0]:.2f}, ours {each[1]:.2f} s a run ({each[0] / each[1]:.2f} times)")
-    for side in SIDES:
-        for returns in [one["returns"] for one in found[side]][:1]:
-            span = f"[{min(returns):.1f}, {max(returns):.1f}]" if len(returns) > 1 else ""
-            print(f"  return, {side}: {statistics.mean(returns):.1f} {span}", flush=True)
+    tell(found, row.env_steps)
 
 
 def main() -> None:
