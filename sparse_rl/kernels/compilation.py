@@ -68,18 +68,25 @@ def _caches() -> Path:
     return Path(tempfile.gettempdir()) / f"sparse_rl_{os.getuid()}"
 
 
+PROGRAMS = "programs"
+"""Our folder of compiled programs. A folder of a limited size must hold nothing from before the limit:
+jax looks for the time of each entry's last use, and writes nothing where one has none."""
+
+
 def use_cache() -> None:
     """Compile each program once per machine, not once per command; call before anything is compiled.
 
     What the environment says already is left as it is. jax reads it when it is imported, which happens
     early: a jax that is there already is told, and processes that are started later inherit the rest.
     """
-    options: dict[str, Any] = {
-        "jax_persistent_cache_min_compile_time_secs": 1.0,
-        "jax_compilation_cache_max_size": MOST_BYTES,
-    }
-    with contextlib.suppress(CacheError):  # programs are compiled by each command then
-        options["jax_compilation_cache_dir"] = str(cache_folder("xla"))
+    folder = "jax_compilation_cache_dir"
+    options: dict[str, Any] = {"jax_persistent_cache_min_compile_time_secs": 1.0}
+    if folder.upper() not in os.environ:
+        with contextlib.suppress(CacheError):  # programs are compiled by each command then
+            options |= {
+                folder: str(cache_folder(PROGRAMS)),
+                "jax_compilation_cache_max_size": MOST_BYTES,
+            }
     if "jax" in sys.modules:
         _tell_processors_apart()
     for name, value in options.items():

@@ -1,12 +1,13 @@
 """Caches of compiled code are their user's alone: what lies there is run."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from sparse_rl.kernels.compilation import CacheError, cache_folder
+from sparse_rl.kernels.compilation import PROGRAMS, CacheError, cache_folder, use_cache
 
 
 def mode(path: Path) -> int:
@@ -47,3 +48,22 @@ def test_without_a_home_there_is_a_folder_among_temporary_files(
     monkeypatch.setattr(Path, "home", nobody)
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     assert cache_folder("xla") == tmp_path / f"sparse_rl_{os.getuid()}" / "sparse_rl" / "xla"
+
+
+def test_a_folder_of_the_users_own_is_not_limited(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It may hold entries without the time of their last use, of which jax would complain for ever."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"):
+        os.environ.pop(name, None)
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path)
+    monkeypatch.delitem(sys.modules, "jax")  # what is there already is not to be told
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = "/of/the/user"
+    use_cache()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/of/the/user"
+    assert "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ
+    del os.environ["JAX_COMPILATION_CACHE_DIR"]
+    use_cache()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "sparse_rl" / PROGRAMS)
+    assert int(os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"]) > 0

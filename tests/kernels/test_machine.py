@@ -150,11 +150,11 @@ def test_a_jax_that_is_imported_already_hears_of_the_cache(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     try:
         use_cache()
-        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "sparse_rl" / "xla")
+        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "sparse_rl" / "programs")
         assert os.environ["JAX_COMPILATION_CACHE_DIR"] == jax.config.values["jax_compilation_cache_dir"]
         monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
         use_cache()  # what was said before stands
-        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "sparse_rl" / "xla")
+        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "sparse_rl" / "programs")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
 

@@ -101,7 +101,9 @@ def test_what_is_compiled_is_kept_between_commands(tmp_path: Path) -> None:
     env |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     plan = command("sweep", "width=8", "sparsity=0.5", "seed=0", "plan=true", cwd=tmp_path, env=env)
     assert plan.returncode == 0, plan.stderr
-    assert list((tmp_path / "sparse_rl" / "xla").glob("jit_*"))
+    kept = tmp_path / "sparse_rl" / "programs"
+    assert list(kept.glob("jit_*"))
+    assert len(list(kept.glob("*-cache"))) == len(list(kept.glob("*-atime")))  # or nothing more is kept
 
 
 def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_path: Path) -> None:
