@@ -15,6 +15,7 @@ import pytest
 from interrupting import outcome
 
 from sparse_rl import crossplay
+from sparse_rl.agents import acting
 from sparse_rl.analysis import crossplay as analysis
 from sparse_rl.loops import Whole
 from sparse_rl.records import results
@@ -165,6 +166,13 @@ def test_finished_runs_meet_in_every_order(tmp_path: Path, capsys: pytest.Captur
             crossplay.main(arguments)
         assert ended.value.code == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["pqn_vdn", "qmix"])
+def test_who_chooses_by_values_tries_as_often_as_in_the_end(name: str) -> None:
+    actor = actor_of(config_of(name, agent=AGENTS[name] | {"final_exploration": 0.3}))
+    learner = actor.learner(acting(actor.loop.agent, actor.shapes))
+    assert float(learner.agent.exploration) == pytest.approx(0.3)
 
 
 def test_runs_of_a_cell_differ_in_seeds_alone() -> None:
