@@ -38,7 +38,7 @@ def test_a_signal_ends_a_sweep_as_ctrl_c_does(
 ) -> None:
     def train(*_: Any) -> None:
         os.kill(os.getpid(), number)
-        for _ in range(3000):  # another thread may get it: then it is heard between two steps here
+        for _step in range(3000):  # another thread may get it: then it is heard between two steps here
             time.sleep(0.01)
 
     before = signal.getsignal(number)
