@@ -292,13 +292,17 @@ def measure(copy: Path, row: Row, side: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - compiled, "compile": compiled - begun, "returns": returns}
 
 
-def in_a_process(copy: Path, row: int, side: str) -> dict[str, Any] | None:
-    """:func:`measure` apart; ``None``: it did not end."""
-    command = [sys.executable, __file__, str(copy), "--measure", str(row), side]
+def in_a_process(
+    script: str, copy: Path, row: int, side: str, limit: int = LIMIT
+) -> dict[str, Any] | None:
+    """What ``measure`` of a script finds, apart; ``None``: it did not end within so many seconds."""
+    command = [sys.executable, script, str(copy), "--measure", str(row), side]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
     except subprocess.TimeoutExpired:
         return None
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"row {row}, {side}: {error.stderr.splitlines()[-1]}") from None
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -310,7 +314,7 @@ def compare(copy: Path, index: int, rounds: int, rate: float) -> None:
     endless: set[str] = set()
     for _ in range(rounds):
         for side in SIDES:
-            one = None if side in endless else in_a_process(copy, index, side)
+            one = None if side in endless else in_a_process(__file__, copy, index, side)
             found[side] += [one] if one else []
             endless |= set() if one else {side}
 

@@ -21,7 +21,6 @@ floor is the time that the updates' FLOPs take at the machine's measured matrix-
 import argparse
 import json
 import math
-import subprocess
 import sys
 import time
 import types
@@ -32,7 +31,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
-from ppo_against_purejaxrl import SEEDS, SIDES, Categorical, tell
+from ppo_against_purejaxrl import SEEDS, SIDES, Categorical, in_a_process, tell
 from sac_against_sbx import product_rate
 
 from sparse_rl.kernels.machine import cores
@@ -230,26 +229,13 @@ def measure(copy: Path, row: Row, side: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - compiled, "compile": compiled - begun, "returns": returns}
 
 
-def in_a_process(copy: Path, row: int, side: str) -> dict[str, Any] | None:
-    """:func:`measure` apart; ``None``: it did not end."""
-    command = [sys.executable, __file__, str(copy), "--measure", str(row), side]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True)
-    except subprocess.TimeoutExpired:
-        return None
-    except subprocess.CalledProcessError as error:
-        raise SystemExit(f"{ROWS[row].name}, {side}: {error.stderr.splitlines()[-1]}") from None
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def compare(copy: Path, index: int, rounds: int, rate: float) -> None:
     """Print a row's lines."""
     row = ROWS[index]
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for _ in range(rounds):
         for side in SIDES:
-            one = in_a_process(copy, index, side)
+            one = in_a_process(__file__, copy, index, side, LIMIT)
             found[side] += [one] if one else []
 
     costs = prepare_pack(our_configs(row)).runs[0].costs
