@@ -8,17 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from sparse_rl.agents import apart
 from sparse_rl.agents.actions import Actions, actions_of, mask_illegal
-from sparse_rl.agents.apart import (
-    Network,
-    grouped,
-    initial,
-    one_of,
-    probes,
-    shares,
-    together,
-    wiring_of_all,
-)
+from sparse_rl.agents.apart import Network
 from sparse_rl.agents.contract import (
     Experience,
     Learned,
@@ -107,12 +99,14 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
             ),
         )
     sees = (env.observation_size, env.observation_size if env.critic_size is None else env.critic_size)
-    actor_of, critic_of = (grouped(network, sharing_of(config.agent), env.kinds) for network in networks)
+    actor_of, critic_of = (
+        apart.grouped(network, sharing_of(config.agent), env.kinds) for network in networks
+    )
     return ActorCritic(actor_of, critic_of, actions_of(env), *sees, env.names)
 
 
 def _wiring(parts: ActorCritic) -> dict[str, Wiring]:
-    return {"actor": wiring_of_all(parts.actor), "critic": wiring_of_all(parts.critic)}
+    return {"actor": apart.wiring_of_all(parts.actor), "critic": apart.wiring_of_all(parts.critic)}
 
 
 def uniform_layers(params: Params, key: Array) -> Params:
@@ -145,7 +139,9 @@ def _init(
         key_actor, key_critic = jax.random.split(key)
         keys = {"actor": key_actor, "critic": key_critic}
         drawn = {
-            name: initial(getattr(parts, name), own, jnp.zeros((1, seen[name])), settings.memory_span)
+            name: apart.initial(
+                getattr(parts, name), own, jnp.zeros((1, seen[name])), settings.memory_span
+            )
             for name, own in keys.items()
         }
         return uniform_layers(drawn, key) if settings.initialisation == "uniform" else drawn
@@ -239,7 +235,9 @@ def _diagnose(
     probed = {}
     for name, inputs in seen.items():
         network = getattr(parts, name)
-        found = probes(network, state.networks[name], state.supports[name], inputs, view.weight, wanted)
+        found = apart.probes(
+            network, state.networks[name], state.supports[name], inputs, view.weight, wanted
+        )
         probed[name] = probed_of(network, found)
     return health(probed, config.diagnostics)
 
@@ -266,7 +264,9 @@ def agent(
         act_greedily=lambda state: _act_greedily(parts, state),
         value=lambda state: _value(parts, state),
         values=lambda state: _values(parts, state),
-        begin=lambda n: Memories(empty(one_of(parts.actor), n), empty(one_of(parts.critic), n)),
+        begin=lambda n: Memories(
+            empty(apart.one_of(parts.actor), n), empty(apart.one_of(parts.critic), n)
+        ),
         update=update,
         updates_per_rollout=updates_per_rollout,
         batch_size=batch_size,
@@ -278,6 +278,7 @@ def agent(
         passes={"actor": 3, "critic": 3},
         traffic={"actor": traffic, "critic": traffic},
         wiring=_wiring(parts),
-        samples=shares("actor", parts.actor, batch_size) | shares("critic", parts.critic, batch_size),
-        together=together(parts.actor),
+        samples=apart.shares("actor", parts.actor, batch_size)
+        | apart.shares("critic", parts.critic, batch_size),
+        together=apart.together(parts.actor),
     )

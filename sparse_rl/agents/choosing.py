@@ -9,17 +9,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from sparse_rl.agents import apart
 from sparse_rl.agents.actions import mask_illegal
-from sparse_rl.agents.apart import (
-    Network,
-    grouped,
-    initial,
-    one_of,
-    probes,
-    shares,
-    together,
-    wiring_of_all,
-)
+from sparse_rl.agents.apart import Network
 from sparse_rl.agents.contract import (
     Experience,
     Learned,
@@ -66,13 +58,13 @@ def build(config: RunConfig, env: Spec) -> Chooser:
     else:
         cell, units = settings.memory, settings.memory_width(config.width)
         critic = RecurrentCritic(*shape, cell, units, *seen, config.products, size)
-    network = grouped(critic, sharing_of(settings), env.kinds)
+    network = apart.grouped(critic, sharing_of(settings), env.kinds)
     return Chooser(network, env.observation_size, settings.memory_span)
 
 
 def wiring(chooser: Chooser) -> dict[str, Wiring]:
     """What the network's layers read."""
-    return {"critic": wiring_of_all(chooser.critic)}
+    return {"critic": apart.wiring_of_all(chooser.critic)}
 
 
 def init(chooser: Chooser, config: RunConfig, key: Array, inputs: RunInputs) -> tuple[Params, Any]:
@@ -88,7 +80,7 @@ def init(chooser: Chooser, config: RunConfig, key: Array, inputs: RunInputs) -> 
 def initial_critic(chooser: Chooser, key: Array) -> Params:
     """The network's dense parameters before it has learned anything."""
     seen = jnp.zeros((1, chooser.observation_size))
-    return initial(chooser.critic, key, seen, chooser.memory_span)
+    return apart.initial(chooser.critic, key, seen, chooser.memory_span)
 
 
 def optimiser(max_grad_norm: float, learning_rate: Any) -> optax.GradientTransformation:
@@ -178,7 +170,7 @@ def diagnose(
 ) -> Metrics:
     """Health of the network on a probe batch."""
     wanted, seen = config.diagnostics.samples(config.width), (memories.acting, view.observation)
-    found = probes(chooser.critic, params, supports, seen, view.weight, wanted)
+    found = apart.probes(chooser.critic, params, supports, seen, view.weight, wanted)
     return health({"critic": probed_of(chooser.critic, found)}, config.diagnostics)
 
 
@@ -214,7 +206,7 @@ def agent(
         act_greedily=lambda state: act_greedily(chooser, state.critic, state.supports),
         value=lambda state: largest(chooser, goes_on_from(state), state.supports),
         values=lambda state: largest_of_rollout(chooser, goes_on_from(state), state.supports),
-        begin=lambda n: Memories(*(empty(one_of(chooser.critic), n) for _ in range(2))),
+        begin=lambda n: Memories(*(empty(apart.one_of(chooser.critic), n) for _ in range(2))),
         update=update,
         updates_per_rollout=epochs * minibatches,
         batch_size=samples,
@@ -228,6 +220,6 @@ def agent(
         passes={"critic": 3},
         traffic={"critic": traffic},
         wiring=wiring(chooser),
-        samples=shares("critic", chooser.critic, samples),
-        together=together(chooser.critic),
+        samples=apart.shares("critic", chooser.critic, samples),
+        together=apart.together(chooser.critic),
     )

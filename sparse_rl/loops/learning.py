@@ -146,7 +146,7 @@ def acting_next(rollout: Rollout, last: View) -> Array | None:
     return jnp.concatenate([rollout.view.weight[1:], last.weight[None]])
 
 
-def probed_of(key: Array, view: View, together: int, wanted: int) -> Array:
+def probed_samples(key: Array, view: View, together: int, wanted: int) -> Array:
     """Which of many samples are probed: int32 ``[wanted]``, of those who act. Where agents do not share
     their networks all are, for each is probed on what its own agents saw.
 
@@ -336,7 +336,7 @@ class Learning(NamedTuple):
         """
         key = jax.random.fold_in(jax.random.fold_in(state.key, Streams.PROBE), end)
         wanted = self.config.diagnostics.samples(self.config.width)
-        chosen = probed_of(key, probe.view, self.agent.together, wanted)
+        chosen = probed_samples(key, probe.view, self.agent.together, wanted)
         view, memories = jax.tree.map(lambda x: x[chosen], probe)
         health = self.agent.diagnose(state.agent, self.see(state, view), memories)
         return health | totals.row()
