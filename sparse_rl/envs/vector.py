@@ -69,8 +69,6 @@ class VectorStep(NamedTuple):
     elapsed: Array
     """int32 ``[N]``: frames since the reset, these included: at most the time limit. An interaction in
     which the task ended by itself counts whole."""
-    state: Array | None = None
-    """float32 ``[N, critic_size]``: what a central critic sees of the true successor."""
     shaping: Array | None = None
     """float32 ``[N]``: of a team, over the repeated action."""
     outcome: Array | None = None
@@ -270,7 +268,7 @@ def step(
     truncated = (elapsed >= limit) & ~terminated
     told = (terminated, truncated, episode_return, elapsed)
     result = VectorStep(shown, reward, *(to_each(env, x) for x in told))._replace(successor=raw)
-    result = _of_team(env, result, raw, seen, holds)
+    result = _of_team(env, result, seen, holds)
     going = VectorState(raw, shown, elapsed, episode_return, state.level)
     done = terminated | truncated
 
@@ -287,13 +285,12 @@ def step(
     return jax.lax.cond(jnp.any(done), restart, lambda same: same, going), result
 
 
-def _of_team(env: Env, result: VectorStep, state: Any, seen: Any, holds: Array) -> VectorStep:
+def _of_team(env: Env, result: VectorStep, seen: Any, holds: Array) -> VectorStep:
     """The step with what teams alone have; a simulation that broke shapes and wins nothing."""
     if not isinstance(env, TeamEnv):
         return result
     shaping = jnp.where(holds[:, None], seen.shaping, 0.0) if env.shapes else None
     return result._replace(
-        state=central_view(env, state, result.next_observation),
         shaping=None if shaping is None else join(env, shaping),
         outcome=to_each(env, jnp.where(holds, seen.outcome, 0.0)) if env.wins else None,
     )

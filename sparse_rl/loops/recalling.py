@@ -27,7 +27,7 @@ from sparse_rl.loops import replaying, rounds
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.replaying import InteractionKeys, Replaying, RunState
 from sparse_rl.loops.rewards import shaping_weight
-from sparse_rl.loops.rollout import view_of
+from sparse_rl.loops.rollout import successor_view, view_of
 from sparse_rl.networks import Memory, forget
 from sparse_rl.records.checkpoints import Arrays, to_arrays
 from sparse_rl.settings.off_policy import MixingConfig
@@ -151,8 +151,7 @@ class RecallingLoop(NamedTuple):
             reward=vector.split(env, seen.reward),
             shaping=None if seen.shaping is None else vector.split(env, seen.shaping),
         )
-        there = before._replace(env=seen.successor, observation=seen.next_observation)
-        successor = rows_of(env, view_of(env, there), there, after, jnp.zeros_like(action))
+        successor = rows_of(env, successor_view(env, seen), before, after, jnp.zeros_like(action))
         terminated, truncated = (vector.of_each(env, x) for x in (seen.terminated, seen.truncated))
         happened = Happened(step, successor._replace(terminated=terminated))
         state = state._replace(

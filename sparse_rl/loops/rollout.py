@@ -96,7 +96,7 @@ class _Finals(NamedTuple):
     """int32 ``[N]``: how often so far."""
 
 
-def _final_view(env: Env, seen: vector.VectorStep) -> View:
+def successor_view(env: Env, seen: vector.VectorStep) -> View:
     """What N actors see of the true successor, what is allowed there, and who acts."""
     there = (seen.successor, seen.next_observation, seen.elapsed, seen.episode_return)
     return view_of(env, vector.VectorState(*there))
@@ -170,12 +170,8 @@ def collect(
     to_env = actions_of(env).to_env
     num_envs = envs.observation.shape[0]
     slots = most_truncations(keys.shape[0], env.episode_length, action_repeat)
-    # of the dtype in which it is seen: pictures are bytes, and networks scale bytes alone
-    seen_last = jnp.zeros((slots, num_envs, env.observation_size), envs.observation.dtype)
-    central = None if env.critic_size is None else jnp.zeros((slots, num_envs, env.critic_size))
-    view = view_of(env, envs)
-    others = (jnp.zeros((slots, *x.shape), x.dtype) if x is not None else None for x in view[2:])
-    none = _Finals(View(seen_last, central, *others), jnp.zeros(num_envs, jnp.int32))
+    empty = jax.tree.map(lambda x: jnp.zeros((slots, *x.shape), x.dtype), view_of(env, envs))
+    none = _Finals(empty, jnp.zeros(num_envs, jnp.int32))
 
     def interact(carry: tuple[vector.VectorState, Memory, _Finals], key: Array) -> Any:
         envs, memory, finals = carry
@@ -196,7 +192,7 @@ def collect(
             shaping=seen.shaping,
         )
         after = forget(after, seen.terminated | seen.truncated)
-        finals = _keep_final(finals, _final_view(env, seen), seen.truncated)
+        finals = _keep_final(finals, successor_view(env, seen), seen.truncated)
         return (envs, after, finals), happened
 
     (envs, memory, finals), rollout = jax.lax.scan(interact, (envs, memory, none), keys)

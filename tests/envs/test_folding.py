@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sparse_rl.envs import named, vector
-from sparse_rl.loops import view_of
+from sparse_rl.loops.rollout import successor_view, view_of
 
 KEY, E = jax.random.key(5), 6
 
@@ -47,10 +47,11 @@ def test_teams_step_as_their_twins(shared: bool) -> None:
                 np.testing.assert_allclose(getattr(now, name)[mine], value, rtol=1e-6, err_msg=name)
             np.testing.assert_array_equal(now.shaping[mine], [0.0, -1.0, -2.0])
             # the true successor, and what a central critic sees of it: all but the first, and the time
-            assert now.state is not None
             np.testing.assert_allclose(now.next_observation[mine][:, 1], twin.time)
             central = [10 * twin.secret + 1, 10 * twin.secret + 2, twin.time]
-            np.testing.assert_allclose(now.state[mine], [central] * crew.AGENTS)
+            state_seen = successor_view(env, now).critic_observation
+            assert state_seen is not None
+            np.testing.assert_allclose(state_seen[mine], [central] * crew.AGENTS)
             if told["terminated"] or told["truncated"]:
                 ends.add((told["terminated"], twin.time))
                 twins[e] = crew.Twin(shown[e], shared)
@@ -86,8 +87,9 @@ def test_names_come_last_and_a_central_critic_sees_them_too() -> None:
     own = np.asarray(state.observation[:, 0]).reshape(2, 3)
     np.testing.assert_array_equal(view.critic_observation[::3, :2], own[:, 1:])
     _, now = vector.step(env, KEY, state, jnp.zeros(6, jnp.int32), 1)
-    assert now.state is not None
-    np.testing.assert_array_equal(now.state[:, 3:], np.tile(np.eye(3), (2, 1)))
+    after = successor_view(env, now).critic_observation
+    assert after is not None
+    np.testing.assert_array_equal(after[:, 3:], np.tile(np.eye(3), (2, 1)))
 
 
 def test_an_action_that_is_repeated_adds_up_for_each() -> None:
