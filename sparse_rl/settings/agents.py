@@ -28,6 +28,7 @@ from sparse_rl.settings.schema import (
     fits,
     limited,
     positive,
+    whole,
 )
 
 
@@ -106,7 +107,7 @@ def build_agent(data: Mapping[str, Any]) -> AgentConfig:
         raise ConfigError(f"agent.name={name!r} is not allowed; give one of {', '.join(AGENT_CONFIGS)}")
     if name == PaacConfig.name and data.get("learning_rate") is None:
         per_env = data.get("learning_rate_per_env", PaacConfig.learning_rate_per_env)
-        num_envs = data.get("num_envs", PaacConfig.num_envs)
+        num_envs = whole(data.get("num_envs", PaacConfig.num_envs))
         if fits(per_env, float) and fits(num_envs, int):  # else it is about to be refused
             data = {**data, "learning_rate": per_env * num_envs}
     return build(AGENT_CONFIGS[name], data, "agent")

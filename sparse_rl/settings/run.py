@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
@@ -50,6 +50,7 @@ from sparse_rl.settings.schema import (
     later,
     limited,
     share,
+    whole,
 )
 
 
@@ -191,11 +192,34 @@ def _up(value: int, unit: int) -> int:
     return -(-value // unit) * unit
 
 
-def _in_whole_rounds(config: RunConfig, eval_given: bool) -> RunConfig:
-    """The run with log points between rounds, evaluations at log points, and its end at one: what does
-    not fit is rounded up. An evaluation's preset takes the log point before it, at least the first."""
+MOST_BEYOND = 1.05
+"""A run may become so many times as long as it was asked for, to end at a log point that is a preset."""
+
+
+def _log_every(config: RunConfig, given: bool) -> int:
+    """Env steps between log points: whole rounds, as many as asked for or one more.
+
+    A preset gives way where the run would become longer than :data:`MOST_BEYOND` allows: there are as
+    many log points, closer together, and the last is at the first round that is enough. Whoever asks for
+    the run that comes of it gets the same one.
+    """
     log_every = _up(config.log_every, config.frames_per_round)
-    evals = -(-config.eval_every // log_every) if eval_given else max(config.eval_every // log_every, 1)
+    points = -(-config.env_steps // log_every)
+    closer = _up(-(-config.env_steps // points), config.frames_per_round)
+    return log_every if given or log_every <= MOST_BEYOND * closer else closer
+
+
+def _in_whole_rounds(config: RunConfig, given: Collection[str]) -> RunConfig:
+    """The run with log points between rounds, evaluations at log points, and its end at one: what does
+    not fit is rounded up. An evaluation's preset takes the log point before it, at least the first.
+
+    Args:
+        config: as it was asked for.
+        given: keys that are no presets.
+    """
+    log_every = _log_every(config, "log_every" in given)
+    up = -(-config.eval_every // log_every)
+    evals = up if "eval_every" in given else max(config.eval_every // log_every, 1)
     env_steps = _up(config.env_steps, log_every)
     return dataclasses.replace(
         config, env_steps=env_steps, log_every=log_every, eval_every=evals * log_every
@@ -252,7 +276,7 @@ def _given(composed: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("width", "sparsity", "seed", "mask_seed", *BUDGET):
         if data.get(key) in (None, "???"):
             data.pop(key, None)
-    return data
+    return data | {key: whole(data[key]) for key in BUDGET if key in data}
 
 
 def run_config(composed: Mapping[str, Any]) -> RunConfig:
@@ -275,11 +299,11 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     data.setdefault("sparsity", 0.0)
     data.setdefault("seed", 0)
     data.setdefault("mask_seed", data["seed"])
-    eval_given = "eval_every" in data
+    given = set(data)
     data |= _asked(data, env)
     if isinstance(env, LqrConfig):
         data["env"] = of_width(env, data["width"], agent.name)
-    config = _in_whole_rounds(build(RunConfig, data, ""), eval_given)
+    config = _in_whole_rounds(build(RunConfig, data, ""), given)
     config.agent.check()
     check_curriculum(config.curriculum, config.agent)
     try:

@@ -81,6 +81,12 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
+def whole(value: Any) -> Any:
+    """A number with nothing behind its point as a whole one, as people write 1e6; all else as it is."""
+    exact = isinstance(value, float) and value.is_integer() and abs(value) < MOST
+    return int(value) if exact else value
+
+
 def rounded(value: float) -> float:
     """A number without what arithmetic leaves behind it, so that 3 · 0.1 and 0.3 are one setting, one
     run and one point of a plot: 12 significant digits, and 0 below 1e-15."""
@@ -148,7 +154,7 @@ def build(cls: type, data: Mapping[str, Any], where: str) -> Any:
             if field.default is field.default_factory is dataclasses.MISSING:
                 raise ConfigError(f"{prefix}{name} is missing; give {_describe(hint)}")
             continue
-        value = data[name]
+        value = data[name] if fits(data[name], hint) else whole(data[name])
         if not fits(value, hint):
             raise ConfigError(f"{prefix}{name}={value!r} is not allowed; give {_describe(hint)}")
         test = field.metadata.get("test")

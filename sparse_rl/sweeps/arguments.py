@@ -27,6 +27,8 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 """Beside this code, whatever the working folder has of the same name."""
 ELSEWHERE = ("--config-", "-cd", "-cn", "-cp", "hydra.searchpath")
 """Beginnings of arguments with which Hydra finds presets in other folders, too."""
+TEXTS = ("name", "results_dir")
+"""Settings that are texts, whatever they look like: ``name=2024``."""
 NAMES = re.compile(r"[\w/,-]+")
 LAUNCHER = "hydra/launcher"
 ALLOWED = (LAUNCHER, "hydra.mode=MULTIRUN", "hydra.searchpath", f"{WHERE}.…")
@@ -157,6 +159,8 @@ def _check_override(override: Override, known: list[str], elsewhere: bool, launc
     line = line.lstrip("+")
     if override.is_sweep_override():
         _values(override)
+    elif key in TEXTS and isinstance(override._value, int | float):
+        return f"{key}='{line.partition('=')[2]}'"
     if key in GROUPS and isinstance(override._value, list | dict):
         raise ConfigError(f"{line!r} names no {key}; give one or more of {', '.join(presets(key))}")
     group, _, names = line.partition("=")

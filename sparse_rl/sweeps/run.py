@@ -23,7 +23,7 @@ from sparse_rl.runs import (
     runs_that_fit,
 )
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, rounding, run_config
-from sparse_rl.settings.schema import ConfigError, fits
+from sparse_rl.settings.schema import ConfigError, fits, whole
 from sparse_rl.sweeps.grid import Pack, packs, unique
 from sparse_rl.sweeps.names import as_on_disk
 from sparse_rl.sweeps.plan import print_plan
@@ -45,6 +45,7 @@ def study_folder(results_dir: Any, name: Any) -> Path:
     Raises:
         ConfigError: the name is missing or is not the name of one folder, or there is no path.
     """
+    name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name  # name=2024
     if not isinstance(name, str) or not name or name.startswith(".") or Path(name).name != name:
         raise ConfigError(
             f"name={name!r} is not allowed; give a folder name without '/' that does not start with '.'"
@@ -61,7 +62,7 @@ def _choice(settings: dict[str, Any], key: str, allowed: Sequence[Any], words: s
 
 
 def _number(settings: dict[str, Any], key: str) -> int | None:
-    value = settings[key]
+    value = whole(settings[key])
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ConfigError(f"{key}={value!r} is not allowed; give null or a whole number > 0")
     return value

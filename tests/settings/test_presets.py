@@ -71,6 +71,50 @@ def test_whoever_asks_for_less_than_a_round_gets_one(make_config: MakeConfig) ->
     assert (config.env_steps, config.log_every, config.eval_every) == (300, 100, 200)
 
 
+@pytest.mark.parametrize(
+    ("env_steps", "found"),
+    [
+        (10_500, (10_500, 5_250)),  # two log points, not 20,000 frames
+        (21_001, (21_003, 7_001)),  # three: at most two frames too many
+        (96_000, (100_000, 10_000)),  # a twenty-fourth more: log points stay
+        (95_000, (95_000, 9_500)),
+        (200_000, (200_000, 10_000)),
+    ],
+)
+def test_log_points_move_together_where_a_run_would_become_much_longer(
+    make_config: MakeConfig, env_steps: int, found: tuple[int, int]
+) -> None:
+    free = {"log_every": None, "eval_every": None}
+    asked = {"env": {"env_steps": 1_000_000, "log_every": 10_000}}
+    config = make_config(env_steps=env_steps, **free, **asked)
+    assert (config.env_steps, config.log_every) == found
+    again = make_config(env_steps=config.env_steps, **free, **asked)
+    assert again.run_id == config.run_id
+    kept = make_config(env_steps=env_steps, log_every=10_000, eval_every=None, **asked)
+    assert kept.log_every == 10_000, "log points that were asked for stay"
+
+
+def test_a_run_of_whole_rounds_is_the_same_however_it_was_asked_for(make_config: MakeConfig) -> None:
+    """PPO in rounds of 50 frames, log points every 400: 2,010 frames are 41 rounds in 6 log points."""
+    free = {"log_every": None, "eval_every": None}
+    env = {"env_steps": 4_000, "log_every": 400, "eval_every": 400}
+    config = make_config(agent={"name": "ppo"}, env_steps=2_010, env=env, **free)
+    assert (config.frames_per_round, config.env_steps, config.log_every) == (50, 2_100, 350)
+    assert make_config(agent={"name": "ppo"}, env_steps=2_100, env=env, **free).run_id == config.run_id
+    assert make_config(agent={"name": "ppo"}, env_steps=2_051, env=env, **free).run_id == config.run_id
+
+
+def test_whole_numbers_may_be_written_with_an_exponent(make_config: MakeConfig) -> None:
+    plain = make_config(env_steps=2000, width=100, agent={"batch_size": 20}, env={"eval_episodes": 10})
+    asked = make_config(env_steps=2e3, width=1e2, agent={"batch_size": 2e1}, env={"eval_episodes": 1e1})
+    assert asked.run_id == plain.run_id
+    assert asked.env_steps == 2000
+    assert isinstance(asked.env_steps, int)
+    paac = make_config(agent={"name": "paac", "num_envs": 1e1})
+    assert paac.run_id == make_config(agent={"name": "paac"}).run_id
+    assert paac.agent.learning_rate == pytest.approx(0.0007 * 10)
+
+
 def test_rewards_are_clipped_on_atari_and_nowhere_else() -> None:
     clipped = {name for name in AGENTS if preset("agent", name).get("reward_clip") is not None}
     assert clipped == {"dqn_atari", "paac_atari", "ppo_atari"}

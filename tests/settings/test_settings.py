@@ -28,7 +28,7 @@ from sparse_rl.settings.schema import ConfigError
         ({"pruning": {"storage": "block"}}, r"pruning.storage='block'.*auto, masked"),
         ({"agent": {"network": "cnn"}}, r"agent.network='cnn' is not allowed; give one of simba, mlp"),
         ({"agent": {"learning_rate": 0}}, r"agent.learning_rate=0 is out of range; allowed: > 0"),
-        ({"env_steps": 250.0}, r"env_steps=250.0 is not allowed; give a whole number"),
+        ({"env_steps": 250.5}, r"env_steps=250.5 is not allowed; give a whole number"),
         ({"log_every": 0}, r"log_every=0 is out of range; allowed: >= 1"),
         ({"env_steps": 0}, r"env_steps=0 is out of range; allowed: >= 1"),
         ({"eval_every": "x"}, r"eval_every='x' is not allowed; give a whole number"),

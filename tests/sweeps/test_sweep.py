@@ -12,6 +12,7 @@ from sparse_rl.analysis import load, load_runs
 from sparse_rl.records import results
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps.arguments import check_arguments
+from sparse_rl.sweeps.run import study_folder
 
 SMALL = (
     "env_steps=200", "log_every=100", "eval_every=100", "agent.batch_size=32", "env.eval_episodes=2",
@@ -170,6 +171,16 @@ def test_plus_is_optional_for_every_known_key() -> None:
     assert check_arguments(given) == expected
     with pytest.raises(ConfigError, match="cannot be deleted"):
         check_arguments(["~width"])
+
+
+def test_a_name_of_digits_is_a_name() -> None:
+    asked = ["name=2024", "+name=1e3", "name=007", "results_dir=7", "name=a,b", "name=null"]
+    kept = ["name='2024'", "name='1e3'", "name=007", "results_dir='7'", "name=a,b", "name=null"]
+    assert check_arguments(asked) == kept
+    assert study_folder("results", 2024) == Path("results/2024")  # of a preset in YAML
+    for name in (True, None, 1.5):
+        with pytest.raises(ConfigError, match="is not allowed"):
+            study_folder("results", name)
 
 
 def test_presets_of_dm_control_go_by_its_own_names_too() -> None:
