@@ -34,7 +34,7 @@ def finish_all_but(study: Path, waiting: int, seeds: int) -> int:
     from sparse_rl.runs.pack import prepare_pack
     from sparse_rl.runs.recorder import identity
     from sparse_rl.settings.run import run_config
-    from sparse_rl.sweeps.arguments import CONF
+    from sparse_rl.sweeps.presets import CONF
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = OmegaConf.to_container(compose("sweep", ["width=8", "sparsity=0", "seed=0"]))

@@ -9,7 +9,7 @@ import pandas as pd
 from sparse_rl.analysis.crossplay import summary
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import results
-from sparse_rl.records.console import console, one_line
+from sparse_rl.records.console import console, one_line, program
 from sparse_rl.runs import PAIRS, cross_play
 from sparse_rl.settings.schema import ConfigError
 
@@ -29,7 +29,7 @@ def _pairs(text: str) -> tuple[str, int | None]:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
-        prog="python -m sparse_rl.crossplay",
+        prog=program("crossplay"),
         description="Returns of teams whose members were trained apart, and of those trained together.",
         epilog="Writes crossplay.parquet and .jsonl: a row per order of seats and policy.",
     )

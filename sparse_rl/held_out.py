@@ -9,7 +9,7 @@ import pandas as pd
 from sparse_rl.analysis.held_out import summary
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import results
-from sparse_rl.records.console import console, one_line
+from sparse_rl.records.console import console, one_line, program
 from sparse_rl.runs import Asked, try_study
 from sparse_rl.settings.schema import ConfigError
 
@@ -17,7 +17,7 @@ from sparse_rl.settings.schema import ConfigError
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
-        prog="python -m sparse_rl.held_out",
+        prog=program("held_out"),
         description="Solve rates in held-out levels, with drawn and with greedy actions.",
         epilog="Writes held_out.parquet: a row per run, level, policy and horizon.",
     )

@@ -20,7 +20,7 @@ from sparse_rl.analysis.selection import (
     score_table,
 )
 from sparse_rl.analysis.statistics import counted
-from sparse_rl.records.console import console, one_line
+from sparse_rl.records.console import console, one_line, program
 
 SIZES = ("width", "parameters_total", "parameters_nonzero", "flops", "train_seconds")
 FORMATS = (".png", ".svg", ".pdf")
@@ -77,7 +77,7 @@ def report(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m sparse_rl.laws",
+        prog=program("laws"),
         description="Score against network size, laws fitted to the smaller sizes, held-out prediction.",
     )
     parser.add_argument(

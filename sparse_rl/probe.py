@@ -9,14 +9,14 @@ import pandas as pd
 from sparse_rl.analysis.probes import summary
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import results
-from sparse_rl.records.console import console, one_line
+from sparse_rl.records.console import console, one_line, program
 from sparse_rl.runs import probe_study
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
-        prog="python -m sparse_rl.probe",
+        prog=program("probe"),
         description="Reset tests, gradient interference and policy churn of trained agents.",
         epilog="Runs must have been trained with keep_state=true.",
     )

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 from sparse_rl.analysis.report import write_report
-from sparse_rl.records.console import one_line
+from sparse_rl.records.console import one_line, program
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
-        prog="python -m sparse_rl.report",
+        prog=program("report"),
         description="Execute the notebooks: report.html (self-contained), PNG and SVG figures.",
     )
     parser.add_argument("studies", type=Path, nargs="+", help="folders of studies, e.g. results/demo")

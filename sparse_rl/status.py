@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from sparse_rl.records.console import console, one_line
+from sparse_rl.records.console import console, one_line, program
 from sparse_rl.sweeps.status import show, survey
 
 REFRESH_SECONDS = 5.0
@@ -29,7 +29,7 @@ def _follow(out: Console, study: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
-        prog="python -m sparse_rl.status",
+        prog=program("status"),
         description="Show a study by width and sparsity; on a terminal, live until all runs have ended.",
     )
     parser.add_argument("study", type=Path, help="folder of the study, e.g. results/demo")

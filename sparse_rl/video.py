@@ -10,14 +10,18 @@ from pathlib import Path
 
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records.checkpoints import CheckpointError
-from sparse_rl.records.console import one_line
+from sparse_rl.records.console import one_line, program
 from sparse_rl.runs import CannotTryError, film
 from sparse_rl.settings.schema import ConfigError
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_dir", type=Path)
+    parser = argparse.ArgumentParser(
+        prog=program("video"),
+        description="An episode of a trained agent, as a GIF. Its environment must show pictures "
+        "(env=pixels/…, env=dm_control_pixels/…), or draw its levels (env=maze/…).",
+    )
+    parser.add_argument("run_dir", type=Path, help="results/<name>/<run_id>")
     parser.add_argument("--seed", type=int, default=0, help="of the episode's first state")
     parser.add_argument("--set", help="of held-out levels (default: the first that is watched)")
     parser.add_argument("--number", type=int, default=0, help="of the level in its set")

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "sparse_rl"
 DOORS = ("agents", "pruning", "sweeps", "analysis", "conf")
 
 ROOMS = (
+    ("__main__",),
     ("sweep", "status", "report", "laws", "probe", "held_out", "crossplay", "video"),
     ("sweeps",),
     ("runs",),

@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import math
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any, cast
 
 from rich.console import Console
@@ -12,12 +14,25 @@ from rich.console import Console
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's variable: with it a command shows where an error came from."""
 
+UNKNOWN = "–"
+"""What stands for a number that nobody knows yet."""
+
 
 def console() -> Console:
     """A console that stays readable in a log file: no colours, and wide enough for its tables."""
     out = cast(IO[str], _Harmless(sys.stdout))
     made = Console(highlight=False, file=out)
     return made if made.is_terminal else Console(width=140, highlight=False, file=out)
+
+
+def program(command: str) -> str:
+    """How a command of this package was called, and is called again."""
+    path = Path(sys.argv[0])
+    if path.name == "sparse-rl":
+        return f"sparse-rl {command.replace('_', '-')}"
+    if path.parts[-2:] == ("sparse_rl", "__main__.py"):
+        return f"python -m sparse_rl {command.replace('_', '-')}"
+    return f"python -m sparse_rl.{command}"
 
 
 class _Harmless:
@@ -47,6 +62,15 @@ def words(error: BaseException) -> str:
     said = " ".join(str(error).split())
     plain = isinstance(error, ValueError | FileNotFoundError | ModuleNotFoundError | PermissionError)
     return said if plain and said else f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``1h05m``, ``2m10s``."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def _let_go(stream: IO[str]) -> None:

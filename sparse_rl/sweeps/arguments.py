@@ -1,13 +1,11 @@
 """The command line of a sweep, checked before anything is composed."""
 
 import argparse
-import functools
 import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -21,10 +19,8 @@ from sparse_rl.records.console import FULL_ERROR
 from sparse_rl.settings.launchers import LAUNCHERS, WHERE, check_launcher_key
 from sparse_rl.settings.run import SWEEP_KEYS, schema_keys
 from sparse_rl.settings.schema import ConfigError, unknown
+from sparse_rl.sweeps.presets import GROUPS, presets
 
-GROUPS = ("agent", "env", "pruning", "curriculum", "study")
-CONF = Path(__file__).resolve().parents[1] / "conf"
-"""Beside this code, whatever the working folder has of the same name."""
 ELSEWHERE = ("--config-", "-cd", "-cn", "-cp", "hydra.searchpath")
 """Beginnings of arguments with which Hydra finds presets in other folders, too."""
 TEXTS = ("name", "results_dir")
@@ -82,13 +78,6 @@ def errors_passed_on() -> Iterator[None]:
     finally:
         os.environ.pop(FULL_ERROR)
         os.environ |= {} if before is None else {FULL_ERROR: before}
-
-
-@functools.cache
-def presets(group: str) -> list[str]:
-    """Names of the files below ``conf/group``: ``dm_control/humanoid_run``."""
-    folder = CONF / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def _check_preset(group: str, name: str) -> str:

@@ -11,7 +11,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from sparse_rl.records import results
-from sparse_rl.records.console import console
+from sparse_rl.records.console import console, program
 from sparse_rl.records.views import VIEWS, check_available
 from sparse_rl.runs import (
     PreparedPack,
@@ -25,9 +25,10 @@ from sparse_rl.runs import (
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, rounding, run_config
 from sparse_rl.settings.schema import ConfigError, fits, whole
 from sparse_rl.sweeps.grid import Pack, packs, unique
+from sparse_rl.sweeps.locks import check_locks, is_owned
 from sparse_rl.sweeps.names import as_on_disk
 from sparse_rl.sweeps.plan import print_plan
-from sparse_rl.sweeps.tasks import Settings, check_locks, is_owned, status_of
+from sparse_rl.sweeps.tasks import Settings, status_of
 
 
 class Launcher(NamedTuple):
@@ -282,6 +283,6 @@ def _report(out: Console, configs: Sequence[RunConfig], settings: Settings) -> i
     if counts["failed"] and not settings.retry_failed:
         out.print("retry_failed=true trains failed runs again")
     if set(counts) == {"done"}:
-        out.print(f"next: python -m sparse_rl.report {study_dir}")
+        out.print(f"next: {program('report')} {study_dir}")
         return 0
     return 1

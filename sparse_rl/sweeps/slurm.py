@@ -30,6 +30,7 @@ from sparse_rl.settings.schema import ConfigError
 from sparse_rl.simulators import plant_worker
 from sparse_rl.simulators.plant_worker import Address
 from sparse_rl.sweeps import inprocess
+from sparse_rl.sweeps.locks import FOLDER, is_owned
 from sparse_rl.sweeps.progress import PackProgress, last_line, poll
 from sparse_rl.sweeps.squeue import (
     ENDED,
@@ -42,12 +43,10 @@ from sparse_rl.sweeps.squeue import (
     states,
 )
 from sparse_rl.sweeps.tasks import (
-    FOLDER,
     Settings,
     Task,
     again,
     folder,
-    is_owned,
     is_unfinished,
     saved,
     status_of,

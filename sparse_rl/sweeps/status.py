@@ -11,10 +11,10 @@ from rich.console import Group
 from rich.table import Table
 
 from sparse_rl.records import results
+from sparse_rl.records.console import duration
 from sparse_rl.settings.schema import rounded
-from sparse_rl.sweeps.progress import duration
+from sparse_rl.sweeps.locks import FOLDER, is_owned
 from sparse_rl.sweeps.squeue import alive
-from sparse_rl.sweeps.tasks import FOLDER, is_owned
 
 TROUBLES_SHOWN = 20
 GONE = "its process is gone; the same sweep goes on from its last checkpoint"

@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import checkpoints, results
@@ -29,11 +27,8 @@ from sparse_rl.runs import (
     train_pack,
 )
 from sparse_rl.settings.run import RunConfig, named, run_config
-from sparse_rl.settings.schema import ConfigError
+from sparse_rl.sweeps.locks import FOLDER, lock_of
 
-LOCK = ".lock"
-FOLDER = ".sweep"
-"""Of a study: what belongs to its sweeps and to no run."""
 PATIENCE_SECONDS = 0.1
 """Whoever only asks whether a run is owned holds its lock for a moment."""
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "MemoryError")
@@ -66,52 +61,13 @@ def is_unfinished(settings: Settings, run_id: str) -> bool:
     return status_of(settings.study_dir, run_id) not in settings.finished
 
 
-def _lock(run_dir: Path) -> FileLock:
-    run_dir.mkdir(parents=True, exist_ok=True)
-    return FileLock(run_dir / LOCK)
-
-
-def check_locks(study_dir: Path) -> None:
-    """Raise :class:`ConfigError` if the file system of a study knows no locks: two sweeps would train
-    the same run."""
-    study_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=study_dir) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"the file system of {study_dir} knows no locks ({error.strerror}); give a results_dir "
-                "on one that does"
-            ) from error
-
-
-def is_owned(run_dir: Path) -> bool:
-    """Whether a living process trains this run. The lock of a dead one is free.
-
-    Nothing is written: a colleague may ask.
-    """
-    try:
-        handle = os.open(run_dir / LOCK, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # nobody who may not look can say that it is free
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 @contextmanager
 def owned(configs: Sequence[RunConfig], settings: Settings) -> Iterator[list[RunConfig]]:
     """Those runs that nobody else trains or has finished meanwhile; they are ours inside the block."""
     with contextlib.ExitStack() as stack:
         ours = []
         for config in configs:
-            lock = _lock(settings.study_dir / config.run_id)
+            lock = lock_of(settings.study_dir / config.run_id)
             try:
                 stack.enter_context(lock.acquire(timeout=PATIENCE_SECONDS, poll_interval=0.02))
             except Timeout:

@@ -16,7 +16,7 @@ from sparse_rl.settings.launchers import LAUNCHERS, SlurmConfig
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, schema_keys
 from sparse_rl.settings.schema import fields_of
 from sparse_rl.sweeps import run
-from sparse_rl.sweeps.arguments import GROUPS, presets
+from sparse_rl.sweeps.presets import GROUPS, presets
 
 VALUES = (
     "0", "1", "-1", "3", "0.5", "1e-3", "1e400", "nan", "-inf", "true", "null", "''", "abc",

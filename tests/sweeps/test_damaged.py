@@ -15,9 +15,10 @@ from sparse_rl.runs.provenance import code_here
 from sparse_rl.runs.trained import runs_of
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.sweeps import run, squeue
+from sparse_rl.sweeps.locks import FOLDER
 from sparse_rl.sweeps.run import finished_runs, holder
 from sparse_rl.sweeps.squeue import Standing
-from sparse_rl.sweeps.tasks import FOLDER, Settings, status_of
+from sparse_rl.sweeps.tasks import Settings, status_of
 
 
 @pytest.fixture

@@ -20,9 +20,10 @@ from sparse_rl.records import results
 from sparse_rl.records.console import console
 from sparse_rl.runs.pack import PreparedPack, prepare_pack
 from sparse_rl.sweeps import processes, tasks
-from sparse_rl.sweeps.arguments import CONF
 from sparse_rl.sweeps.compose import compose
-from sparse_rl.sweeps.tasks import LOCK, Settings, Task, is_owned, owned, read_task, write_task
+from sparse_rl.sweeps.locks import LOCK, is_owned
+from sparse_rl.sweeps.presets import CONF
+from sparse_rl.sweeps.tasks import Settings, Task, owned, read_task, write_task
 
 GRID = (
     "width=8,12", "sparsity=0.5", "seed=0,1", "env_steps=4000", "log_every=100", "eval_every=2000",

@@ -16,7 +16,7 @@ from sparse_rl.runs.lockstep import Progress
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps import run
-from sparse_rl.sweeps.arguments import CONF
+from sparse_rl.sweeps.presets import CONF
 from sparse_rl.sweeps.run import Launcher, Prepared
 from sparse_rl.sweeps.tasks import Settings
 

@@ -15,9 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from sparse_rl.records import results
 from sparse_rl.settings.run import named, run_config
 from sparse_rl.settings.schema import ConfigError
-from sparse_rl.sweeps.arguments import CONF
 from sparse_rl.sweeps.compose import as_read
 from sparse_rl.sweeps.names import as_on_disk
+from sparse_rl.sweeps.presets import CONF
 from sparse_rl.sweeps.tasks import Settings, read_task, status_of, write_task
 
 ROOT = Path(__file__).parents[2]

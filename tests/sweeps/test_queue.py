@@ -15,9 +15,10 @@ from sparse_rl.records import checkpoints, results
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps import slurm, squeue
+from sparse_rl.sweeps.locks import LOCK
 from sparse_rl.sweeps.slurm import Queue
 from sparse_rl.sweeps.squeue import RefusedError, Standing
-from sparse_rl.sweeps.tasks import LOCK, Settings, Task, again, saved
+from sparse_rl.sweeps.tasks import Settings, Task, again, saved
 
 MakeQueue = Callable[..., Queue]
 TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"

@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from sparse_rl import status
 from sparse_rl.records import results
-from sparse_rl.sweeps.tasks import LOCK
+from sparse_rl.sweeps.locks import LOCK
 
 
 def study(folder: Path) -> Path:
