@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from sparse_rl.kernels.compilation import use_cache
-from sparse_rl.records.checkpoints import CheckpointError
 from sparse_rl.records.console import one_line, program
 from sparse_rl.runs import CannotTryError, film
 from sparse_rl.settings.schema import ConfigError
@@ -29,7 +28,7 @@ def main() -> int:
     use_cache()
     try:
         path, score = film(options.run_dir, options.seed, options.set, options.number)
-    except (CannotTryError, CheckpointError, ConfigError, FileNotFoundError) as error:
+    except (CannotTryError, ConfigError, FileNotFoundError) as error:
         print(f"no video of {options.run_dir}: {error}", file=sys.stderr)
         return 1
     print(f"{path}: return {score:.1f}")

@@ -63,7 +63,7 @@ class SweepLauncher(Launcher):
 
         build_launcher(self.name, self.parameters)
         load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
-        raise SystemExit(sweep(as_read(load, job_overrides, self.typed), self.where()))
+        raise sweep(as_read(load, job_overrides, self.typed), self.where())
 
     @abstractmethod
     def where(self) -> Any:

@@ -7,10 +7,11 @@ Not here: how an agent learns (:mod:`sparse_rl.agents`), what many runs share (:
 from sparse_rl.loops.contract import Beside, HostedLoop, Loop, PureLoop, Workload
 from sparse_rl.loops.curriculum import CurriculumLoop
 from sparse_rl.loops.evaluation import Whole, whole_episodes
-from sparse_rl.loops.held_out import Attempts, policy, regret, try_set, worst
+from sparse_rl.loops.held_out import Act, Attempts, policy, regret, try_set, worst
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.hosted.sessions import seeds_of
+from sparse_rl.loops.learning import LearnerState
 from sparse_rl.loops.making import drawn, make_loop
 from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.on_policy import OnPolicyLoop
@@ -23,12 +24,14 @@ from sparse_rl.loops.zero_order.master import MasterLoop
 
 __all__ = [
     "TREATMENTS",
+    "Act",
     "Attempts",
     "Beside",
     "CurriculumLoop",
     "HostLoop",
     "HostOffPolicyLoop",
     "HostedLoop",
+    "LearnerState",
     "Loop",
     "MasterLoop",
     "OffPolicyLoop",

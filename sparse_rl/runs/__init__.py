@@ -11,6 +11,7 @@ from sparse_rl.runs.crossplay import PAIRS, cross_play
 from sparse_rl.runs.film import film
 from sparse_rl.runs.held_out import Asked, try_study
 from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch
+from sparse_rl.runs.opened import TrainedPolicy
 from sparse_rl.runs.pack import (
     PreparedPack,
     compiler_options,
@@ -38,6 +39,7 @@ __all__ = [
     "Progress",
     "Recorder",
     "Run",
+    "TrainedPolicy",
     "Watch",
     "code_here",
     "code_of",

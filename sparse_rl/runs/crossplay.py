@@ -16,14 +16,13 @@ import numpy as np
 from jax import Array
 
 from sparse_rl import envs
-from sparse_rl.agents import View, actions_of
-from sparse_rl.envs import TeamEnv, vector, with_names
+from sparse_rl.agents import actions_of
+from sparse_rl.envs import TeamEnv, vector
 from sparse_rl.kernels.keys import key_of
-from sparse_rl.loops import Whole, policy, view_of, whole_episodes
+from sparse_rl.loops import Whole, view_of, whole_episodes
 from sparse_rl.networks import Memory
-from sparse_rl.records import results
 from sparse_rl.runs.pack import compiler_options, program_of
-from sparse_rl.runs.trained import Actor, CannotTryError, actor_of, runs_of
+from sparse_rl.runs.trained import Actor, CannotTryError, actor_of, check_done, runs_of
 from sparse_rl.settings.common import TeamAgentConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
@@ -74,12 +73,10 @@ def players(studies: Sequence[Path], say: Callable[[str], None]) -> tuple[list[P
     programs: dict[RunConfig, Actor] = {}
     for study in studies:
         for folder, config in runs_of(study, say):
-            status = (results.read_run(folder) or {}).get("status", "pending")
             try:
                 if config.run_id in known:  # with itself it would be self-play that is called cross-play
                     raise CannotTryError(f"it is the one of {known[config.run_id]}")
-                if status != "done":
-                    raise CannotTryError(f"it is {status}")
+                check_done(folder)
                 if not isinstance(config.agent, TeamAgentConfig):
                     raise CannotTryError(f"agent={config.agent.name} is not of a team")
                 program = program_of(config)
@@ -122,16 +119,6 @@ def matches(of: Sequence[Player], agents: int, pairs: str, sample: int | None) -
     return alone + [Match(i, j, k) for i, j in both for k in range(1, agents)]
 
 
-def _seen(env: TeamEnv, config: RunConfig, view: View) -> View:
-    """What the agents of a run see: who they are too, where they are told."""
-    agent = config.agent
-    assert isinstance(agent, TeamAgentConfig)
-    seen = view.observation
-    if agent.identify:
-        seen = vector.join(env, with_names(vector.split(env, seen)))
-    return view._replace(observation=seen, critic_observation=None)
-
-
 def program(env: TeamEnv, one: Actor, other: Actor, episodes: int, greedy: bool) -> Callable[..., Whole]:
     """``(trained of one, trained of the other, seats of the first, key) → episodes``, compiled.
 
@@ -146,10 +133,7 @@ def program(env: TeamEnv, one: Actor, other: Actor, episodes: int, greedy: bool)
 
     def played(first: Any, second: Any, seats: Array, key: Array) -> Whole:
         learners = [actor.learner(held) for actor, held in zip(actors, (first, second), strict=True)]
-        acts = [
-            policy(actor.loop.learning, learner, greedy)
-            for actor, learner in zip(actors, learners, strict=True)
-        ]
+        acts = [actor.policy(learner, greedy) for actor, learner in zip(actors, learners, strict=True)]
         mine = jnp.tile(jnp.arange(env.agents) < seats, episodes)
 
         def act(
@@ -157,7 +141,7 @@ def program(env: TeamEnv, one: Actor, other: Actor, episodes: int, greedy: bool)
         ) -> tuple[Array, tuple[Memory, Memory]]:
             view, chosen, after = view_of(env, batch), [], []
             for i, (actor, does) in enumerate(zip(actors, acts, strict=True)):
-                seen = _seen(env, actor.loop.config, view)
+                seen = actor.seen(env, view)
                 action, kept = does(seen, memory[i], jax.random.fold_in(key, i))
                 chosen.append(to_env(action))
                 after.append(kept)
@@ -165,7 +149,7 @@ def program(env: TeamEnv, one: Actor, other: Actor, episodes: int, greedy: bool)
             return jnp.where(where, chosen[0], chosen[1]), (after[0], after[1])
 
         n = env.agents * episodes
-        memory = tuple(actor.loop.agent.begin(n).acting for actor in actors)
+        memory = tuple(actor.begin(n) for actor in actors)
         repeat = one.loop.config.env.action_repeat
         return whole_episodes(env, act, key, memory, episodes, repeat)
 

@@ -12,14 +12,13 @@ import numpy as np
 from jax import Array
 from PIL import Image
 
-from sparse_rl.agents import Streams, acting
+from sparse_rl.agents import Streams
 from sparse_rl.envs import Env, vector
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import HostOffPolicyLoop, OffPolicyLoop, RunState, seeds_of
 from sparse_rl.records import results
-from sparse_rl.records.checkpoints import from_arrays, read_arrays
 from sparse_rl.runs.held_out import Asked, Tried
-from sparse_rl.runs.pack import prepare_pack
+from sparse_rl.runs.trained import actor_of
 from sparse_rl.settings.run import run_config
 from sparse_rl.settings.schema import ConfigError
 
@@ -31,19 +30,6 @@ MILLISECONDS = 20
 """Between pictures; browsers slow down what is faster."""
 MILLISECONDS_A_CELL = 120
 """The same where each picture is a decision."""
-
-
-def trained_state(loop: OffPolicyLoop | HostOffPolicyLoop, run_dir: Path) -> RunState:
-    """A state whose networks and statistics are those at the run's end; of the rest it has the shapes.
-
-    Raises:
-        CheckpointError: they are not of such a run, or it has not ended.
-    """
-    (run,) = prepare_pack([loop.config]).runs
-    state = jax.eval_shape(functools.partial(loop.learning.init, envs=()), run.inputs)
-    held = from_arrays(acting(loop.agent, state), read_arrays(run_dir / results.PARAMETERS))
-    agent = state.agent._replace(**held["parameters"], supports=held["supports"])
-    return state._replace(agent=agent, normaliser=held["normaliser"])
 
 
 def episode(loop: OffPolicyLoop, state: RunState, key: Array) -> tuple[np.ndarray, float]:
@@ -118,25 +104,26 @@ def film(run_dir: Path, seed: int, levels: str | None = None, number: int = 0) -
         number: which of its levels.
 
     Raises:
-        CannotTryError: there is no such level, or the run's parameters cannot be read.
-        CheckpointError: they cannot, of a run without levels.
+        CannotTryError: there is no such level, the agent is of a kind that is not filmed, or its
+            parameters cannot be read.
         ConfigError: the environment shows no pictures, or there is no such set.
     """
     config = run_config(results.read_config(run_dir))
-    loop = prepare_pack([config]).loop
+    actor = actor_of(config)
+    loop = actor.loop
     has = loop.env.levels if isinstance(loop.env, Env) else None
     if has is not None:
         name = levels or has.watched[0]
-        tried = Tried(config, Asked([name], 1, 0))
+        tried = Tried(actor, Asked([name], 1, 0))
         pictures, score = tried.episode(tried.actor.read(run_dir), name, number, key_of(seed))
         write_gif(run_dir / FILE, pictures, MILLISECONDS_A_CELL)
         return run_dir / FILE, score
     if levels or number:
         raise ConfigError(f"env={config.env.name} has no levels")
     if isinstance(loop, HostOffPolicyLoop):
-        pictures, score = episode_on_host(loop, trained_state(loop, run_dir), seed)
+        pictures, score = episode_on_host(loop, actor.learner(actor.read(run_dir)), seed)
     elif isinstance(loop, OffPolicyLoop):
-        pictures, score = episode(loop, trained_state(loop, run_dir), key_of(seed))
+        pictures, score = episode(loop, actor.learner(actor.read(run_dir)), key_of(seed))
     else:
         raise ConfigError(f"agent={loop.config.agent.name}: videos are of drq, and of mazes")
     write_gif(run_dir / FILE, pictures)

@@ -17,7 +17,7 @@ from sparse_rl.envs import Env, HeldOut, vector
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import (
     Attempts,
-    policy,
+    HostLoop,
     regret,
     try_set,
     view_of,
@@ -25,7 +25,7 @@ from sparse_rl.loops import (
 )
 from sparse_rl.records import results
 from sparse_rl.runs.pack import compiler_options, program_of
-from sparse_rl.runs.trained import CannotTryError, actor_of, runs_of
+from sparse_rl.runs.trained import Actor, CannotTryError, Replaying, actor_of, check_done, runs_of
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import unknown
 
@@ -58,7 +58,7 @@ class Tried:
     """What is compiled once for all runs of a program.
 
     Args:
-        config: of one of them.
+        actor: theirs.
         asked: what is tried.
 
     Raises:
@@ -66,10 +66,10 @@ class Tried:
         ConfigError: there is no set of such a name.
     """
 
-    def __init__(self, config: RunConfig, asked: Asked) -> None:
-        self.actor = actor_of(config)
+    def __init__(self, actor: Actor, asked: Asked) -> None:
+        self.actor = actor
         loop = self.actor.loop
-        if loop.env.levels is None:
+        if isinstance(loop, Replaying | HostLoop) or loop.env.levels is None:
             raise CannotTryError("it is in no environment with levels")
         self._loop, self._env, self._levels, self._asked = loop, loop.env, loop.env.levels, asked
         self.held_out = functools.cache(self._held_out)
@@ -135,8 +135,8 @@ class Tried:
         if not 0 <= number < len(held.names):
             raise CannotTryError(f"{name} has levels 0 to {len(held.names) - 1}, and no {number}")
         env = dataclasses.replace(self._env, episode_length=max(held.horizons))
-        learning, repeat = self._loop.learning, self._loop.config.env.action_repeat
-        act = policy(learning, self.actor.learner(trained), greedy=False)
+        repeat = self.actor.config.env.action_repeat
+        act = self.actor.policy(self.actor.learner(trained), greedy=False)
         to_env = actions_of(env).to_env
 
         @jax.jit
@@ -149,7 +149,7 @@ class Tried:
             return envs, memory, picture, seen.episode_return[0], over
 
         level = jax.tree.map(lambda x: jnp.asarray(x)[number : number + 1], held.levels)
-        envs, memory = vector.begin(env, level), learning.agent.begin(1).acting
+        envs, memory = vector.begin(env, level), self.actor.begin(1)
         pictures, over = [], False
         while not over:
             key, now = jax.random.split(key)
@@ -198,12 +198,10 @@ def _try_run(
     Raises:
         CannotTryError: it has not ended, is of another kind, or cannot be read.
     """
-    record = results.read_run(run_dir) or {}
-    if record.get("status") != "done":
-        raise CannotTryError(f"it is {record.get('status', 'pending')}")
+    check_done(run_dir)
     program = program_of(config)
     if program not in compiled:
-        compiled[program] = Tried(config, asked)
+        compiled[program] = Tried(actor_of(config), asked)
     tried = compiled[program]
     trained = tried.actor.read(run_dir)
     return [*tried.rows(trained), *(tried.worst(trained) if asked.random else ())]

@@ -1,20 +1,39 @@
-"""What finished runs trained, read back to act once more."""
+"""What finished runs trained, read back to act once more: the one door to it."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import Array
 
-from sparse_rl.agents import acting
-from sparse_rl.loops import CurriculumLoop, OnPolicyLoop, PairedLoop, RecallingLoop
+from sparse_rl.agents import View, acting
+from sparse_rl.envs import Env, HostEnv, TeamEnv, vector, with_names
+from sparse_rl.loops import (
+    Act,
+    CurriculumLoop,
+    HostLoop,
+    HostOffPolicyLoop,
+    LearnerState,
+    OffPolicyLoop,
+    OnPolicyLoop,
+    PairedLoop,
+    RecallingLoop,
+    policy,
+)
+from sparse_rl.networks import Memory
 from sparse_rl.records import results
 from sparse_rl.records.checkpoints import CheckpointError, from_arrays, read_arrays
 from sparse_rl.runs.pack import prepare_pack
-from sparse_rl.settings.common import ExploringConfig
+from sparse_rl.settings.common import ExploringConfig, TeamAgentConfig
+from sparse_rl.settings.off_policy import SacConfig
 from sparse_rl.settings.run import RunConfig, run_config
 from sparse_rl.settings.schema import ConfigError
+
+Replaying = OffPolicyLoop | HostOffPolicyLoop
+Acting = Replaying | OnPolicyLoop | HostLoop | CurriculumLoop | PairedLoop | RecallingLoop
 
 
 class CannotTryError(Exception):
@@ -38,27 +57,40 @@ def runs_of(study: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, Run
             say(f"{run_dir.name} is left out: {why}")
 
 
+def check_done(run_dir: Path) -> None:
+    """Raise :class:`CannotTryError` for a run that has not ended well."""
+    status = (results.read_run(run_dir) or {}).get("status", "pending")
+    if status != "done":
+        raise CannotTryError(f"it is {status}")
+
+
 class Actor(NamedTuple):
     """A run's program: a loop whose agent acts, and the shapes of its learner."""
 
-    loop: OnPolicyLoop | CurriculumLoop | PairedLoop | RecallingLoop
+    loop: Acting
     shapes: Any
+
+    @property
+    def config(self) -> RunConfig:
+        return self.loop.config
 
     def learner(self, held: Any) -> Any:
         """A learner with trained networks and statistics, that draws at random as often as at the end of
         its run; of the rest it has the shapes."""
         parameters, supports = held["parameters"], held["supports"]
-        fields = {"networks": parameters, "supports": supports}
-        if "networks" not in self.shapes.agent._fields:  # one that chooses by values has one network
+        if isinstance(self.loop, Replaying):
+            fields = {**parameters, "supports": supports}
+        elif "networks" in self.shapes.agent._fields:
+            fields = {"networks": parameters, "supports": supports}
+        else:  # one that chooses by values has one network
             fields = {"critic": parameters["critic"], "supports": supports["critic"]}
-        settings = self.loop.config.agent
-        if isinstance(settings, ExploringConfig):
-            fields["exploration"] = np.float32(settings.final_exploration)
+        if isinstance(self.config.agent, ExploringConfig):
+            fields["exploration"] = np.float32(self.config.agent.final_exploration)
         agent = self.shapes.agent._replace(**fields)
         return self.shapes._replace(agent=agent, normaliser=held["normaliser"])
 
     def read(self, run_dir: Path) -> Any:
-        """What was trained.
+        """What was trained: ``parameters`` as stored, ``supports`` and ``normaliser``.
 
         Raises:
             CannotTryError: it cannot be read.
@@ -69,15 +101,56 @@ class Actor(NamedTuple):
         except (CheckpointError, FileNotFoundError) as error:
             raise CannotTryError(f"its parameters cannot be read ({error})") from error
 
+    def begin(self, n: int) -> Memory:
+        """What n actors remember when an episode begins; nothing of agents without memory."""
+        return () if isinstance(self.loop, Replaying) else self.loop.agent.begin(n).acting
+
+    def policy(self, learner: Any, greedy: bool) -> Act:
+        """What a learner does: its most likely actions, or drawn ones.
+
+        Raises:
+            CannotTryError: actions are to be drawn, and the agent has but one for what it sees.
+        """
+        loop = self.loop
+        if not isinstance(loop, Replaying):
+            return policy(loop.learning, learner, greedy)
+        if not greedy and not isinstance(self.config.agent, SacConfig):
+            raise CannotTryError(
+                f"agent={self.config.agent.name} has one action for what it sees, and noise for training"
+            )
+
+        def act(view: View, memory: Memory, key: Array) -> tuple[Array, Memory]:
+            if greedy:
+                return loop.learning.act_greedily(learner, view.observation), memory
+            seen = loop.learning.see(learner.normaliser, view.observation)
+            return loop.agent.act(learner.agent, seen, key), memory
+
+        return act
+
+    def seen(self, env: Env | HostEnv, view: View) -> View:
+        """What the agents of a run see of an environment as it is: who they are too, where they are
+        told; and nothing that is for critics."""
+        settings, seen = self.config.agent, view.observation
+        if isinstance(env, TeamEnv) and isinstance(settings, TeamAgentConfig) and settings.identify:
+            seen = vector.join(env, with_names(vector.split(env, seen)))
+        return view._replace(observation=seen, critic_observation=None)
+
 
 def actor_of(config: RunConfig) -> Actor:
     """Of a run; the same for all runs of a program.
 
     Raises:
-        CannotTryError: its environment is on the host, or it is one of SAC, DDPG, DrQ and AZOPG.
+        CannotTryError: its agent does not act on what it sees (AZOPG).
     """
     loop, (run,) = prepare_pack([config])
-    if not isinstance(loop, OnPolicyLoop | CurriculumLoop | PairedLoop | RecallingLoop):
-        raise CannotTryError("agents of rollouts and of teams only, in compiled environments")
-    state = jax.eval_shape(loop.init, run.inputs)
+    if not isinstance(loop, Acting):
+        raise CannotTryError(f"agent={config.agent.name} is a gain, and no policy of ours")
+    if isinstance(loop, Replaying):
+        init: Callable[..., Any] = functools.partial(loop.learning.init, envs=())
+    elif isinstance(loop, HostLoop):
+        learning, env = loop.learning, loop.env
+        init = lambda inputs: LearnerState(**learning.init(inputs, env))  # noqa: E731
+    else:
+        init = loop.init
+    state = jax.eval_shape(init, run.inputs)
     return Actor(loop, getattr(state, "protagonist", state))

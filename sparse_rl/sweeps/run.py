@@ -1,6 +1,7 @@
 """Run a sweep: check, plan, leave out what is finished, hand the rest to a launcher, report."""
 
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,17 @@ from sparse_rl.sweeps.locks import check_locks, is_owned
 from sparse_rl.sweeps.names import as_on_disk
 from sparse_rl.sweeps.plan import print_plan
 from sparse_rl.sweeps.tasks import Settings, status_of
+
+
+class Ended(SystemExit):
+    """How a sweep ended: raised by launchers, which do not return to Hydra."""
+
+    INTERRUPTED = 130
+    """Its status where it was interrupted."""
+
+    def __init__(self, status: int, study_dir: Path, run_ids: Sequence[str]) -> None:
+        super().__init__(status)
+        self.study_dir, self.run_ids = study_dir, list(run_ids)
 
 
 class Launcher(NamedTuple):
@@ -187,7 +199,7 @@ def finished_runs(
     return finished
 
 
-def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
+def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> Ended:
     """Run every job of a grid that is not finished yet.
 
     Args:
@@ -195,8 +207,8 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
         launcher: where they are trained.
 
     Returns:
-        Exit status: 0 if every run is ``done`` (or only the plan was asked for), 1 if one failed or
-        diverged, 130 if interrupted.
+        How it ended, with an exit status: 0 if every run is ``done`` (or only the plan was asked for),
+        1 if one failed or diverged, 130 if interrupted.
 
     Raises:
         Exception: whatever was wrong, before anything starts (:func:`~..console.one_line`).
@@ -205,29 +217,34 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> int:
     prepared = prepare(jobs)
     lines = launcher.describe(prepared.packs, prepared.settings)
     study_dir = prepared.settings.study_dir
+
+    def ended(status: int) -> Ended:
+        return Ended(status, study_dir, [config.run_id for config in prepared.configs])
+
     print_plan(out, prepared.packs, prepared.finished, study_dir, prepared.plan_tflops)
     for note in prepared.notes:
         out.print(note, markup=False, soft_wrap=True)
     if prepared.plan:
         for line in lines:
             out.print(line, markup=False, soft_wrap=True)
-        return 0
+        return ended(0)
     check_locks(study_dir)
     _list_runs(prepared.configs, study_dir)
     previous = {
         number: signal.signal(number, _raise_interrupt)
         for number in (signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN  # nohup
+        and threading.current_thread() is threading.main_thread()  # no other may take signals
     }
     try:
         launcher.train(out, prepared.packs, prepared.settings)
     except KeyboardInterrupt:
         out.print("interrupted: unfinished runs are marked preempted; the same command goes on")
-        return 130
+        return ended(Ended.INTERRUPTED)
     finally:
         for number, before in previous.items():
             signal.signal(number, before)
-    return _report(out, prepared.configs, prepared.settings)
+    return ended(_report(out, prepared.configs, prepared.settings))
 
 
 def _list_runs(configs: Sequence[RunConfig], study_dir: Path) -> None:

@@ -23,6 +23,7 @@ from sparse_rl.torch_modules.masks import (
     module_masks,
     prune_,
 )
+from sparse_rl.torch_modules.states import state_dict
 
 __all__ = [
     "NONLINEARITIES",
@@ -34,4 +35,5 @@ __all__ = [
     "module_masks",
     "prune_",
     "record_activations",
+    "state_dict",
 ]
