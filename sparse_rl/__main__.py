@@ -29,6 +29,8 @@ def _complete(arguments: list[str]) -> None:
 def _call(word: str, arguments: list[str]) -> None:
     """Do what a command does; it reads its arguments where it would find them otherwise."""
     sys.argv[1:] = arguments
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as with python -m: a user's package may lie in this folder
     module = word.replace("-", "_")
     with one_line(f"sparse_rl.{module}"):
         status = importlib.import_module(f"sparse_rl.{module}").main()

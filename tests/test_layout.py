@@ -34,6 +34,7 @@ ROOMS = (
     ("pruning",),
     ("networks",),
     ("kernels",),
+    ("extensions",),
 )
 """From the top floor down: a room imports its own files and rooms on floors below, never above."""
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
-from sparse_rl.envs import atari, classic, gymnax, lqr, maze, pixels, playground, probe
+from sparse_rl.envs import atari, classic, gymnax, lqr, maze, own, pixels, playground, probe
 from sparse_rl.envs.contract import Env, HostEnv, TeamEnv
 from sparse_rl.envs.hiding import without
 from sparse_rl.envs.sticky import sticky
@@ -23,6 +23,7 @@ SOURCES: dict[str, Callable[..., Env | HostEnv]] = {
     "jumanji": jumanji.make,
     "lqr": lqr.make,
     "maze": maze.make,
+    "own": own.make,
     "pixels": pixels.make,
     "playground": playground.make,
     "probe": probe.make,

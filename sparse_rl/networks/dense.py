@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from sparse_rl.extensions import OwnCode
 from sparse_rl.kernels.products import Products, product
 from sparse_rl.networks.convolutions import (
     ATARI_PICTURE,
@@ -29,8 +30,9 @@ from sparse_rl.networks.convolutions import (
     drq_positions,
     positions,
 )
+from sparse_rl.networks.observing import make_trunk
 
-Kind = Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"]
+Kind = Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"] | OwnCode
 Reader = Kind | DrqKind | Literal["linear"]
 """What an agent may read observations with; a linear one has no hidden layers."""
 ROUNDING: tuple[Reader, ...] = ("simba", "mlp")
@@ -152,7 +154,7 @@ def conv_positions(picture: Picture) -> int:
 def applications(kind: Reader, path: str, picture: Picture | None) -> int:
     """How often the kernel at this path is applied to one sample: a convolution's once per position."""
     layer = path.split("/")[-2]
-    if picture is None or not layer.startswith("conv"):
+    if picture is None or isinstance(kind, OwnCode) or not layer.startswith("conv"):
         return 1
     if kind == "nips" or kind == "nature":
         return positions(kind, picture)[layer]
@@ -262,6 +264,8 @@ def trunk_of(
     Raises:
         ValueError: it reads pictures and there are none, or its products cannot be of that format.
     """
+    if isinstance(kind, OwnCode):
+        return make_trunk(kind, width)
     if kind == "simba":
         return SimbaTrunk(width, blocks, feature_major, products, name=name)
     if kind == "mlp":
@@ -384,7 +388,12 @@ def trunk_parameters(
     F(9C + 1) + W(PF + 1); Atari's: :func:`~sparse_rl.networks.dense.convolutions.atari_parameters`;
     MiniGrid, b numbers beside the picture: F(9C + 1) + 5(b + 1), and W(PF + 6) for a first dense layer,
     W(W + 1) for each after it.
+
+    Raises:
+        ValueError: it reads pictures and there are none, or it is a user's.
     """
+    if isinstance(kind, OwnCode):
+        raise ValueError(f"network={kind}: its author knows how many parameters it has")
     if kind == "simba":
         return 8 * blocks * width**2 + width * (inputs + 7 * blocks + 3)
     if kind == "mlp":

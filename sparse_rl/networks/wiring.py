@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import numpy as np
 
+from sparse_rl.extensions import OwnCode
 from sparse_rl.networks.convolutions import DRQ_SIZE, DRQ_STRIDES, Picture, layer_name, layers
 from sparse_rl.networks.dense import (
     CONV_SIZE,
@@ -24,6 +25,7 @@ from sparse_rl.networks.dense import (
 )
 from sparse_rl.networks.drq import HEADS, Encoder, PixelActor, TwinCritic
 from sparse_rl.networks.mixers import HIDDEN, Mixer
+from sparse_rl.networks.observing import READ, observed
 from sparse_rl.networks.recurrent import KERNELS, LAYERS, Recurrent, RecurrentCritic, RecurrentPolicy
 
 
@@ -196,6 +198,17 @@ def _minigrid(picture: Picture, dense: Sequence[str]) -> Trunk:
     return Trunk((*wires, *both.read_by(dense[0]), *rest), ((dense[-1],),))
 
 
+def _own(kind: str) -> Trunk:
+    """What was observed of a user's trunk."""
+    found = observed(kind)
+
+    def named(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(n if n == READ else f"trunk/{n}" for n in group) for group in groups)
+
+    layers = tuple(Wire(f"trunk/{name}", named(reads)) for name, reads in found.layers.items())
+    return Trunk(layers, named(found.out))
+
+
 def _trunk(
     kind: Kind, width: int, blocks: int, picture: Picture | None, mlp_layers: int = MLP_LAYERS
 ) -> Trunk:
@@ -203,6 +216,8 @@ def _trunk(
     names = [f"trunk/dense_{i}" for i in range(mlp_layers)]
     if kind == "simba":
         return _simba(blocks)
+    if isinstance(kind, OwnCode):
+        return _own(kind)
     if kind == "mlp":
         return Trunk(chain(*names), ((names[-1],),))
     if kind == "minigrid":

@@ -1,17 +1,25 @@
 """Optional views beside the rows on disk. A view never decides anything: the disk is the record."""
 
+import math
 import netrc
 import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import yaml
+
+from sparse_rl.records import results
 from sparse_rl.records.console import words
 
-VIEWS = ("none", "wandb")
+VIEWS = ("none", "wandb", "tensorboard")
+EVENTS = "tensorboard"
+"""Folder of a run in which TensorBoard's events are: ``tensorboard --logdir results/<name>``."""
 _WANDB_LOCK = threading.Lock()
+FLUSH_SECONDS = 10
 
 
 class View(Protocol):
@@ -67,6 +75,35 @@ class _WandbView:
             self._run.finish(exit_code=0 if status == "done" else 1)
 
 
+class _TensorBoardView:
+    """An event file for a run, with a tag for each column, by its name.
+
+    An attempt that goes on from a checkpoint is given the rows before it again, and writes a new file in
+    the old one's place. Times are those of training: on the axis of relative times interruptions are
+    left out.
+    """
+
+    def __init__(self, run_dir: Path, record: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        from tensorboardX import SummaryWriter
+
+        shutil.rmtree(run_dir / EVENTS, ignore_errors=True)
+        self._began = datetime.fromisoformat(record["started_at"]).timestamp()
+        self._writer = SummaryWriter(str(run_dir / EVENTS), flush_secs=FLUSH_SECONDS)
+        told = yaml.safe_dump({"run_id": record["run_id"], **config}, sort_keys=False)
+        self._writer.add_text("config", f"```\n{told}\n```", 0, walltime=self._began)
+
+    def log(self, row: Mapping[str, float]) -> None:
+        self._last = int(row["env_steps"]), self._began + row.get(results.WALL_TIME, 0.0)
+        for name, value in row.items():
+            if name != "env_steps" and not math.isnan(value):  # what was not measured has no point
+                self._writer.add_scalar(name, value, *self._last)
+
+    def close(self, status: str) -> None:
+        step, time = getattr(self, "_last", (0, self._began))
+        self._writer.add_text("status", status, step, walltime=time)
+        self._writer.close()
+
+
 class _Guarded:
     """A view that says when it breaks, and is not asked again. The disk is the record."""
 
@@ -100,6 +137,13 @@ def check_available(logging: str) -> None:
         ModuleNotFoundError: its package is missing.
         ValueError: nobody has logged in.
     """
+    if logging == "tensorboard":
+        try:
+            import tensorboardX  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "logging=tensorboard needs a writer: pip install 'sparse_rl[tensorboard]'"
+            ) from error
     if logging != "wandb":
         return
     try:
@@ -135,6 +179,7 @@ def open_view(
 ) -> View:
     """The view called ``logging`` for one run; it honours ``WANDB_MODE`` (``offline``, ``disabled``).
     One that breaks is told of by ``say``."""
-    if logging != "wandb":
+    if logging == "none":
         return _NoView()
-    return _Guarded(lambda: _WandbView(run_dir, record, config), say)
+    view: Any = _WandbView if logging == "wandb" else _TensorBoardView
+    return _Guarded(lambda: view(run_dir, record, config), say)

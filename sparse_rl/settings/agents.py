@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+from sparse_rl.extensions import OwnCode, pinned
 from sparse_rl.settings.off_policy import (
     DdpgConfig,
     DrqConfig,
@@ -110,4 +111,6 @@ def build_agent(data: Mapping[str, Any]) -> AgentConfig:
         num_envs = whole(data.get("num_envs", PaacConfig.num_envs))
         if fits(per_env, float) and fits(num_envs, int):  # else it is about to be refused
             data = {**data, "learning_rate": per_env * num_envs}
+    if isinstance(data.get("network"), OwnCode):
+        data = {**data, "network": pinned(data["network"])}
     return build(AGENT_CONFIGS[name], data, "agent")

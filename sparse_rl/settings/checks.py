@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from fractions import Fraction
 
+from sparse_rl.extensions import OwnCode
 from sparse_rl.pruning import Storage
 from sparse_rl.settings.agents import AgentConfig
+from sparse_rl.settings.common import RememberingConfig
 from sparse_rl.settings.curricula import (
     CurriculumConfig,
     NoCurriculum,
@@ -82,6 +84,22 @@ def check_sparsities(
         raise ConfigError(
             f"pruning.min_fan_out={pruning.min_fan_out} is for the patterns unstructured and "
             f"constant_fan_in; {pruning.pattern} {why}: give 0"
+        )
+
+
+def check_own(agent: AgentConfig, storage: Storage) -> None:
+    """What a user's network cannot do."""
+    if not isinstance(agent.network, OwnCode):
+        return
+    if storage == "block":
+        raise ConfigError(
+            f"agent.network={agent.network} computes in a layout of its own, and pruning.storage=block "
+            "wants another; give masked or compact"
+        )
+    if isinstance(agent, RememberingConfig) and agent.memory != "none":
+        raise ConfigError(
+            f"agent.memory={agent.memory} is for networks of ours; "
+            f"agent.network={agent.network} remembers nothing"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sparse_rl.extensions import pinned
 from sparse_rl.settings.schema import ConfigError, at_least, build, fits, later, share
 
 Colour = Literal["grey", "rgb"]
@@ -17,7 +18,7 @@ class EnvConfig:
 
     source: Literal[
         "atari", "classic", "dm_control", "dm_control_pixels", "gymnasium", "gymnax", "jaxmarl",
-        "jumanji", "lqr", "maze", "pixels", "playground", "probe",
+        "jumanji", "lqr", "maze", "own", "pixels", "playground", "probe",
     ]  # fmt: skip
     task: str
     action_repeat: int = at_least(1, default=1)
@@ -174,6 +175,7 @@ ENV_CONFIGS: dict[str, type[EnvConfig]] = {
     "jumanji": TeamConfig,
     "lqr": LqrConfig,
     "maze": MazeConfig,
+    "own": CompiledConfig,
     "pixels": PixelsConfig,
     "playground": ShownConfig,
     "probe": DelayedConfig,
@@ -186,6 +188,8 @@ def build_env(data: Mapping[str, Any]) -> EnvConfig:
     source, task = data.get("source"), data.get("task")
     if source == "maze" and fits(task, int):  # env.task=11: the side of a grid
         data = {**data, "task": str(task)}
+    if source == "own" and isinstance(task, str):
+        data = {**data, "task": pinned(task)}
     schema = ENV_CONFIGS.get(source, EnvConfig) if isinstance(source, str) else EnvConfig
     built: EnvConfig = build(schema, data, "env")
     return built

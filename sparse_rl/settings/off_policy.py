@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar, Literal, Self
 
+from sparse_rl.extensions import OwnCode
 from sparse_rl.settings.common import ExploringConfig, RememberingConfig, TeamAgentConfig
 from sparse_rl.settings.schema import (
     at_least,
@@ -73,7 +74,7 @@ class OffPolicyConfig(ReplayConfig):
     """What those of them have in common that read numbers. The defaults are SimBa's published settings
     on DM Control."""
 
-    network: Literal["simba", "mlp"] = "simba"
+    network: Literal["simba", "mlp"] | OwnCode = "simba"
     width: int = at_least(1, default=512)
     actor_width_ratio: float = positive(default=0.25)
     actor_blocks: int = at_least(1, default=1)
@@ -149,7 +150,7 @@ class MixingConfig(TeamAgentConfig, ExploringConfig, RememberingConfig, ReplayCo
     """What agents of teams have in common that learn values from a replay buffer. The defaults are
     JaxMARL's on MPE, but for updates (five times as many) and the size of the buffer."""
 
-    network: Literal["mlp", "simba"] = "mlp"
+    network: Literal["mlp", "simba"] | OwnCode = "mlp"
     width: int = at_least(1, default=64)
     critic_blocks: int = at_least(1, default=1)
     memory: Literal["none", "gru", "lstm"] = field(default="gru")

@@ -5,6 +5,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
+from sparse_rl.extensions import OwnCode
 from sparse_rl.settings.common import ExploringConfig, RememberingConfig, TeamAgentConfig
 from sparse_rl.settings.schema import (
     ConfigError,
@@ -17,7 +18,7 @@ from sparse_rl.settings.schema import (
 )
 from sparse_rl.settings.widths import beside
 
-Network = Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"]
+Network = Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"] | OwnCode
 """What they may read observations with."""
 
 

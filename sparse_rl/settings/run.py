@@ -22,6 +22,7 @@ from sparse_rl.settings.agents import AgentConfig, build_agent
 from sparse_rl.settings.checks import (
     check_curriculum,
     check_method,
+    check_own,
     check_sparsities,
     check_updates,
     check_width,
@@ -313,6 +314,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     check_method(config.pruning, config.agent, config.storage.storage)
     check_sparsities(config.pruning, config.agent, config.sparsity, config.sparsities)
     check_width(config.agent, config.width)
+    check_own(config.agent, config.storage.storage)
     check_updates(config.agent, config.interactions, config.env_steps)
     _check_products(config)
     return config

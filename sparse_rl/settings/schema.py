@@ -8,6 +8,8 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from sparse_rl.extensions import OwnCode
+
 
 class ConfigError(ValueError):
     """A setting is unknown, of the wrong type or out of range."""
@@ -100,6 +102,7 @@ def _is_number(value: Any, hint: Any) -> bool:
 
 
 WORDS: dict[Any, str] = {
+    OwnCode: "my_package:name of your own",
     int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null",
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from sparse_rl.extensions import OwnCode, offered
 from sparse_rl.records.console import FULL_ERROR
 from sparse_rl.settings.launchers import LAUNCHERS, WHERE, check_launcher_key
 from sparse_rl.settings.run import SWEEP_KEYS, schema_keys
@@ -179,8 +180,32 @@ def check_arguments(arguments: list[str]) -> list[str]:
         elif argument.startswith("-"):
             checked.append(_check_option(argument))
         else:
-            checked.append(_check_override(_parsed(argument), known, elsewhere, launcher))
+            checked += [
+                _check_override(_parsed(one), known, elsewhere, launcher) for one in own_envs(argument)
+            ]
     return checked
+
+
+def own_envs(argument: str) -> list[str]:
+    """``env=my_package:make_env``, or ``env=`` and what an installed package offers, as settings of the
+    preset ``own``; any other argument alone.
+
+    Raises:
+        ConfigError: environments of users stand beside others.
+    """
+    key, _, names = argument.lstrip("+").partition("=")
+    if key != "env":
+        return [argument]
+    asked, known = names.split(","), presets("env")
+    rest = [name for name in asked if not isinstance(name, OwnCode) and name not in known]
+    from_packages = offered() if rest else {}
+    own = [from_packages.get(name, name) for name in asked]
+    which = [isinstance(name, OwnCode) for name in own]
+    if not any(which):
+        return [argument]
+    if not all(which):
+        raise ConfigError(f"{argument!r}: sweep environments of your own apart from others")
+    return ["env=own", f"env.task={','.join(own)}"]
 
 
 def _check_option(argument: str) -> str:

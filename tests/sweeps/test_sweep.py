@@ -137,7 +137,7 @@ def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_pa
             "unknown env 'dm_control/dog_trod'. Did you mean dm_control/dog_trot",
         ),
         (("name=../elsewhere",), "name='../elsewhere' is not allowed"),
-        (("logging=tensorbord",), "choose one of none, wandb"),
+        (("logging=tensorbord",), "choose one of none, wandb, tensorboard"),
         (("name=a,b",), "name holds for the whole sweep; give one of a, b"),
         (("env.task=Pong",), "Pendulum-v1"),
         (("env=gymnax/cartpole",), "agent=sac needs continuous actions"),
