@@ -8,7 +8,15 @@ NONE = no Python 3.11 to 3.14 with venv and ensurepip among: $(PYTHON). Install 
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
+# What a wheel must have: the version of pyproject.toml, told of in CHANGELOG.md, and what is no code.
+WHOLE := import tomllib, sparse_rl; from pathlib import Path; here = Path(sparse_rl.__file__).parent; \
+  version = tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]; \
+  assert here.parent.name == "installed" and sparse_rl.__version__ == version, sparse_rl.__version__; \
+  assert f"\n\#\# {version}" in Path("CHANGELOG.md").read_text(), version; \
+  assert all((here / name).exists() for name in ("py.typed", "conf/sweep.yaml", "kernels/kernels.h")); \
+  print("dist/ holds sparse_rl", version)
+
+.PHONY: demo test check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -118,6 +126,13 @@ dmc-small: $(VENV)/.dev  ## the published study in small: two tasks, three width
 	$(BIN)/python -m sparse_rl.sweep study=dmc_small
 	$(BIN)/python -m sparse_rl.report results/dmc_small
 
+release: $(VENV)/.release  ## build and check wheel and sdist in dist/; nothing is published
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m pip install --quiet --no-deps --target build/installed dist/*.whl
+	PYTHONPATH=build/installed $(BIN)/python -P -c '$(WHOLE)'
+
 $(VENV)/bin/python:
 	$(or $(FOUND),$(error $(NONE))) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -132,6 +147,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	touch $@
+
+$(VENV)/.release: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --group release
 	touch $@
 
 clean:

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import sparse_rl
 from sparse_rl import __main__ as front
@@ -170,5 +171,16 @@ def test_the_shell_completes_commands_and_what_a_sweep_takes(tmp_path: Path) -> 
     ]
 
 
-def test_the_version_is_in_one_place() -> None:
-    assert sparse_rl.__version__ == importlib.metadata.version("sparse_rl")
+def test_the_version_is_in_one_place_and_told_of() -> None:
+    """In pyproject.toml; what is installed, the list of changes and the citation follow it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert sparse_rl.__version__ == importlib.metadata.version("sparse_rl") == project["version"]
+    told = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert told[0] == project["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation), "CFF 1.2.0 asks for these"
+    assert "version" not in citation, "it would be a second place"
+    assert citation["license"] == project["license"]
+    assert [author["name"] for author in citation["authors"]] == [
+        author["name"] for author in project["authors"]
+    ]

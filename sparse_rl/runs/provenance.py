@@ -4,12 +4,13 @@ import functools
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from sparse_rl import __version__
 from sparse_rl.kernels import flags, native
 from sparse_rl.networks import CONVOLVING
 from sparse_rl.settings.run import RunConfig
@@ -31,21 +32,13 @@ def git_commit() -> str | None:
     return commit.stdout.strip() + ("+changes" if changed.stdout.strip() else "") or None
 
 
-def own_version() -> str:
-    """Of this package; a source tree that was never installed has none."""
-    try:
-        return version("sparse_rl")
-    except PackageNotFoundError:
-        return "0+unknown"
-
-
 def _versions(config: RunConfig) -> dict[str, str]:
     packages = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     if config.storage.storage == "block":
         packages["products of blocks"] = native.multiplier()
     if config.agent.network in CONVOLVING:
         packages["convolutions"] = native.multiplier()
-    return {"sparse_rl": own_version(), "python": platform.python_version(), **packages}
+    return {"sparse_rl": __version__, "python": platform.python_version(), **packages}
 
 
 def provenance(config: RunConfig) -> dict[str, Any]:
@@ -70,4 +63,4 @@ def code_of(record: dict[str, Any]) -> str:
 
 def code_here() -> str:
     """Which code this is, in the same words."""
-    return code_of({"versions": {"sparse_rl": own_version()}, "git_commit": git_commit()})
+    return code_of({"versions": {"sparse_rl": __version__}, "git_commit": git_commit()})

@@ -1,5 +1,6 @@
 """Weights & Biases and TensorBoard as views beside the rows on disk, read back."""
 
+import json
 import struct
 import sys
 import threading
@@ -55,18 +56,19 @@ def wandb_records(path: Path) -> Iterator[bytes]:
             parts = b""
 
 
-def logged_steps(folder: Path) -> list[int]:
-    """``env_steps`` of every row in the offline logs below a folder."""
+def logged_rows(folder: Path) -> list[dict[str, Any]]:
+    """Every row in the offline logs below a folder: column → value."""
     from wandb.proto import wandb_internal_pb2
 
-    steps = []
+    rows = []
     for path in folder.rglob("*.wandb"):
         for content in wandb_records(path):
             record = wandb_internal_pb2.Record.FromString(content)
-            for item in record.history.item:
-                if "env_steps" in (item.key, *item.nested_key):
-                    steps.append(int(item.value_json))
-    return steps
+            row = {
+                i.key or ".".join(i.nested_key): json.loads(i.value_json) for i in record.history.item
+            }
+            rows += [row] if "env_steps" in row else []
+    return rows
 
 
 @pytest.mark.usefixtures("wandb_offline")
@@ -89,7 +91,11 @@ def test_wandb_shows_each_step_once_after_a_resume(make_config: MakeConfig, tmp_
             policy=Policy(every=300),
             stop=stop,
         )
-    assert logged_steps(tmp_path) == [100, 200, 300, 400, 500, 600]
+    logged, rows = logged_rows(tmp_path), results.read_metrics(tmp_path / config.run_id)
+    assert [row["env_steps"] for row in logged] == [100, 200, 300, 400, 500, 600]
+    for shown, (_, row) in zip(logged, rows.iterrows(), strict=True):
+        told = {name: float(shown[name]) for name in rows.columns}  # "NaN" of what was not measured
+        assert told == pytest.approx(row.to_dict(), rel=1e-6, nan_ok=True)
 
 
 def events(folder: Path) -> list[Any]:
