@@ -70,9 +70,9 @@ def test_keywords_are_what_would_be_typed() -> None:
         "agent.reward_clip=null", "keep_state=true", "name='it\\'s 3'", "hydra/launcher=processes",
         "env_steps=200000.0",
     ]  # fmt: skip
-    for wrong in ({"width": object()}, {"width": []}, {"width": [[1]]}):
+    for wrong in (object(), [], [[1]]):
         with pytest.raises(ConfigError, match=r"^width="):
-            as_typed(wrong)
+            as_typed({"width": wrong})
 
 
 def test_what_is_wrong_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_what_is_wrong_is_said_before_anything_starts(tmp_path: Path) -> None:
         ({"config_dir": tmp_path / "none"}, "none' is no folder"),
     ):
         with pytest.raises(ConfigError, match=message):
-            sparse_rl.train("study=single", results_dir=str(tmp_path), quiet=True, **settings)  # type: ignore[arg-type]
+            sparse_rl.train("study=single", results_dir=str(tmp_path), quiet=True, **settings)
     with pytest.raises(ConfigError, match="'--help' is for the command line"):
         sparse_rl.train("--help")
     assert not list(tmp_path.iterdir())
@@ -132,7 +132,8 @@ def test_a_run_acts_as_what_is_on_disk_says(study: Path) -> None:
     seen = np.random.default_rng(3).normal(size=(5, 3)) * 2.0
     action, memory = policy(seen)
     assert isinstance(action, np.ndarray)
-    assert (action.dtype, action.shape) == (np.float32, (5, 1))
+    assert action.dtype == np.float32
+    assert action.shape == (5, 1)
     np.testing.assert_allclose(action, by_hand(run, seen), atol=1e-5)
     assert np.ptp(action) > 0.01
     one, _ = policy(seen[2], memory)
@@ -242,7 +243,8 @@ def test_a_team_acts_together_and_keeps_to_what_is_allowed(
     legal = np.zeros((4, agents, choices), bool)
     legal[..., 1] = True
     action, _ = policy(seen, legal=legal)
-    assert (action.shape, action.dtype) == ((4, agents), np.int32)
+    assert action.shape == (4, agents)
+    assert action.dtype == np.int32
     assert (action == 1).all()
     assert policy(seen[0])[0].shape == (agents,)
 

@@ -19,16 +19,12 @@ from sparse_rl.records import checkpoints, results
 from sparse_rl.records.checkpoints import CheckpointError
 from sparse_rl.runs.costs import count
 from sparse_rl.runs.pack import compiler_options, prepare_pack, program_of
-from sparse_rl.runs.trained import runs_of
+from sparse_rl.runs.trained import CannotTryError, check_done, runs_of
 from sparse_rl.settings.off_policy import OffPolicyConfig
 from sparse_rl.settings.run import RunConfig
 
 PROBE = "probe.json"
 """Of a run: what was found."""
-
-
-class CannotProbeError(Exception):
-    """A run that cannot be probed, and why."""
 
 
 class Programs(NamedTuple):
@@ -47,7 +43,7 @@ def _programs(config: RunConfig, updates: int, batches: int) -> Programs:
     loop = prepare_pack([config]).loop
     known = isinstance(config.agent, OffPolicyConfig)
     if not known or not isinstance(loop, OffPolicyLoop) or loop.agent.occasional:
-        raise CannotProbeError("SAC and DDPG only, in compiled environments, with static masks")
+        raise CannotTryError("SAC and DDPG only, in compiled environments, with static masks")
     prober = Prober(loop, updates, batches)
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,25 +61,23 @@ def _programs(config: RunConfig, updates: int, batches: int) -> Programs:
 
 def _final_state(run_dir: Path, programs: Programs, config: RunConfig) -> tuple[Any, RunInputs]:
     """The state at the end of a run, and the run's inputs."""
-    record = results.read_run(run_dir) or {}
-    if record.get("status") != "done":
-        raise CannotProbeError(f"it is {record.get('status', 'pending')}")
+    check_done(run_dir)
     steps = checkpoints.steps(run_dir)
     if config.env_steps not in steps:
-        raise CannotProbeError("its last state was not kept; train it with keep_state=true")
+        raise CannotTryError("its last state was not kept; train it with keep_state=true")
     ((inputs, _),) = count([config], programs.loop)
     try:
         arrays = checkpoints.read_arrays(checkpoints.path_of(run_dir, config.env_steps))
         return programs.loop.from_disk(arrays, inputs), inputs
     except CheckpointError as error:
-        raise CannotProbeError(f"its last state cannot be read ({error})") from error
+        raise CannotTryError(f"its last state cannot be read ({error})") from error
 
 
 def probe_run(run_dir: Path, programs: Programs, config: RunConfig) -> dict[str, Any]:
     """What is found of one run, ready for JSON.
 
     Raises:
-        CannotProbeError: it cannot be probed.
+        CannotTryError: it cannot be probed.
     """
     state, inputs = _final_state(run_dir, programs, config)
     end = np.int32(config.interactions)
@@ -150,7 +144,7 @@ def probe_study(study: Path, updates: int, batches: int, say: Callable[[str], No
                 if program not in compiled:
                     compiled[program] = _programs(config, updates, batches)
                 known = {"asked": asked} | probe_run(run_dir, compiled[program], config)
-            except CannotProbeError as why:
+            except CannotTryError as why:
                 say(f"{config.run_id} is left out: {why}")
                 continue
             results.write_text(path, json.dumps(known))

@@ -42,7 +42,7 @@ def test_a_signal_ends_a_sweep_as_ctrl_c_does(
             time.sleep(0.01)
 
     before = signal.getsignal(number)
-    assert run.sweep([], Launcher(train)) == 130
+    assert run.sweep([], Launcher(train)).code == 130
     assert signal.getsignal(number) is before
     assert "interrupted: unfinished runs are marked preempted" in capsys.readouterr().out
     assert len(results.read_grid(prepared)) == 1
@@ -51,10 +51,10 @@ def test_a_signal_ends_a_sweep_as_ctrl_c_does(
 def test_with_nohup_a_closed_terminal_ends_nothing(prepared: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        status = run.sweep([], Launcher(lambda *_: os.kill(os.getpid(), signal.SIGHUP)))
+        ended = run.sweep([], Launcher(lambda *_: os.kill(os.getpid(), signal.SIGHUP)))
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert status == 1  # nobody trained the run
+    assert ended.code == 1  # nobody trained the run
 
 
 def test_a_file_system_without_locks_is_refused_before_anything_starts(
