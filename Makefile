@@ -8,7 +8,7 @@ NONE = no Python 3.11 to 3.14 with venv and ensurepip among: $(PYTHON). Install 
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
+.PHONY: demo test docs reference check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -19,6 +19,13 @@ test: $(VENV)/.dev  ## the whole test suite, with lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: $(VENV)/.docs  ## the site, without network: build/docs/index.html (seconds)
+	$(BIN)/python -m sphinx -W --keep-going -n -q -d build/doctrees docs build/docs
+	@echo "docs: file://$(CURDIR)/build/docs/index.html"
+
+reference: $(VENV)/.core  ## the pages of keys, presets and columns, written from the code (seconds)
+	$(BIN)/python docs/reference/write.py
 
 mutants: $(VENV)/.dev  ## faults put into a copy of the code: do the tests notice? (hours; resumes)
 	PYTHONPATH=tests $(BIN)/python -m mutation $(OPTIONS)
@@ -128,7 +135,11 @@ $(VENV)/.core: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	touch $@ $(VENV)/.core
+	touch $@ $(VENV)/.core $(VENV)/.docs
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
