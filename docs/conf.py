@@ -12,10 +12,9 @@ exclude_patterns = ["results"]
 
 html_theme = "furo"
 html_title = "sparse_rl"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_copyright = False
 html_show_sphinx = False
 
 myst_heading_anchors = 4
-suppress_warnings = [
-    "myst.header",  # a page may begin below another's heading where it includes it
-]

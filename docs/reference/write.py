@@ -157,14 +157,31 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     return [_row(*head), "|" + "---|" * len(head), *(_row(*row) for row in rows), ""]
 
 
-def _told(settings: list[Setting], of: str) -> str:
-    """What readers have, and who where they differ."""
+def _by_value(settings: list[Setting], of: str) -> dict[str, list[str]]:
+    """What readers have → who."""
     values: dict[str, list[str]] = {}
     for setting in settings:
         values.setdefault(getattr(setting, of), []).extend(setting.readers)
+    return values
+
+
+def _allowed_by(settings: list[Setting]) -> str:
+    """What is allowed, and to whom where that differs."""
+    values = _by_value(settings, "allowed")
     if len(values) == 1:
         return next(iter(values))
     return "; ".join(f"{value} ({', '.join(readers)})" for value, readers in values.items())
+
+
+def _default_of(settings: list[Setting], every: Mapping[str, type]) -> str:
+    """The default of each reader, and so who reads the key."""
+    values = _by_value(settings, "default")
+    if len(every) == 1:
+        return next(iter(values))
+    return "; ".join(
+        f"{value}: {'all' if len(readers) == len(every) else ', '.join(readers)}"
+        for value, readers in values.items()
+    )
 
 
 CHOOSES = {"agent": "name", "curriculum": "method"}
@@ -174,21 +191,19 @@ CHOOSES = {"agent": "name", "curriculum": "method"}
 def _keys_of(section: Section) -> Iterator[str]:
     said, keys = meanings("keys.toml")[section.name], settings_of(section)
     several = len(section.readers) > 1
-    head = ("key", "meaning", "allowed", "default", *(["read by"] if several else []))
     rows = []
     for name, settings in keys.items():
-        readers = [reader for setting in settings for reader in setting.readers]
-        who = "all" if len(readers) == len(section.readers) else ", ".join(readers)
-        cells = [_told(settings, of) for of in ("allowed", "default")]
+        cells = [_allowed_by(settings), _default_of(settings, section.readers)]
         if several and name == CHOOSES.get(section.name):
-            cells = [", ".join(f"`{reader}`" for reader in section.readers), "the preset's"]
-        rows.append((f"`{section.prefix}{name}`", said[name], *cells, *([who] if several else [])))
+            cells = [", ".join(f"`{reader}`" for reader in section.readers), "the preset's: all"]
+        rows.append((f"`{section.prefix}{name}`", said[name], *cells))
     whose = {
         reader: " ".join((schema.__doc__ or "").split()) for reader, schema in section.readers.items()
     }
     known = table(("of", "settings"), ((f"`{reader}`", text) for reader, text in whose.items()))
     yield from (f"## {section.title}", "", section.said, "", *(known if several else []))
-    yield from table(head, rows)
+    head = "default, and who reads it" if several else "default"
+    yield from table(("key", "meaning", "allowed", head), rows)
 
 
 def keys_page() -> str:
