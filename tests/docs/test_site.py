@@ -1,6 +1,7 @@
 """The pages become a site without network and without a warning, and people can finish README."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_the_site_builds_without_a_warning_and_opens_from_files(tmp_path: Path) 
 def test_broken_links_end_the_build_each_by_name(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
     source, wrong = tmp_path / "docs", ("nowhere.md", "#no-heading", "index.md#no-other", "none.png")
-    source.mkdir()
+    shutil.copytree(ROOT / "docs" / "_static", source / "_static")
     (source / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text())
     links = [f"{'!' if to.endswith('png') else ''}[x]({to})" for to in wrong]
     (source / "index.md").write_text("\n\n".join(["# Title", "[x](#title)", *links]))
