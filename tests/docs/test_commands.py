@@ -36,6 +36,7 @@ sparse_rl.laws a --only b`, and `width=3`.
     python -m sparse_rl.sweep width=1,2 'seed=range(2)' \\
         sparsity=0   # python -m sparse_rl.none
     mkdir -p results && tar -xJf a.tar.xz
+    sparse-rl video results/a/<run_id> …
 
 ```bash
 make x
@@ -49,6 +50,7 @@ make = python -m sparse_rl.nothing
         ("python", "-m", "sparse_rl.sweep", "width=1,2", "seed=range(2)", "sparsity=0"),
         ("mkdir", "-p", "results"),
         ("tar", "-xJf", "a.tar.xz"),
+        ("python", "-m", "sparse_rl.video", "results/a/run_id"),
         ("make", "demo", "X=1"),
         ("python", "-m", "sparse_rl.laws", "a", "--only", "b"),
     ]
