@@ -27,7 +27,7 @@ class Command(NamedTuple):
 
 
 def _words(line: str) -> tuple[str, ...]:
-    """A line as a shell splits it; a run's name in angle brackets becomes a word, and the short name of a
+    """A line as a shell splits it: a run's name in angle brackets becomes a word, the short name of a
     command its module."""
     words = shlex.split(re.sub(r"<(\w+)>", r"\1", line), comments=True)
     if words[0] == "sparse-rl" and len(words) > 1:
