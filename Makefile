@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 WHERE := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 INSTALL ?= $(BIN)/uv pip install --quiet --python $(BIN)/python $(WHERE)
 
-.PHONY: demo test check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
+.PHONY: demo test docs reference check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -23,6 +23,13 @@ test: $(VENV)/.dev  ## the whole test suite, with lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: $(VENV)/.docs  ## the site, without network: build/docs/index.html (seconds)
+	$(BIN)/python -m sphinx -W --keep-going -n -q -d build/doctrees docs build/docs
+	@echo "docs: file://$(CURDIR)/build/docs/index.html"
+
+reference: $(VENV)/.core  ## the pages of keys, presets and columns, written from the code (seconds)
+	$(BIN)/python docs/reference/write.py
 
 mutants: $(VENV)/.dev  ## faults put into a copy of the code: do the tests notice? (hours; resumes)
 	PYTHONPATH=tests $(BIN)/python -m mutation $(OPTIONS)
@@ -132,7 +139,11 @@ $(VENV)/.core: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(INSTALL) -e '.[dev]'
-	touch $@ $(VENV)/.core
+	touch $@ $(VENV)/.core $(VENV)/.docs
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) -e '.[docs]'
+	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
 	$(INSTALL) -e '.[bench]'
