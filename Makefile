@@ -131,21 +131,24 @@ dmc-small: $(VENV)/.dev  ## the published study in small: two tasks, three width
 
 $(VENV)/bin/python:
 	$(or $(FOUND),$(error $(NONE))) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.core: pyproject.toml | $(VENV)/bin/python
+$(BIN)/uv: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet uv
+
+$(VENV)/.core: pyproject.toml | $(BIN)/uv
 	$(INSTALL) -e '.[report]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml | $(BIN)/uv
 	$(INSTALL) -e '.[dev]'
 	touch $@ $(VENV)/.core $(VENV)/.docs
 
-$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.docs: pyproject.toml | $(BIN)/uv
 	$(INSTALL) -e '.[docs]'
 	touch $@
 
-$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.bench: pyproject.toml | $(BIN)/uv
 	$(INSTALL) -e '.[bench]'
 	touch $@
 
