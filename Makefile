@@ -7,6 +7,10 @@ NONE = no Python 3.11 to 3.14 with venv and ensurepip among: $(PYTHON). Install 
   python3-venv), or say where one is: make PYTHON=/path/to/python
 VENV ?= .venv
 BIN := $(VENV)/bin
+# uv takes a third of pip's time, but does not read pip's settings: it is told the two that say where packages
+# are. With others: make INSTALL='.venv/bin/pip install'
+WHERE := $(if $(PIP_INDEX_URL),--index-url $(PIP_INDEX_URL)) $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
+INSTALL ?= $(BIN)/uv pip install --quiet --python $(BIN)/python $(WHERE)
 
 # What a wheel must have: the version of pyproject.toml, told of in CHANGELOG.md, and what is no code.
 WHOLE := import tomllib, sparse_rl; from pathlib import Path; here = Path(sparse_rl.__file__).parent; \
@@ -16,7 +20,7 @@ WHOLE := import tomllib, sparse_rl; from pathlib import Path; here = Path(sparse
   assert all((here / name).exists() for name in ("py.typed", "conf/sweep.yaml", "kernels/kernels.h")); \
   print("dist/ holds sparse_rl", version)
 
-.PHONY: demo test check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
+.PHONY: demo test docs reference check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -27,6 +31,13 @@ test: $(VENV)/.dev  ## the whole test suite, with lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: $(VENV)/.docs  ## the site, without network: build/docs/index.html (seconds)
+	$(BIN)/python -m sphinx -W --keep-going -n -q -d build/doctrees docs build/docs
+	@echo "docs: file://$(CURDIR)/build/docs/index.html"
+
+reference: $(VENV)/.core  ## the pages of keys, presets and columns, written from the code (seconds)
+	$(BIN)/python docs/reference/write.py
 
 mutants: $(VENV)/.dev  ## faults put into a copy of the code: do the tests notice? (hours; resumes)
 	PYTHONPATH=tests $(BIN)/python -m mutation $(OPTIONS)
@@ -137,20 +148,27 @@ $(VENV)/bin/python:
 	$(or $(FOUND),$(error $(NONE))) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.core: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[report]'
+$(BIN)/uv: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet uv
+
+$(VENV)/.core: pyproject.toml | $(BIN)/uv
+	$(INSTALL) -e '.[report]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	touch $@ $(VENV)/.core
+$(VENV)/.dev: pyproject.toml | $(BIN)/uv
+	$(INSTALL) -e '.[dev]'
+	touch $@ $(VENV)/.core $(VENV)/.docs
 
-$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[bench]'
+$(VENV)/.docs: pyproject.toml | $(BIN)/uv
+	$(INSTALL) -e '.[docs]'
 	touch $@
 
-$(VENV)/.release: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --group release
+$(VENV)/.bench: pyproject.toml | $(BIN)/uv
+	$(INSTALL) -e '.[bench]'
+	touch $@
+
+$(VENV)/.release: pyproject.toml | $(BIN)/uv
+	$(INSTALL) --group release
 	touch $@
 
 clean:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import recipes
 
 import sparse_rl
 from sparse_rl import envs, extensions
@@ -19,25 +20,11 @@ from sparse_rl.settings.run import run_config
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps.arguments import check_arguments
 
-ROOT = Path(sparse_rl.__file__).resolve().parents[1]
-RECIPES = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "add_your_own.md").read_text(), re.DOTALL)
-
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the package of the recipes, as if it were installed there, and their presets."""
-    python = "\n\n".join(text for kind, text in RECIPES if kind == "python")
-    (preset,) = (text for kind, text in RECIPES if kind == "yaml")
-    (points,) = (text for kind, text in RECIPES if kind == "toml")
-    package, info = tmp_path / "my_package", tmp_path / "my_package-1.0.dist-info"
-    for folder in (package, info, tmp_path / "my_conf" / "agent"):
-        folder.mkdir(parents=True)
-    (package / "__init__.py").write_text(python)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        points.replace('[project.entry-points."', "[").replace('"]', "]").replace('"', "")
-    )
-    (tmp_path / "my_conf" / "agent" / "ppo_mine.yaml").write_text(preset)
+    recipes.write(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(extensions, "_IMPORTED", {})
     importlib.invalidate_caches()

@@ -208,7 +208,7 @@ def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]") -> list[str]:
 def load(*studies: str | Path) -> pd.DataFrame:
     """One row per run and log point, each with its run's axes beside its numbers.
 
-    Columns carry the names of the data dictionary in the README. A run that has no rows yet, or none
+    Columns carry the names of ``docs/columns.md``. A run that has no rows yet, or none
     that can be read, does not appear here: :func:`load_runs` lists it, and :func:`load_all` says why.
 
     Args:

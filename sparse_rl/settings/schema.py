@@ -107,15 +107,16 @@ WORDS: dict[Any, str] = {
 }  # fmt: skip
 
 
-def _describe(hint: Any) -> str:
+def describe(hint: Any) -> str:
+    """What a type allows, in words."""
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_describe(option) for option in get_args(hint))
+        return " or ".join(describe(option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
     if get_origin(hint) is list:
-        return f"a list, each {_describe(get_args(hint)[0])}"
+        return f"a list, each {describe(get_args(hint)[0])}"
     if get_origin(hint) is dict:
-        return f"names, each with {_describe(get_args(hint)[1])}"
+        return f"names, each with {describe(get_args(hint)[1])}"
     return str(WORDS.get(hint, hint.__name__))
 
 
@@ -155,11 +156,11 @@ def build(cls: type, data: Mapping[str, Any], where: str) -> Any:
             continue
         if name not in data:
             if field.default is field.default_factory is dataclasses.MISSING:
-                raise ConfigError(f"{prefix}{name} is missing; give {_describe(hint)}")
+                raise ConfigError(f"{prefix}{name} is missing; give {describe(hint)}")
             continue
         value = data[name] if fits(data[name], hint) else whole(data[name])
         if not fits(value, hint):
-            raise ConfigError(f"{prefix}{name}={value!r} is not allowed; give {_describe(hint)}")
+            raise ConfigError(f"{prefix}{name}={value!r} is not allowed; give {describe(hint)}")
         test = field.metadata.get("test")
         if isinstance(value, int) and abs(value) >= MOST:
             raise ConfigError(f"{prefix}{name}={value!r} is out of range; allowed: below 2**53")

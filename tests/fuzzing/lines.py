@@ -5,7 +5,7 @@ import io
 import logging.config
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from unittest import mock
 
@@ -16,6 +16,7 @@ from sparse_rl.settings.launchers import LAUNCHERS, SlurmConfig
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, schema_keys
 from sparse_rl.settings.schema import fields_of
 from sparse_rl.sweeps import run
+from sparse_rl.sweeps.grid import Pack, packs
 from sparse_rl.sweeps.presets import GROUPS, presets
 
 VALUES = (
@@ -39,11 +40,7 @@ HYDRA = (
 
 
 class Planned(BaseException):
-    """A command line was taken: these runs would be planned."""
-
-    def __init__(self, configs: list[RunConfig]) -> None:
-        super().__init__()
-        self.configs = configs
+    """A command line was taken, and counting begins."""
 
 
 class Outcome(NamedTuple):
@@ -52,7 +49,7 @@ class Outcome(NamedTuple):
     status: int
     said: str
     configs: list[RunConfig]
-    """Of the first pack, where it was taken."""
+    """That would be trained, where it was taken."""
 
 
 def _word(rng: random.Random, word: str) -> str:
@@ -92,12 +89,16 @@ def command_lines(rng: random.Random) -> Iterator[list[str]]:
 def outcome(line: list[str]) -> Outcome:
     """What a command line comes to, in this process; plans end where counting would begin."""
 
-    def planned(pack: list[RunConfig]) -> None:
-        raise Planned(list(pack))
+    taken: list[RunConfig] = []
+
+    def noted(configs: Iterable[RunConfig]) -> list[Pack]:
+        taken.extend(configs)
+        return packs(taken)
 
     said = io.StringIO()
     with (
-        mock.patch.object(run, "prepare_pack", planned),
+        mock.patch.object(run, "packs", noted),
+        mock.patch.object(run, "prepare_pack", side_effect=Planned),
         mock.patch.object(sys, "argv", ["sparse_rl/sweep.py", *line]),
         # Hydra ends all handlers before it sets up its own, and absl's would close the stream that it
         # found when it was imported: here that of whoever runs this.
@@ -107,8 +108,8 @@ def outcome(line: list[str]) -> Outcome:
     ):
         try:
             sweep.main()
-        except Planned as taken:
-            return Outcome(0, said.getvalue(), taken.configs)
+        except Planned:
+            return Outcome(0, said.getvalue(), taken)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
             return Outcome(status, said.getvalue(), [])
