@@ -19,7 +19,8 @@ from sparse_rl.runs.costs import Costs
 from sparse_rl.runs.recorder import Recorder
 from sparse_rl.settings.agents import AGENT_CONFIGS
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, run_config
-from sparse_rl.sweeps.arguments import GROUPS, LAUNCHER
+from sparse_rl.sweeps.arguments import LAUNCHER
+from sparse_rl.sweeps.presets import GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "tests" / "studies" / "demo"
