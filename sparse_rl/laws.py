@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from sparse_rl.analysis import answers, choices, findings, fits, laws, scores, tables
+from sparse_rl.analysis import answers, choices, findings, fits, keys, laws, scores, tables, tuning
 from sparse_rl.analysis.figures import held_out
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.selection import (
@@ -50,6 +50,9 @@ def report(
     """
     if size not in final or final[size].isna().any():
         raise ValueError(f"these runs do not say their {size}; use --size width")
+    if not pd.api.types.is_numeric_dtype(final[size]) or (final[size] <= 0).any():
+        there = ", ".join(sorted(final[size].astype(str).unique()))
+        raise ValueError(f"a law is of positive numbers; {size} is {there}")
     scores.refuse_uneven_tasks(final, [size])
     tasks = counted(final["env"].nunique(), "task")
     what = "normalised score" if final["env"].nunique() > 1 else "return"
@@ -96,7 +99,21 @@ def _parser() -> argparse.ArgumentParser:
         "--at-steps", type=float, help="score at so many env steps (default: the last fifth)"
     )
     parser.add_argument("--shared-seeds", action="store_true", help="only seeds that all widths have")
-    parser.add_argument("--size", choices=SIZES, default="width", help="what N counts (default: width)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--size", choices=SIZES, default="width", help="what N counts (default: width)")
+    what.add_argument(
+        "--by", metavar="KEY", help="N is a key that was swept, e.g. agent.batch_size or env_steps"
+    )
+    parser.add_argument(
+        "--tune",
+        metavar="KEY",
+        help="every cell at its best setting of a key, e.g. agent.learning_rate; seeds that choose do "
+        "not judge",
+    )
+    parser.add_argument(
+        "--tune-seeds", nargs="+", type=int, default=[], metavar="SEED",
+        help="these choose, all others judge (default: each seed is judged where the others choose)",
+    )  # fmt: skip
     parser.add_argument(
         "--hold-out", type=int, default=1, help="so many of the largest sizes (default: 1)"
     )
@@ -108,10 +125,15 @@ def check(options: argparse.Namespace) -> None:
     """Refuse before anything is read what cannot end well.
 
     Raises:
-        ValueError: nothing would be held out, or the figure has an unknown ending.
+        ValueError: nothing would be held out, a key is tuned and an axis, seeds choose nothing, or the
+            figure has an unknown ending.
     """
     if options.hold_out < 1:
         raise ValueError(f"--hold-out takes 1 or more sizes, got {options.hold_out}")
+    if options.tune_seeds and not options.tune:
+        raise ValueError("--tune-seeds choose a setting of --tune KEY, which is not given")
+    if options.tune and options.tune == options.by:
+        raise ValueError(f"--tune and --by are both {options.tune}: it is an axis, or it is tuned")
     if options.figure and options.figure.suffix not in FORMATS:
         raise ValueError(f"--figure ends in {', '.join(FORMATS)}, got {options.figure.name}")
 
@@ -122,16 +144,25 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         check(options)
         given = ranges_of(options.ranges or ())
-        rows, problems = read(options.paths)
+        named = [text.partition("=")[0] for text in options.only or ()]
+        swept = [key for key in (options.by, options.tune) if key]
+        rows, problems = read(options.paths, [*swept, *(key for key in named if "." in key)])
         for problem in problems:
             print(f"sparse_rl.laws: {problem.file}: {problem.reason}", file=sys.stderr)
         rows = only(rows, options.only or ())
+        axis = [options.by] if options.by else []
+        size = keys.column_of(options.by or "width")
         rows = choose_rows(
-            rows, options.tasks or (), options.sparsity, options.shared_seeds, options.seeds or ()
+            rows, options.tasks or (), options.sparsity, options.shared_seeds, options.seeds or (), size
         )
-        refuse_mixtures(rows)
-        final = score_table(rows, options.at_steps, given)
-        report(console(), final, options.size, options.hold_out, options.figure)
+        refuse_mixtures(rows, ["width"] if axis and options.by != "width" else [])
+        if options.tune:
+            tuned = tuning.tune(rows, options.tune, options.tune_seeds, axis)
+            rows = tuned.rows
+            show(console(), tuned.choices, " ".join(tuned.words))
+        final = keys.beside(score_table(rows, options.at_steps, given), rows, axis)
+        size = size if axis else options.size
+        report(console(), final, size, options.hold_out, options.figure)
     except (FileNotFoundError, ValueError) as error:
         print(f"sparse_rl.laws: {error}", file=sys.stderr)
         sys.exit(2)

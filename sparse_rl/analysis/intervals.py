@@ -106,6 +106,7 @@ def estimates(
     resamples: int = RESAMPLES,
     seed: int | Sequence[int] = 0,
     method: Method | None = None,
+    factors: Sequence[float] | None = None,
 ) -> list[Estimate]:
     """A statistic of every cell of a study with its interval; cells are drawn independently of each
     other.
@@ -118,24 +119,41 @@ def estimates(
     Args:
         cells: of one study; [runs] each, or all with the same leading axes.
         method: ``None``: :func:`method_for` these cells.
+        factors: [cells]: what a variance is multiplied with where runs are no independent draws (1).
 
     Raises:
         ValueError: the method is unknown.
     """
     method = method or method_for(cells)
+    factors = factors or [1.0] * len(cells)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     seeds = [[*([seed] if isinstance(seed, int) else seed), i] for i in range(len(cells))]
     if method == "percentile":
-        return [
+        drawn = [
             statistics.bootstrap(cell, statistic, resamples, s)
             for cell, s in zip(cells, seeds, strict=True)
         ]
-    return _by_t(cells, statistic, resamples, seeds)
+        return [_widened(e, factor) for e, factor in zip(drawn, factors, strict=True)]
+    return _by_t(cells, statistic, resamples, seeds, factors)
+
+
+def _widened(estimate: Estimate, factor: float) -> Estimate:
+    """The same with a variance that is ``factor`` times as large."""
+    value = estimate.value
+    low, high, samples = (
+        at + np.sqrt(factor) * (part - at)
+        for part, at in zip(estimate[1:], (value, value, value[..., None]), strict=True)
+    )
+    return Estimate(value, low, high, samples) if factor != 1.0 else estimate
 
 
 def _by_t(
-    cells: Sequence[Scores], statistic: Statistic, resamples: int, seeds: Sequence[Sequence[int]]
+    cells: Sequence[Scores],
+    statistic: Statistic,
+    resamples: int,
+    seeds: Sequence[Sequence[int]],
+    factors: Sequence[float],
 ) -> list[Estimate]:
     known = [int(np.bincount(cell.task).min()) > 1 for cell in cells]
     runs = [cell.values.shape[-1] for cell in cells]
@@ -147,13 +165,13 @@ def _by_t(
         shrunk, counted = moderated(of_runs, free)
         typical, least = of_runs.mean(0), float(free.sum())
     told, at = [], 0
-    for cell, k, n, seed in zip(cells, known, runs, seeds, strict=True):
+    for cell, k, n, seed, factor in zip(cells, known, runs, seeds, factors, strict=True):
         value = np.asarray(statistic(cell), dtype=np.float64)
         error, behind = np.full(value.shape, np.nan), np.full(value.shape, 1.0)
         if k:
-            error, behind, at = np.sqrt(shrunk[at] / n), counted[at], at + 1
+            error, behind, at = np.sqrt(factor * shrunk[at] / n), counted[at], at + 1
         elif found:
-            error, behind = np.sqrt(typical / n), np.full(value.shape, least)
+            error, behind = np.sqrt(factor * typical / n), np.full(value.shape, least)
         error = np.where(error > 0, error, np.nan)
         samples = _draws(value, error, behind, resamples, seed)
         half = (

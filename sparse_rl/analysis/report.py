@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparse_rl.analysis import levels, lqr, teams
+from sparse_rl.analysis import levels, lqr, teams, tuning
 from sparse_rl.analysis.load import Problem, load_all
 from sparse_rl.analysis.page import STYLE
 from sparse_rl.analysis.scores import RETURN
@@ -23,6 +23,8 @@ LEVELS = "levels"
 """The notebook of runs in environments with levels."""
 TEAMS = "teams"
 """The notebook of runs of teams."""
+BY, TUNED = "by_key", "tuned"
+"""The notebooks of a key that was swept, where one is asked for: as an axis, and chosen per cell."""
 TIMEOUT_SECONDS = 1800
 FAILED = "This section could not be made"
 """Beginning of what stands in place of a section whose code failed."""
@@ -131,6 +133,9 @@ def write_report(
     say: Callable[[str], None] = lambda _: None,
     margin: float | None = None,
     thresholds: Sequence[float] = (),
+    by: str | None = None,
+    tune: str | None = None,
+    tune_seeds: Sequence[int] = (),
 ) -> Path:
     """Execute the notebooks, write the figures (PNG and SVG) and ``report.html``.
 
@@ -140,6 +145,9 @@ def write_report(
         say: told what is being done.
         margin: differences in return within it do not matter; ``None``: a twentieth of the task's range.
         thresholds: returns to which data are counted; by default two of each task's own.
+        by: a key that was swept and is an axis too, as ``agent.batch_size``.
+        tune: a key of which every cell has its best setting (:func:`.tuning.tune`).
+        tune_seeds: seeds that choose it; by default each seed's others.
 
     Returns:
         Path of the page.
@@ -147,11 +155,15 @@ def write_report(
     Raises:
         ModuleNotFoundError: the extra ``report`` is not installed.
         FileNotFoundError: a folder holds no run.
-        ValueError: no run is done with a return.
+        ValueError: no run is done with a return, no run has a key, or it cannot be tuned.
     """
     check_available()
     runs, rows, problems = load_all(*studies)
     refuse_nothing(runs, rows, problems, studies)
+    if by:
+        load_all(*studies, by=[by])
+    if tune:
+        tuning.tune(load_all(*studies, by=[tune]).rows, tune, tune_seeds)
     target = Path(out) if out else Path(studies[0])
     target.mkdir(parents=True, exist_ok=True)
     parameters = {
@@ -159,9 +171,10 @@ def write_report(
         "out": str(target.resolve()),
         "margin": margin,
         "thresholds": list(thresholds),
-    }
+        "by": by, "tune": tune, "tune_seeds": list(tune_seeds),
+    }  # fmt: skip
     sections = []
-    names = notebooks_of(runs, rows)
+    names = [*notebooks_of(runs, rows), *([BY] if by else ()), *([TUNED] if tune else ())]
     for i, name in enumerate(names):
         say(f"{i + 1} of {len(names)}: {name}")
         with tempfile.TemporaryDirectory() as folder:
