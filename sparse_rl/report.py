@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparse_rl.analysis.report import write_report
+from sparse_rl.analysis.report import Swept, write_report
 from sparse_rl.records.console import one_line
 
 
@@ -48,9 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
             say=lambda what: print(f"report: {what}"),
             margin=options.margin,
             thresholds=options.thresholds,
-            by=options.by,
-            tune=options.tune,
-            tune_seeds=options.tune_seeds,
+            swept=Swept(options.by, options.tune, tuple(options.tune_seeds)),
         )
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         print(f"sparse_rl.report: {error}", file=sys.stderr)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -127,15 +127,41 @@ def refuse_nothing(
     raise ValueError(f"no run in {where} is done with a {RETURN} ({how}){first}")
 
 
+class Swept(NamedTuple):
+    """Keys beside width and sparsity that have a section in a report."""
+
+    by: str | None = None
+    """One that is an axis too, as ``agent.batch_size``."""
+    tune: str | None = None
+    """One of which every cell has its best setting (:func:`.tuning.tune`)."""
+    tune_seeds: tuple[int, ...] = ()
+    """Seeds that choose it; none: each seed's others."""
+
+
+NO_KEYS = Swept()
+
+
+def swept_notebooks(swept: Swept, studies: Sequence[str | Path]) -> list[str]:
+    """The notebooks of keys that were asked for.
+
+    Raises:
+        ValueError: no run has a key, or it cannot be tuned.
+    """
+    if swept.by:
+        load_all(*studies, by=[swept.by])
+    if swept.tune:
+        rows = load_all(*studies, by=[swept.tune]).rows
+        tuning.tune(rows, swept.tune, swept.tune_seeds)
+    return [*([BY] if swept.by else ()), *([TUNED] if swept.tune else ())]
+
+
 def write_report(
     studies: Sequence[str | Path],
     out: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
     margin: float | None = None,
     thresholds: Sequence[float] = (),
-    by: str | None = None,
-    tune: str | None = None,
-    tune_seeds: Sequence[int] = (),
+    swept: Swept = NO_KEYS,
 ) -> Path:
     """Execute the notebooks, write the figures (PNG and SVG) and ``report.html``.
 
@@ -145,9 +171,7 @@ def write_report(
         say: told what is being done.
         margin: differences in return within it do not matter; ``None``: a twentieth of the task's range.
         thresholds: returns to which data are counted; by default two of each task's own.
-        by: a key that was swept and is an axis too, as ``agent.batch_size``.
-        tune: a key of which every cell has its best setting (:func:`.tuning.tune`).
-        tune_seeds: seeds that choose it; by default each seed's others.
+        swept: keys beside width and sparsity that have a section.
 
     Returns:
         Path of the page.
@@ -160,10 +184,7 @@ def write_report(
     check_available()
     runs, rows, problems = load_all(*studies)
     refuse_nothing(runs, rows, problems, studies)
-    if by:
-        load_all(*studies, by=[by])
-    if tune:
-        tuning.tune(load_all(*studies, by=[tune]).rows, tune, tune_seeds)
+    names = [*notebooks_of(runs, rows), *swept_notebooks(swept, studies)]
     target = Path(out) if out else Path(studies[0])
     target.mkdir(parents=True, exist_ok=True)
     parameters = {
@@ -171,10 +192,9 @@ def write_report(
         "out": str(target.resolve()),
         "margin": margin,
         "thresholds": list(thresholds),
-        "by": by, "tune": tune, "tune_seeds": list(tune_seeds),
-    }  # fmt: skip
+        **swept._asdict(),
+    }
     sections = []
-    names = [*notebooks_of(runs, rows), *([BY] if by else ()), *([TUNED] if tune else ())]
     for i, name in enumerate(names):
         say(f"{i + 1} of {len(names)}: {name}")
         with tempfile.TemporaryDirectory() as folder:

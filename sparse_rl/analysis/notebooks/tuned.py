@@ -23,7 +23,7 @@ studies = ["results/demo"]
 out: str | None = None
 margin: float | None = None
 tune = "agent.learning_rate"
-tune_seeds: list[int] = []
+tune_seeds: tuple[int, ...] = ()
 
 # %%
 tuned = tuning.tune(load_all(*studies, by=[tune]).rows, tune, tune_seeds)
