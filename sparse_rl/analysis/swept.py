@@ -102,6 +102,9 @@ def figure(series: Series, key: str) -> Figure:
             figures.band(ax, x, column, RETURN, colours[sparsity], **how)
         if numeric and (mine[column] > 0).all():
             ax.set_xscale("log")
+            values = sorted(mine[column].unique())
+            ax.set_xticks(values, [f"{value:g}" for value in values], fontsize=8)
+            ax.minorticks_off()
         figures.style(ax, key, figures.label_of(series.rows, RETURN))
         ax.set_title("" if panel is None else f"width {panel}", fontsize=10)
     pairs = (zip(*ax.get_legend_handles_labels(), strict=True) for ax in axes.flat)
