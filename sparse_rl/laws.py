@@ -2,13 +2,27 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
-from sparse_rl.analysis import answers, choices, findings, fits, keys, laws, scores, tables, tuning
+from sparse_rl.analysis import (
+    allocation,
+    answers,
+    choices,
+    findings,
+    fits,
+    keys,
+    laws,
+    scores,
+    series,
+    shared,
+    surface,
+    tables,
+    tuning,
+)
 from sparse_rl.analysis.figures import held_out
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.selection import (
@@ -20,24 +34,11 @@ from sparse_rl.analysis.selection import (
     score_table,
 )
 from sparse_rl.analysis.statistics import counted
+from sparse_rl.analysis.terminal import show
 from sparse_rl.records.console import console, one_line
 
 SIZES = ("width", "parameters_total", "parameters_nonzero", "flops", "train_seconds")
 FORMATS = (".png", ".svg", ".pdf")
-
-
-def show(out: Console, frame: pd.DataFrame, title: str) -> None:
-    """A table on the terminal."""
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
-    for name in frame:
-        table.add_column(str(name), overflow="fold")
-    for row in frame.itertuples(index=False):
-        table.add_row(*("" if v is None or v != v else _text(v) for v in row))
-    out.print(table, "")
-
-
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def report(
@@ -59,6 +60,8 @@ def report(
     table = scores.summary(final, RETURN, [size])
     kind = scores.interval_words(final, RETURN, [size])
     show(out, table, f"interquartile mean {what}, {kind}, {tasks}")
+    for doubt in scores.interval_doubts(final, RETURN, [size]):
+        out.print(doubt, "")
     cells = scores.cell_estimates(final, RETURN, [size], resamples=tables.RESAMPLES)
     points = answers.points(list(cells.values()), [cell[0] for cell in cells])
     candidates = laws.NORMALISED if final["env"].nunique() > 1 else laws.CURVES
@@ -117,16 +120,59 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--hold-out", type=int, default=1, help="so many of the largest sizes (default: 1)"
     )
+    parser.add_argument(
+        "--with-data",
+        action="store_true",
+        help="laws of size, data and sparsity together, how the best size grows with the budget, and "
+        "what many returns take",
+    )
+    parser.add_argument(
+        "--thresholds",
+        type=float,
+        nargs="+",
+        metavar="RETURN",
+        default=[],
+        help="returns for --with-data (default: four of each task's own)",
+    )
     parser.add_argument("--figure", type=Path, help="draw the laws there (.png, .svg, .pdf)")
     return parser
+
+
+def with_data(out: Console, rows: pd.DataFrame, level: float, thresholds: Sequence[float] = ()) -> None:
+    """Each task's laws of size, data and sparsity; at one sparsity the exponents of the best size, and
+    those of what many returns take, shared over tasks.
+
+    Raises:
+        ValueError: no run has the sparsity.
+    """
+    choose_rows(rows, (), level, False)
+    grids = list(series.split(rows))
+    for grid in grids:
+        try:
+            show(out, surface.law_table(surface.surface(grid)), f"{grid.label}: {surface.TITLE}")
+        except ValueError as error:
+            out.print(f"{grid.label}: no law of size and data: {error}.", "")
+        try:
+            found = surface.surface(grid, level, allocation.FINE)
+            title = f"{grid.label}, sparsity {level:g}: {allocation.TITLE}"
+            show(out, allocation.table(found), title)
+        except ValueError as error:
+            out.print(f"{grid.label}: no exponent of the best size: {error}.", "")
+    for unit, name in (("env_steps", "env steps"), ("flops", "training FLOPs")):
+        every = [shared.reached(grid, level, thresholds, unit) for grid in grids]
+        try:
+            told, words = shared.table(every)
+            show(out, told, f"{name} to a return ∝ N^−b at sparsity {level:g}. {words}")
+        except ValueError as error:
+            out.print(f"{name} to a return: {error}.", "")
 
 
 def check(options: argparse.Namespace) -> None:
     """Refuse before anything is read what cannot end well.
 
     Raises:
-        ValueError: nothing would be held out, a key is tuned and an axis, seeds choose nothing, or the
-            figure has an unknown ending.
+        ValueError: nothing would be held out, a key is tuned and an axis, seeds choose nothing, options
+            do not go together, or the figure has an unknown ending.
     """
     if options.hold_out < 1:
         raise ValueError(f"--hold-out takes 1 or more sizes, got {options.hold_out}")
@@ -134,6 +180,12 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--tune-seeds choose a setting of --tune KEY, which is not given")
     if options.tune and options.tune == options.by:
         raise ValueError(f"--tune and --by are both {options.tune}: it is an axis, or it is tuned")
+    others = {"--by": options.by, "--tune": options.tune, "--figure": options.figure}
+    given = [name for name, value in {**others, "--at-steps": options.at_steps}.items() if value]
+    if options.with_data and given:
+        raise ValueError(f"--with-data has its own tables and takes no {', '.join(given)}")
+    if options.thresholds and not options.with_data:
+        raise ValueError("--thresholds are returns for --with-data, which is not given")
     if options.figure and options.figure.suffix not in FORMATS:
         raise ValueError(f"--figure ends in {', '.join(FORMATS)}, got {options.figure.name}")
 
@@ -152,9 +204,13 @@ def main(arguments: list[str] | None = None) -> None:
         rows = only(rows, options.only or ())
         axis = [options.by] if options.by else []
         size = keys.column_of(options.by or "width")
+        level = None if options.with_data else options.sparsity
         rows = choose_rows(
-            rows, options.tasks or (), options.sparsity, options.shared_seeds, options.seeds or (), size
+            rows, options.tasks or (), level, options.shared_seeds, options.seeds or (), size
         )
+        if options.with_data:
+            with_data(console(), rows, options.sparsity, options.thresholds)
+            return
         refuse_mixtures(rows, ["width"] if axis and options.by != "width" else [])
         if options.tune:
             tuned = tuning.tune(rows, options.tune, options.tune_seeds, axis)

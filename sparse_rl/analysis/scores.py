@@ -171,6 +171,11 @@ def interval_words(final: pd.DataFrame, metric: str, by: Sequence[str]) -> str:
     return intervals.words(intervals.method_for(cells), len(cells))
 
 
+def interval_doubts(final: pd.DataFrame, metric: str, by: Sequence[str]) -> list[str]:
+    """What is to be said against the intervals of :func:`cell_estimates`."""
+    return intervals.doubts(list(cell_scores(final, metric, by).values()))
+
+
 def refuse_uneven_tasks(final: pd.DataFrame, by: Sequence[str]) -> None:
     """Cells are compared on the same tasks, or not at all.
 

@@ -86,7 +86,7 @@ def refuse_mixtures(rows: pd.DataFrame, further: Sequence[str] = ()) -> None:
 def choose_rows(
     rows: pd.DataFrame,
     tasks: Sequence[str],
-    sparsity: float,
+    sparsity: float | None,
     shared_seeds: bool,
     seeds: Sequence[int] = (),
     size: str = "width",
@@ -94,6 +94,7 @@ def choose_rows(
     """Tasks, sparsity and seeds that were asked for.
 
     Args:
+        sparsity: ``None``: all.
         size: the column whose values must share their seeds.
 
     Raises:
@@ -104,10 +105,11 @@ def choose_rows(
         if not kept.any():
             raise ValueError(f"no task matches; there are {', '.join(sorted(rows['env'].unique()))}")
         rows = rows[kept]
-    levels = ", ".join(f"{level:g}" for level in sorted(rows["sparsity"].unique()))
-    rows = rows[rows["sparsity"].map(rounded) == rounded(sparsity)]
-    if rows.empty:
-        raise ValueError(f"no run has sparsity {sparsity:g}; there are {levels}")
+    if sparsity is not None:
+        levels = ", ".join(f"{level:g}" for level in sorted(rows["sparsity"].unique()))
+        rows = rows[rows["sparsity"].map(rounded) == rounded(sparsity)]
+        if rows.empty:
+            raise ValueError(f"no run has sparsity {sparsity:g}; there are {levels}")
     if seeds:
         there = sorted(rows["seed"].unique())
         rows = rows[rows["seed"].isin(seeds)]
