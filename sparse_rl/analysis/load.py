@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparse_rl.analysis import keys
+from sparse_rl.analysis import foreign, keys
 from sparse_rl.kernels.machine import cores
 from sparse_rl.records import results
 from sparse_rl.settings.schema import rounded
@@ -215,15 +215,17 @@ def load_all(*studies: str | Path, by: Sequence[str] = ()) -> Loaded:
     """Runs, rows, and what could not be read or is not what it says.
 
     Args:
-        studies: ``results/<name>``, one or more.
+        studies: ``results/<name>``, one or more; or other people's files (:mod:`.foreign`).
         by: keys of the configurations (``agent.learning_rate``) that become columns
             (:func:`.keys.column_of`): runs that differ in them alone are no variants. Rows of a run
             that lacks one are left out.
 
     Raises:
         FileNotFoundError: a folder holds no run.
-        ValueError: no run has such a key.
+        ValueError: no run has such a key, or files are of no known kind or mixed with studies.
     """
+    if others := [path for path in map(Path, studies) if foreign.is_foreign(path)]:
+        return _foreign(others, studies, by)
     problems: list[Problem] = []
     runs = _runs(studies, problems, by)
     dirs = [Path(study) / name for study, name in zip(runs["study"], runs[FOLDER], strict=True)]
@@ -242,6 +244,18 @@ def load_all(*studies: str | Path, by: Sequence[str] = ()) -> Loaded:
     axes = runs.loc[runs.index.repeat(counts)].reset_index(drop=True)
     rows = _usable(pd.concat([numbers, axes], axis=1), problems, by)
     return Loaded(runs, rows, problems + _unsaid(runs, rows))
+
+
+def _foreign(paths: Sequence[Path], studies: Sequence[str | Path], by: Sequence[str]) -> Loaded:
+    """Other people's runs: what a run is stands in its rows."""
+    if len(paths) < len(studies):
+        raise ValueError("give studies or other people's files, not both")
+    rows = foreign.read(paths)
+    absent = [key for key in by if keys.column_of(key) not in rows]
+    if absent:
+        raise ValueError(f"these files have no column {', '.join(absent)}; there are {', '.join(rows)}")
+    runs = rows.groupby("run_id", as_index=False).first()
+    return Loaded(runs.assign(reason=None), rows, _unsaid(runs, rows))
 
 
 def _read_rows(run_dir: Path) -> tuple[pa.Table | None, list[Problem]]:

@@ -185,7 +185,8 @@ def write_report(
     runs, rows, problems = load_all(*studies)
     refuse_nothing(runs, rows, problems, studies)
     names = [*notebooks_of(runs, rows), *swept_notebooks(swept, studies)]
-    target = Path(out) if out else Path(studies[0])
+    first = Path(studies[0])
+    target = Path(out) if out else first if first.is_dir() else first.parent
     target.mkdir(parents=True, exist_ok=True)
     parameters = {
         "studies": [str(Path(s).resolve()) for s in studies],

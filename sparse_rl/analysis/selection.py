@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from sparse_rl.analysis import load_all, scores
-from sparse_rl.analysis.importers import read_published
 from sparse_rl.analysis.load import CURRICULUM, Problem
 from sparse_rl.analysis.ranges import SCORE_RANGES, Ranges, normalised
 from sparse_rl.analysis.scores import RETURN
@@ -15,25 +14,18 @@ from sparse_rl.settings.schema import rounded
 
 
 def read(paths: Sequence[Path], by: Sequence[str] = ()) -> tuple[pd.DataFrame, list[Problem]]:
-    """Rows of studies (folders with a grid), or of CSV files in the published layout; what is wrong with
-    them.
+    """Rows of studies (folders with a grid), or of other people's files (:mod:`.foreign`); what is wrong
+    with them.
 
     Args:
         by: keys of the configurations that become columns.
 
     Raises:
         FileNotFoundError: a path does not exist or holds neither.
-        ValueError: studies and CSV files are mixed, a file has another layout, or no run has a key.
+        ValueError: studies and files are mixed, a file is of no known kind, or no run has a key.
     """
-    files: list[Path] = []
-    for path in paths:
-        files += sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix == ".csv" else []
-    if not files:
-        loaded = load_all(*paths, by=by)
-        return loaded.rows, loaded.problems
-    if any(path.is_dir() and not any(path.glob("*.csv")) for path in paths):
-        raise ValueError("give studies or CSV files, not both")
-    return read_published(files), []
+    loaded = load_all(*paths, by=by)
+    return loaded.rows, loaded.problems
 
 
 APART = ("agent", "network", "pattern", "distribution", "method", "variant", CURRICULUM)
