@@ -16,6 +16,7 @@ from sparse_rl.analysis import (
     fits,
     keys,
     laws,
+    profiles,
     scores,
     series,
     shared,
@@ -24,6 +25,8 @@ from sparse_rl.analysis import (
     tuning,
 )
 from sparse_rl.analysis.figures import held_out
+from sparse_rl.analysis.fits import Points
+from sparse_rl.analysis.laws import Law
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.selection import (
     choose_rows,
@@ -75,10 +78,39 @@ def report(
         axis = {"width": "width (units)"}.get(size, size)
         drawn = held_out(points, choice, axis, f"interquartile mean {what}", f"{what}, {tasks}")
         drawn.savefig(figure, dpi=150)
+    told_of_all(out, candidates, points, choice)
+
+
+def told_of_all(out: Console, candidates: Sequence[Law], points: Points, choice: choices.Choice) -> None:
+    """Each law fitted to all sizes, its rolling hold-outs, and what all say of a larger size."""
     out.print("Fitted to all sizes:")
+    found = []
     for law in candidates:
-        words = fits.unsupported(law, points) or tables.parameters(fits.fit(law, points))
-        out.print(f"  {law.name}, {law.formula}: {words}")
+        reason = fits.unsupported(law, points)
+        if reason:
+            out.print(f"  {law.name}, {law.formula}: {reason}")
+            continue
+        found.append(fits.fit(law, points))
+        words = tables.parameters(found[-1])
+        if any(value.problem for value in fits.values(found[-1]).values()):
+            ranges = profiles.range_words(profiles.profile(found[-1], points))
+            words = f"{words}; by the profile of the likelihood {ranges}"
+        off = ", ".join(f"{error:.4g}" for error in profiles.rolling(law, points))
+        rolled = f"; off by {off} with the 1, 2, … largest sizes held out" if off else ""
+        out.print(f"  {law.name}, {law.formula}: {words}{rolled}")
+    try:
+        next_ = profiles.averaged(found, choice.whole, 2.0 * float(points.size.max()))
+    except ValueError as error:
+        out.print(f"No average over laws: {error}.")
+        return
+    weights = ", ".join(f"{name} {weight:.0%}" for name, weight in next_.weights.items())
+    value = tables.spread(next_.value, next_.low, next_.high)
+    fits_none = max(whole.misfit for whole in choice.whole.values()) < 0.05
+    doubt = ", but no law fits, so it holds less than it says" if fits_none else ""
+    words = (
+        f"At N = {next_.size:g}, twice the largest, by the laws' weights ({weights}): {value}{doubt}."
+    )
+    out.print(words)
 
 
 def _parser() -> argparse.ArgumentParser:

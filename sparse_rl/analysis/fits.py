@@ -250,7 +250,7 @@ def values(fit: Fit) -> dict[str, Value]:
     found = {}
     for i, (name, parameter) in enumerate(fit.law.parameters.items()):
         value, least, most = (
-            float(_natural(parameter.kind, v, fit.scale)) for v in (fit.theta[i], low[i], high[i])
+            float(natural(parameter.kind, v, fit.scale)) for v in (fit.theta[i], low[i], high[i])
         )
         found[name] = Value(value, least, most, problem)
     return found
@@ -265,7 +265,13 @@ def _tied(thetas: Floats) -> bool:
     return bool((np.abs(correlation[np.triu_indices(len(correlation), 1)]) > TIED).any())
 
 
-def _natural(kind: str, value: Floats, scale: tuple[float, float, float]) -> Floats:
+def problem(law: Law, points: Points) -> solving.Data:
+    """The standardised problem of the points alone, as the solver takes it."""
+    _, size, scores, error = _standardised(law, points)
+    return size, points.kept, scores[:, 0], error, points.censored[:, 0]
+
+
+def natural(kind: str, value: Floats, scale: tuple[float, float, float]) -> Floats:
     centre, spread, middle = scale
     if kind == "level":
         return centre + spread * value
