@@ -20,9 +20,15 @@ MARGIN = 0.05
 
 
 def budgets(series: Series, count: int = 4) -> list[float]:
-    """Training FLOPs from where all runs have a value to what the dearest spent, in equal ratios."""
+    """Training FLOPs from where all runs have a value to what the dearest spent, in equal ratios.
+
+    Raises:
+        ValueError: no run says its FLOPs.
+    """
     known = series.rows[series.rows[RETURN].notna()]
     spent = scores.spent(known, "flops")
+    if not (spent > 0).any():
+        raise ValueError("these runs do not say their FLOPs: there are no budgets")
     of_run = spent[spent > 0].groupby(known["run_id"])
     begun, ended = of_run.min().max(), of_run.max().max() * 0.999
     return [float(b) for b in np.geomspace(min(begun, ended), ended, count if begun < ended else 1)]

@@ -138,7 +138,8 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
         ValueError: no metric is one.
     """
     if RETURN not in rows:
-        there = ", ".join(name for name in rows if "return" in name.lower() or "reward" in name.lower())
+        names = [str(name) for name in rows.columns]
+        there = ", ".join(n for n in names if "return" in n.lower() or "reward" in n.lower())
         raise ValueError(
             f"no metric is the return; say which in {COLUMNS}, as in `eval/reward: {RETURN}`"
             + (f" (there are {there})" if there else "")

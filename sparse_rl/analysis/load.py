@@ -253,7 +253,8 @@ def _foreign(paths: Sequence[Path], studies: Sequence[str | Path], by: Sequence[
     rows = foreign.read(paths)
     absent = [key for key in by if keys.column_of(key) not in rows]
     if absent:
-        raise ValueError(f"these files have no column {', '.join(absent)}; there are {', '.join(rows)}")
+        there = ", ".join(map(str, rows.columns))
+        raise ValueError(f"these files have no column {', '.join(absent)}; there are {there}")
     runs = rows.groupby("run_id", as_index=False).first()
     return Loaded(runs.assign(reason=None), rows, _unsaid(runs, rows))
 
