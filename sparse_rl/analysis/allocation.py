@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from sparse_rl.analysis import fits, laws, surface
+from sparse_rl.analysis import choices, fits, laws, surface
 from sparse_rl.analysis.fits import Fit, Points
 from sparse_rl.analysis.statistics import Floats
 from sparse_rl.analysis.surface import DATA, FEWEST, Surface, quoted
@@ -185,7 +185,8 @@ def parametric(found: Surface) -> Exponent:
     fit = fits.fit(laws.SIZE_AND_DATA, surface.points(found))
     names = list(fit.law.parameters)
     pulls = np.vstack([fit.theta, fit.thetas])[:, [names.index("a"), names.index("e")]]
-    if not (pulls < 0).all(1)[0] or (pulls < 0).all(1).mean() < SURE:
+    both = np.asarray((pulls < 0).all(1))
+    if not both[0] or both.mean() < SURE:
         raise _NoExponentError("score does not grow with both size and data beyond doubt")
     return _by_exponents(found, fit, names.index("b"), names.index("f"))
 
@@ -227,7 +228,7 @@ def intrinsic_points(found: Surface) -> Points:
     left = ~first.ravel()
     if left.sum() < 2 * len(laws.INTRINSIC.parameters):
         raise ValueError(f"{left.sum()} returns are above what some size has at first; it takes 8")
-    return Points(*(part[left] for part in every))
+    return choices.subset(every, left)
 
 
 def intrinsic(found: Surface) -> Exponent:

@@ -81,7 +81,9 @@ def profile(fit: Fit, points: Points) -> dict[str, Range]:
     found = {}
     for i, (name, parameter) in enumerate(law.parameters.items()):
         ends = [_end(law, data, fit.theta, i, edge, fit.cost) for edge in (low[i], high[i])]
-        found[name] = Range(*(float(fits.natural(parameter.kind, end, fit.scale)) for end in ends))
+        found[name] = Range(
+            *(float(fits.natural(parameter.kind, np.asarray(end), fit.scale)) for end in ends)
+        )
     return found
 
 

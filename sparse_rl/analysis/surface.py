@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from sparse_rl.analysis import choices, fits, laws, thresholds
-from sparse_rl.analysis.curves import learning_curves
+from sparse_rl.analysis.curves import Curves, learning_curves
 from sparse_rl.analysis.fits import Points
-from sparse_rl.analysis.intervals import MANY
+from sparse_rl.analysis.intervals import MANY, Method
 from sparse_rl.analysis.laws import Law
 from sparse_rl.analysis.scores import Cell
 from sparse_rl.analysis.series import Series
@@ -87,12 +87,12 @@ def surface(
     return Surface([cell for cell, _ in cells], total, nonzero, flops, steps, values)
 
 
-def _drawn(curve: thresholds.Curves, steps: Floats, resamples: int, seed: int) -> Floats:
+def _drawn(curve: Curves, steps: Floats, resamples: int, seed: int) -> Floats:
     """[steps, 1 + resamples]."""
     runs = np.stack(
         [np.interp(np.log(steps), np.log(curve.env_steps), run) for run in curve.values.T], axis=1
     )
-    method = "percentile" if runs.shape[1] >= MANY else "t"
+    method: Method = "percentile" if runs.shape[1] >= MANY else "t"
     draws = thresholds.mean_curves(runs, resamples, seed, method)
     return np.column_stack([runs.mean(1), draws.T])
 
@@ -145,7 +145,7 @@ def law_table(found: Surface) -> pd.DataFrame:
                 trials[name][law.name] = choices.trial(law, every, mask)
         except ValueError as error:
             refused[law.name] = str(error)
-    rows = []
+    rows: list[dict[str, object]] = []
     for law in candidates(found):
         if law.name in refused:
             rows.append({"law": law.name, "parameters": refused[law.name], "formula": law.formula})

@@ -40,12 +40,10 @@ def _curves(series: Series, key: str) -> Iterator[tuple[str, dict[float, Any], i
     final, by = _finals(series, key), _by(key)
     others = by[1:]
     cells = scores.cell_estimates(final, RETURN, by, method="t")
-    counts = final.groupby(by)["run_id"].nunique()
     for values, group in final.groupby(others):
         own = {cell[0]: e for cell, e in cells.items() if cell[1:] == values}
         name = ", ".join(f"{name} {value:g}" for name, value in zip(others, values, strict=True))
-        fewest = min(int(counts[(value, *values)]) for value in group[by[0]].unique())
-        yield name, own, fewest
+        yield name, own, int(group.groupby(by[0])["run_id"].nunique().min())
 
 
 def words(series: Series, key: str, margin: float) -> Iterator[str]:
@@ -98,7 +96,7 @@ def figure(series: Series, key: str) -> Figure:
         mine = told if panel is None else told[told["width"] == panel]
         for sparsity, curve in mine.groupby("sparsity"):
             x = curve.assign(**{column: curve[column] if numeric else curve[column].astype(str)})
-            how = {"marker": "o", "markersize": 4, "label": f"{sparsity:g}"}
+            how = {"marker": "o", "markersize": 4, "label": f"{float(str(sparsity)):g}"}
             figures.band(ax, x, column, RETURN, colours[sparsity], **how)
         if numeric and (mine[column] > 0).all():
             ax.set_xscale("log")

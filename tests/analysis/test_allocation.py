@@ -12,6 +12,7 @@ from sparse_rl import laws as command
 from sparse_rl.analysis import allocation, fits, intervals, laws, series, shared, surface, thresholds
 from sparse_rl.analysis.statistics import Floats
 from sparse_rl.analysis.surface import Surface
+from sparse_rl.records.console import console
 
 TRUE = 0.5 / (0.7 + 0.5)
 """N_opt ∝ C^(β / (α + β)) of what is planted below."""
@@ -132,7 +133,9 @@ def told_of(
     assert [law.name for law in surface.candidates(found)] == [law.name for law in laws.WITH_DATA]
     patch.setattr(surface, "candidates", lambda _: list(candidates))
     told = surface.law_table(found).set_index("law")
-    return told["off at the largest size"].to_dict(), told["off at the last data"].to_dict()
+    columns = ("off at the largest size", "off at the last data")
+    size, data = ({str(name): float(off) for name, off in told[c].items()} for c in columns)
+    return size, data
 
 
 def test_the_right_law_of_size_data_and_sparsity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +229,7 @@ def test_cells_to_a_return_are_drawn_independently() -> None:
     noisy["return_mean"] += 3 * noisy["run_id"].map({r: own[r.replace("16s", "8s")] for r in own})
     (grid,) = series.split(noisy)
     (found,) = shared.reached(grid, 0.0, (50.0,))
-    assert abs(np.corrcoef(found.points.samples)[0, 1]) < 0.2
+    assert abs(np.atleast_2d(np.corrcoef(found.points.samples))[0, 1]) < 0.2
 
 
 def returns_of(width: int, factor: float = 1.0) -> list[float]:
@@ -260,12 +263,12 @@ def test_the_command_tells_all_of_it(capsys: pytest.CaptureFixture[str]) -> None
         rows(f"w{w}s{s}", [v + 2.0 * (s - 1) for v in returns_of(w)], width=w, seed=s)
         for w in (8, 16, 32) for s in range(3)
     ]  # fmt: skip
-    command.with_data(command.console(), pd.concat(made, ignore_index=True), 0.0)
+    command.with_data(console(), pd.concat(made, ignore_index=True), 0.0)
     out = " ".join(capsys.readouterr().out.split())
     for said in ("surviving parameters", "envelope of the curves", "env steps to a return ∝ N^−b"):
         assert said in out
     with pytest.raises(ValueError, match=r"no run has sparsity 0\.5; there are 0"):
-        command.with_data(command.console(), pd.concat(made, ignore_index=True), 0.5)
+        command.with_data(console(), pd.concat(made, ignore_index=True), 0.5)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from sparse_rl.analysis import choices, fits, laws, profiles
 from sparse_rl.analysis.choices import Whole
 from sparse_rl.analysis.fits import Points
 from sparse_rl.analysis.statistics import Floats
+from sparse_rl.records.console import console
 
 SIZES = np.array([8.0, 16, 32, 64, 128])
 
@@ -86,7 +87,7 @@ def test_the_command_says_when_no_law_fits(capsys: pytest.CaptureFixture[str]) -
     for score, doubt in ((50 + 20 * np.log2(SIZES), False), (np.array([0.0, 90, 0, 90, 0]), True)):
         points = points_of(score, error=1.0)
         two = (laws.CONSTANT, laws.LOGARITHM)
-        command.told_of_all(command.console(), two, points, choices.choose(two, points))
+        command.told_of_all(console(), two, points, choices.choose(two, points))
         said = " ".join(capsys.readouterr().out.split())
         assert "At N = 256, twice the largest, by the laws' weights (" in said
         assert ("but no law fits" in said) == doubt
