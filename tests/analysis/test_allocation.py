@@ -138,6 +138,13 @@ def told_of(
     return size, data
 
 
+def test_the_law_of_intrinsic_performance_by_hand() -> None:
+    """αN = ½ and αD = 3/2 make 1/β = 8/3: at N = 4 and D = 2 the lack is 4^−½ + 2^−3/2 = 0.8536."""
+    theta, data = np.array([0.0, 0.0, 0.5, 1.5]), np.array([[1.0, 2.0]])
+    told = laws.INTRINSIC.predict(theta, np.array([4.0]), data)
+    assert told == pytest.approx([-8 / 3 * np.log(0.5 + 2**-1.5)])
+
+
 def test_the_right_law_of_size_data_and_sparsity(monkeypatch: pytest.MonkeyPatch) -> None:
     """Surviving parameters count: the law of total ones and the one without size are further off."""
     found = planted(sizes=4, steps=6, sparsities=(0.0, 0.9))

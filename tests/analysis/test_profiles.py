@@ -76,6 +76,8 @@ def test_laws_are_averaged_by_their_weights() -> None:
     assert told.value == pytest.approx(0.25 * high + 0.75 * low)
     assert told.low < low
     assert told.high > high - 10  # a quarter of the draws is the line's
+    rare = {"logarithm": whole["logarithm"]._replace(weight=0.01), "constant": whole["constant"]}
+    assert profiles.averaged([line, flat], rare, 256.0).high < high - 20
     alone = profiles.averaged([line, flat], {"constant": whole["constant"]}, 256.0)
     assert alone.value == pytest.approx(low)
     assert alone.weights == {"constant": 1.0}
