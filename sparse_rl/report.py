@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparse_rl.analysis.report import write_report
+from sparse_rl.analysis.report import Swept, write_report
 from sparse_rl.records.console import one_line, program
 
 
@@ -25,7 +25,22 @@ def main(arguments: list[str] | None = None) -> None:
         "--thresholds", type=float, nargs="+", metavar="RETURN", default=[],
         help="returns to which data are counted, the same for every study that is to be compared",
     )  # fmt: skip
+    parser.add_argument(
+        "--by", metavar="KEY", help="a key that was swept is an axis too, e.g. agent.batch_size"
+    )
+    parser.add_argument(
+        "--tune",
+        metavar="KEY",
+        help="every cell at its best setting of a key, e.g. agent.learning_rate; seeds that choose do "
+        "not judge",
+    )
+    parser.add_argument(
+        "--tune-seeds", nargs="+", type=int, default=[], metavar="SEED",
+        help="these choose, all others judge (default: each seed is judged where the others choose)",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.tune_seeds and not options.tune:
+        parser.error("--tune-seeds choose a setting of --tune KEY, which is not given")
     try:
         page = write_report(
             options.studies,
@@ -33,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
             say=lambda what: print(f"report: {what}"),
             margin=options.margin,
             thresholds=options.thresholds,
+            swept=Swept(options.by, options.tune, tuple(options.tune_seeds)),
         )
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         print(f"sparse_rl.report: {error}", file=sys.stderr)

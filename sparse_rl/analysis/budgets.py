@@ -1,5 +1,6 @@
 """What a budget buys: the best cell for so many FLOPs, and the data that a return takes."""
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,9 +20,15 @@ MARGIN = 0.05
 
 
 def budgets(series: Series, count: int = 4) -> list[float]:
-    """Training FLOPs from where all runs have a value to what the dearest spent, in equal ratios."""
+    """Training FLOPs from where all runs have a value to what the dearest spent, in equal ratios.
+
+    Raises:
+        ValueError: no run says its FLOPs.
+    """
     known = series.rows[series.rows[RETURN].notna()]
     spent = scores.spent(known, "flops")
+    if not (spent > 0).any():
+        raise ValueError("these runs do not say their FLOPs: there are no budgets")
     of_run = spent[spent > 0].groupby(known["run_id"])
     begun, ended = of_run.min().max(), of_run.max().max() * 0.999
     return [float(b) for b in np.geomspace(min(begun, ended), ended, count if begun < ended else 1)]
@@ -107,9 +114,11 @@ def crossings(series: Series, threshold: float) -> dict[scores.Cell, Crossing]:
     """
     longest = float(series.rows["env_steps"].max())
     found = {}
-    for cell, rows in series.rows.groupby(["width", "sparsity"]):
+    task = zlib.crc32(str(series.label).encode())  # cells, and tasks, are drawn independently
+    for i, (cell, rows) in enumerate(series.rows.groupby(["width", "sparsity"])):
         if (rows["status"] == "done").any():
-            found[cell] = data_to_threshold(learning_curves(rows), threshold, RESAMPLES)
+            curves = learning_curves(rows)
+            found[cell] = data_to_threshold(curves, threshold, RESAMPLES, seed=(task, i))
         elif (rows["status"] == "diverged").any():
             never = np.ones(1 + RESAMPLES, dtype=np.bool_)
             found[cell] = Crossing(longest, np.full(RESAMPLES, longest), never)

@@ -59,7 +59,15 @@ def hold_out(law: Law, points: Points, largest: int = 1) -> Trial:
     Raises:
         ValueError: what is left cannot carry the law.
     """
-    held = largest_sizes(points, largest)
+    return trial(law, points, largest_sizes(points, largest))
+
+
+def trial(law: Law, points: Points, held: NDArray[np.bool_]) -> Trial:
+    """Fit all but the points that are held out, and predict those.
+
+    Raises:
+        ValueError: what is left cannot carry the law.
+    """
     fitted, rest = fits.fit(law, subset(points, ~held)), subset(points, held)
     predicted = fitted.predict(rest.size, rest.kept)
     samples = fitted.predict_samples(rest.size, rest.kept)

@@ -169,8 +169,11 @@ def words(series: Series, margin: float | None = None) -> Iterator[str]:
         margin: differences within it do not matter; ``None``: :func:`.budgets.margin_of` these runs.
     """
     yield from episode_words(series)
+    final = scores.final_values(series.rows, RETURN)
+    if not final.empty:
+        yield from scores.interval_doubts(final, RETURN, ["width", "sparsity"])
     levels = [float(sparsity) for sparsity in sorted(series.rows["sparsity"].unique())]
-    if not scores.final_values(series.rows, RETURN).empty:
+    if not final.empty:
         margin = budgets.margin_of(series) if margin is None else margin
         parts: list[tuple[str, Callable[[], str]]] = [
             ("the best sparsity", lambda: _best_words(series)),

@@ -34,7 +34,7 @@ class Points(NamedTuple):
     size: Floats
     """[points]: width or parameters, > 0."""
     kept: Floats
-    """[points]: 1 − sparsity, in (0, 1]."""
+    """[points]: 1 − sparsity, in (0, 1]; [points, 2] with the data D/D0 beside it for laws of data."""
     score: Floats
     """[points]: return, score, or natural logarithm of the data to a threshold."""
     samples: Floats
@@ -107,9 +107,14 @@ def _standardised(law: Law, points: Points) -> tuple[tuple[float, float, float],
     )
 
 
+def _distinct(points: Points) -> int:
+    """Points that differ in what a law is told of them."""
+    return len(np.unique(np.column_stack([points.size, points.kept]), axis=0))
+
+
 def unsupported(law: Law, points: Points) -> str | None:
     """Why these points cannot carry this law; ``None`` if they can."""
-    distinct = len(set(zip(points.size, points.kept, strict=True)))
+    distinct = _distinct(points)
     if distinct < len(law.parameters):
         needed = counted(len(law.parameters), "parameter")
         return f"{law.name} has {needed}, the data have {counted(distinct, 'point')}"
@@ -156,8 +161,7 @@ def _fit(law: Law, points: Points, error: Floats, starts: Floats | None = None) 
         thetas = np.where((their < costs)[:, None], again, thetas)
     if not known:
         thetas = np.full((scores.shape[1] - 1, len(end)), np.nan)
-    distinct = len(set(zip(points.size, points.kept, strict=True)))
-    return Fit(law, end, thetas, scale, least, converged, distinct)
+    return Fit(law, end, thetas, scale, least, converged, _distinct(points))
 
 
 def _own_starts(law: Law) -> Floats:
@@ -246,7 +250,7 @@ def values(fit: Fit) -> dict[str, Value]:
     found = {}
     for i, (name, parameter) in enumerate(fit.law.parameters.items()):
         value, least, most = (
-            float(_natural(parameter.kind, v, fit.scale)) for v in (fit.theta[i], low[i], high[i])
+            float(natural(parameter.kind, v, fit.scale)) for v in (fit.theta[i], low[i], high[i])
         )
         found[name] = Value(value, least, most, problem)
     return found
@@ -261,7 +265,13 @@ def _tied(thetas: Floats) -> bool:
     return bool((np.abs(correlation[np.triu_indices(len(correlation), 1)]) > TIED).any())
 
 
-def _natural(kind: str, value: Floats, scale: tuple[float, float, float]) -> Floats:
+def problem(law: Law, points: Points) -> solving.Data:
+    """The standardised problem of the points alone, as the solver takes it."""
+    _, size, scores, error = _standardised(law, points)
+    return size, points.kept, scores[:, 0], error, points.censored[:, 0]
+
+
+def natural(kind: str, value: Floats, scale: tuple[float, float, float]) -> Floats:
     centre, spread, middle = scale
     if kind == "level":
         return centre + spread * value

@@ -130,14 +130,20 @@ def _ids(table: pd.DataFrame, where: str | Path) -> dict[str, str]:
     return named | {run_id: run_id for run_id in table["run_id"]}
 
 
-def _read_table(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    """The table of runs with our names. ``run_id`` is the column ``ID``, else the display name."""
+def read_table(
+    path: str | Path, columns: Mapping[str, str], states: Sequence[str] = ("State",)
+) -> pd.DataFrame:
+    """The table of runs with our names. ``run_id`` is the column ``ID``, else the display name.
+
+    Args:
+        states: columns of how runs ended that it must have.
+    """
     text = [name for name, ours in columns.items() if ours == "run_id"] + ["ID", "Name"]
     table = pd.read_csv(path, dtype=dict.fromkeys(text, str)).rename(columns=dict(columns))
     if "run_id" not in table:
         key = "ID" if "ID" in table else "Name"
         table = table.rename(columns={key: "run_id"})
-    needed = [name for name in ("run_id", "State", "env", "width", "seed") if name not in table]
+    needed = [name for name in ("run_id", *states, "env", "width", "seed") if name not in table]
     if needed:
         raise ValueError(
             f"{path} lacks {', '.join(needed)}; name the columns that hold them (columns=…)"
@@ -195,8 +201,19 @@ def read_wandb(
     """
     if isinstance(charts, str | Path):
         raise ValueError(f"charts are a list of files, got {str(charts)!r}")
-    table = _read_table(runs, columns or {})
-    long = _series(charts, table, runs)
+    table = read_table(runs, columns or {})
+    return joined(_series(charts, table, runs), table, runs, columns or {})
+
+
+def joined(
+    long: pd.DataFrame, table: pd.DataFrame, runs: str | Path, columns: Mapping[str, str]
+) -> pd.DataFrame:
+    """Rows of ``run_id, env_steps, metric, value`` with what the table says of each run.
+
+    Raises:
+        ValueError: a run has two values of a metric at one step, or an axis is blank.
+    """
+    long = long.assign(metric=long["metric"].replace({**NAMES, **columns}))
     twice = long.duplicated(["run_id", "metric", "env_steps"])
     if twice.any():
         first = long[twice].iloc[0]
@@ -206,6 +223,9 @@ def read_wandb(
     rows.columns.name = None
     described = table[[name for name in table if name == "run_id" or name not in rows]]
     rows = rows.merge(described, on="run_id", validate="many_to_one")
-    return _completed(
-        rows.assign(status=rows["State"].map(STATES).fillna("failed"), study=Path(runs).stem)
-    )
+    for name in ("env", "width", "seed"):
+        blank = rows.loc[rows[name].isna(), "run_id"].unique()
+        if len(blank):
+            raise ValueError(f"{runs} does not say the {name} of {', '.join(map(str, blank))}")
+    states = rows["State"].map(STATES).fillna("failed") if "State" in rows else "done"
+    return _completed(rows.assign(status=states, study=Path(runs).stem))

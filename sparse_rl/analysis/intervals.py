@@ -25,6 +25,15 @@ PRIOR = 2.0
 """Degrees of freedom that the study's mean variance weighs. Smyth estimates them from the logarithms of
 the variances, which cells without a failing run among cells with one upset: 60 % cover then, 97 % with
 this."""
+RARE = 12
+"""One cell in so many may spread out of line without a share in what is typical. A study of fewer cells
+cannot tell one failing run from runs that fail now and then everywhere: with one in eight capped, three
+seeds of which one in ten fails cover 85 %, with one in twelve 93 %."""
+FEW = 6
+"""Cells below which intervals cover less than 90 % where seeds fail, if they have fewer than eight."""
+LIKELY, SURE = 0.95, 0.995
+"""Of all cells' variances at once, if all cells spread alike: what lies beyond is capped, and said to be
+out of line."""
 
 
 def method_for(cells: Sequence[Scores]) -> Method:
@@ -70,8 +79,42 @@ def variance(scores: Scores, statistic: Statistic) -> tuple[Floats, float]:
     return samples.var(-1) * runs / (runs - tasks), float(runs - tasks)
 
 
+def bound(of_runs: Floats, free: Floats, likely: float = LIKELY) -> Floats:
+    """[...]: what variances do not exceed, all at once, if all cells spread alike.
+
+    By the F distribution over the others' mean, which is that of the cells without the largest twelfth
+    (at least one cell), made up for what chance alone cuts off with those. limma's robust estimate
+    (Phipson et al. 2016) winsorises so too.
+
+    Args:
+        of_runs: [cells, ...]: variance of a single run, of two cells or more.
+        free: [cells]: degrees of freedom of each.
+        likely: how often.
+    """
+    cells, own = len(of_runs), float(np.median(free))
+    kept = cells - max(cells // RARE, 1)
+    quantile = special.chdtri(own, 1.0 - kept / cells)
+    made_up = kept / cells / special.chdtr(own + 2.0, quantile)
+    centre = np.sort(of_runs, axis=0)[:kept].mean(0) * made_up
+    return centre * special.fdtri(own, own * kept, 1.0 - (1.0 - likely) / cells)
+
+
+def typical(of_runs: Floats, free: Floats) -> Floats:
+    """[...]: the mean variance of a single run over cells. Of twelve cells or more each twelfth one may
+    be out of line, and counts as much as is likely: one run that fails does not widen all others'
+    intervals.
+
+    Args:
+        of_runs: [cells, ...].
+        free: [cells]: degrees of freedom of each.
+    """
+    if len(of_runs) < RARE:
+        return of_runs.mean(0)
+    return np.minimum(of_runs, bound(of_runs, free)).mean(0)
+
+
 def moderated(of_runs: Floats, free: Floats) -> tuple[Floats, Floats]:
-    """Variances of cells shrunk towards their mean, and their degrees of freedom.
+    """Variances of cells shrunk towards what is typical, and their degrees of freedom.
 
     A cell whose own variance is above the shrunk one keeps its own: shrinking may widen an interval of a
     cell with a run that fails, and never narrows it. What lies behind a variance is counted by
@@ -81,16 +124,48 @@ def moderated(of_runs: Floats, free: Floats) -> tuple[Floats, Floats]:
         of_runs: [cells, ...]: variance of a single run.
         free: [cells]: degrees of freedom of each.
     """
+    common = typical(of_runs, free)
     free = free.reshape(-1, *[1] * (of_runs.ndim - 1))
     if len(of_runs) < 2:
         return of_runs, free + 0.0 * of_runs
     share = PRIOR / (PRIOR + free)
-    typical = of_runs.mean(0) * share
+    lent = common * share
     own = (1.0 - share) * of_runs
-    shrunk = typical + own
-    parts = own**2 / free + typical**2 / free.sum()
+    shrunk = lent + own
+    parts = own**2 / free + lent**2 / free.sum()
     counted = shrunk**2 / np.where(parts > 0, parts, 1.0)
     return np.maximum(shrunk, of_runs), np.clip(counted, 1.0, PRIOR + free)
+
+
+def doubts(cells: Sequence[Scores], statistic: Statistic = statistics.iqm) -> list[str]:
+    """What is to be said against the intervals of a study's cells, with how often they cover then.
+
+    The shares are those of `docs/analysis.md`, of runs that fail now and then.
+    """
+    if method_for(cells) == "percentile":
+        return []
+    found = [variance(cell, statistic) for cell in cells if int(np.bincount(cell.task).min()) > 1]
+    said = []
+    if len(found) > 1:
+        runs = [c.values.shape[-1] for c in cells if int(np.bincount(c.task).min()) > 1]
+        of_runs = np.array([float(v) * n for (v, _), n in zip(found, runs, strict=True)])
+        odd = int((of_runs > bound(of_runs, np.array([f for _, f in found]), SURE)).sum())
+        spread = "spreads" if odd == 1 else "spread"
+        of = f"{odd} of {len(found)} cells {spread} out of line with the others"
+        if odd and len(found) < RARE:
+            said.append(f"{of} and widens their intervals too: a run there may have failed.")
+        elif odd:
+            said.append(
+                f"{of}: a run there may have failed. If runs fail now and then everywhere, the other "
+                "intervals are too narrow, for their runs do not show it."
+            )
+    if 0 < len(found) < FEW and min(cell.values.shape[-1] for cell in cells) < 8:
+        least = 57 if len(found) == 1 else 63 if len(found) < 4 else 79
+        said.append(
+            f"Intervals of {statistics.counted(len(found), 'cell')} know of no failure that their runs "
+            f"do not show: where one seed in ten, or in four, fails they cover as little as {least} %."
+        )
+    return said
 
 
 def _draws(value: Floats, error: Floats, free: Floats, resamples: int, seed: Sequence[int]) -> Floats:
@@ -106,6 +181,7 @@ def estimates(
     resamples: int = RESAMPLES,
     seed: int | Sequence[int] = 0,
     method: Method | None = None,
+    factors: Sequence[float] | None = None,
 ) -> list[Estimate]:
     """A statistic of every cell of a study with its interval; cells are drawn independently of each
     other.
@@ -118,24 +194,41 @@ def estimates(
     Args:
         cells: of one study; [runs] each, or all with the same leading axes.
         method: ``None``: :func:`method_for` these cells.
+        factors: [cells]: what a variance is multiplied with where runs are no independent draws (1).
 
     Raises:
         ValueError: the method is unknown.
     """
     method = method or method_for(cells)
+    factors = factors or [1.0] * len(cells)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     seeds = [[*([seed] if isinstance(seed, int) else seed), i] for i in range(len(cells))]
     if method == "percentile":
-        return [
+        drawn = [
             statistics.bootstrap(cell, statistic, resamples, s)
             for cell, s in zip(cells, seeds, strict=True)
         ]
-    return _by_t(cells, statistic, resamples, seeds)
+        return [_widened(e, factor) for e, factor in zip(drawn, factors, strict=True)]
+    return _by_t(cells, statistic, resamples, seeds, factors)
+
+
+def _widened(estimate: Estimate, factor: float) -> Estimate:
+    """The same with a variance that is ``factor`` times as large."""
+    value = estimate.value
+    low, high, samples = (
+        at + np.sqrt(factor) * (part - at)
+        for part, at in zip(estimate[1:], (value, value, value[..., None]), strict=True)
+    )
+    return Estimate(value, low, high, samples) if factor != 1.0 else estimate
 
 
 def _by_t(
-    cells: Sequence[Scores], statistic: Statistic, resamples: int, seeds: Sequence[Sequence[int]]
+    cells: Sequence[Scores],
+    statistic: Statistic,
+    resamples: int,
+    seeds: Sequence[Sequence[int]],
+    factors: Sequence[float],
 ) -> list[Estimate]:
     known = [int(np.bincount(cell.task).min()) > 1 for cell in cells]
     runs = [cell.values.shape[-1] for cell in cells]
@@ -145,15 +238,15 @@ def _by_t(
         of_runs = np.stack([v * n for (v, _), n in zip(found, many, strict=True)])
         free = np.array([f for _, f in found])
         shrunk, counted = moderated(of_runs, free)
-        typical, least = of_runs.mean(0), float(free.sum())
+        common, least = typical(of_runs, free), float(free.sum())
     told, at = [], 0
-    for cell, k, n, seed in zip(cells, known, runs, seeds, strict=True):
+    for cell, k, n, seed, factor in zip(cells, known, runs, seeds, factors, strict=True):
         value = np.asarray(statistic(cell), dtype=np.float64)
         error, behind = np.full(value.shape, np.nan), np.full(value.shape, 1.0)
         if k:
-            error, behind, at = np.sqrt(shrunk[at] / n), counted[at], at + 1
+            error, behind, at = np.sqrt(factor * shrunk[at] / n), counted[at], at + 1
         elif found:
-            error, behind = np.sqrt(typical / n), np.full(value.shape, least)
+            error, behind = np.sqrt(factor * common / n), np.full(value.shape, least)
         error = np.where(error > 0, error, np.nan)
         samples = _draws(value, error, behind, resamples, seed)
         half = (

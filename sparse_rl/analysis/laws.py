@@ -31,7 +31,8 @@ class Law(NamedTuple):
     """N0 is the geometric mean of the sizes."""
     parameters: Mapping[str, Parameter]
     predict: Callable[[Floats, Floats, Floats], Floats]
-    """``(θ [..., parameters], N/N0 [points], 1 − S [points]) → [..., points]``."""
+    """``(θ [..., parameters], N/N0 [points], 1 − S [points]) → [..., points]``; laws of data as well
+    have [points, 2], 1 − S and D/D0."""
     scaling: Literal["standardised", "centred", "none"] = "standardised"
     """Of scores before the fit; a law that is not affine in its levels needs them as they are."""
 
@@ -71,6 +72,31 @@ def _surviving(theta: Floats, size: Floats, kept: Floats) -> Floats:
 def _sparsity_factor(theta: Floats, size: Floats, kept: Floats) -> Floats:
     c, a, b, e, d = (_column(theta, i) for i in range(5))
     return c + (a * kept**e + b) * (size * kept) ** -d
+
+
+def _data_alone(theta: Floats, size: Floats, kept: Floats) -> Floats:
+    return _power(theta, kept[..., 1], kept)
+
+
+def _size_and_data(theta: Floats, size: Floats, kept: Floats) -> Floats:
+    own = size * kept[..., 0]
+    return _power(theta[..., :3], own, kept) + _column(theta, 3) * kept[..., 1] ** -_column(theta, 4)
+
+
+def _total_and_data(theta: Floats, size: Floats, kept: Floats) -> Floats:
+    dense = np.stack([np.ones_like(size), kept[..., 1]], axis=-1)
+    return _size_and_data(theta, size, dense)
+
+
+def _size_data_and_sparsity(theta: Floats, size: Floats, kept: Floats) -> Floats:
+    of_data = _column(theta, 5) * kept[..., 1] ** -_column(theta, 6)
+    return _sparsity_factor(theta[..., :5], size, kept[..., 0]) + of_data
+
+
+def _intrinsic(theta: Floats, size: Floats, kept: Floats) -> Floats:
+    n, e, of_size, of_data = (_column(theta, i) for i in range(4))
+    lacking = np.logaddexp(of_size * (n - np.log(size)), of_data * (e - np.log(kept[..., 1])))
+    return -(1.0 / of_size + 1.0 / of_data) * lacking
 
 
 def _surface(theta: Floats, size: Floats, kept: Floats) -> Floats:
@@ -137,3 +163,43 @@ DATA = (CONSTANT, DATA_LOGARITHM, DATA_POWER, DATA_TROUGH)
 """Logarithm of the data to a threshold against one size; lower is better."""
 JOINT = (TOTAL, SURVIVING, SPARSITY_FACTOR, SURFACE)
 """Score against total parameters and sparsity."""
+
+DATA_ALONE = Law(
+    "data alone", "c + e·(D/D0)^−f", {"c": _LEVEL, "e": _SLOPE, "f": _EXPONENT}, _data_alone
+)
+_OF_DATA = {
+    "e": _SLOPE._replace(starts=(-1.0,)), "f": _EXPONENT._replace(starts=(0.2, 1.0)),
+}  # fmt: skip
+SIZE_AND_DATA = Law(
+    "surviving parameters and data",
+    "c + a·(N_nonzero/N0)^−b + e·(D/D0)^−f",
+    {**POWER.parameters, **_OF_DATA},
+    _size_and_data,
+)
+TOTAL_AND_DATA = SIZE_AND_DATA._replace(
+    name="total parameters and data",
+    formula="c + a·(N_total/N0)^−b + e·(D/D0)^−f",
+    predict=_total_and_data,
+)
+SIZE_DATA_AND_SPARSITY = Law(
+    "parameters, data and sparsity",
+    "c + (a·(1−S)^g + h)·(N_nonzero/N0)^−b + e·(D/D0)^−f",
+    {
+        "c": _LEVEL, "a": _SLOPE, "h": _SLOPE, "g": _EXPONENT._replace(starts=(0.5,)),
+        "b": _EXPONENT._replace(starts=(0.2, 1.0)), **_OF_DATA,
+    },
+    _size_data_and_sparsity,
+)  # fmt: skip
+INTRINSIC = Law(
+    "intrinsic performance",
+    "I^−β = (n/N)^αN + (e/D)^αD, 1/β = 1/αN + 1/αD, ln I the score",
+    {
+        "n": _LEVEL._replace(starts=(-2.0, 0.0, 2.0)), "e": _LEVEL._replace(starts=(-2.0, 0.0, 2.0)),
+        "αN": _EXPONENT, "αD": _EXPONENT,
+    },
+    _intrinsic,
+    "centred",
+)  # fmt: skip
+WITH_DATA = (DATA_ALONE, TOTAL_AND_DATA, SIZE_AND_DATA, SIZE_DATA_AND_SPARSITY)
+"""Score against total parameters, data and sparsity: Hoffmann et al. 2022 (arXiv 2203.15556, eq. 10),
+with Frantar et al.'s sparsity factor (2023, eq. 3). ``kept`` is [points, 2]: 1 − S, and D/D0."""

@@ -1,6 +1,6 @@
 """Read studies from disk into tidy tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
+from sparse_rl.analysis import foreign, keys
 from sparse_rl.kernels.machine import cores
 from sparse_rl.records import results
 from sparse_rl.settings.schema import rounded
@@ -31,6 +31,10 @@ CURRICULUM = "curriculum"
 TOGETHER = "runs_at_once"
 """How many runs of its study were going on in the middle of a run: what its time is to be read
 beside."""
+
+DEPENDENCE = "variance_factor"
+"""How many times the variance of a cell's mean is that of as many independent runs, where any are not:
+runs whose setting other runs chose (:mod:`.tuning`)."""
 
 SEEDS = ["seed", "mask_seed"]
 
@@ -123,7 +127,9 @@ def load_runs(*studies: str | Path) -> pd.DataFrame:
     return _runs(studies, []).drop(columns=FOLDER)
 
 
-def _runs(studies: Sequence[str | Path], problems: list[Problem]) -> pd.DataFrame:
+def _runs(
+    studies: Sequence[str | Path], problems: list[Problem], by: Sequence[str] = ()
+) -> pd.DataFrame:
     parts = [_study_runs(Path(study), problems) for study in studies]
     runs = pd.concat(parts, ignore_index=True)
     undone = (runs["status"] != "done").sort_values(kind="stable").index
@@ -136,10 +142,13 @@ def _runs(studies: Sequence[str | Path], problems: list[Problem]) -> pd.DataFram
     runs["variant"] = ""
     if CURRICULUM in runs:
         runs[CURRICULUM] = runs[CURRICULUM].fillna("none")
-    axes = [name for name in (*cell_of(runs), *SEEDS) if name in runs]
+    dirs = [Path(study) / name for study, name in zip(runs["study"], runs[FOLDER], strict=True)]
+    runs = keys.attached(runs, dirs, by)
+    swept = [keys.column_of(key) for key in by]
+    axes = list(dict.fromkeys(n for n in (*cell_of(runs), *swept, *SEEDS) if n in runs))
     alike = runs.duplicated(axes, keep=False)
     if alike.any():
-        runs["variant"] = _variants(runs, alike)
+        runs["variant"] = _variants(runs, alike, axes)
         ended = runs["status"].isin(["done", "diverged"])
         again = ended & runs[ended].duplicated([*axes, "variant"]).reindex(runs.index, fill_value=False)
         for _, run in runs[again].iterrows():
@@ -166,26 +175,10 @@ def _at_once(runs: pd.DataFrame) -> "pd.Series[float]":
     return counts
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, str(rounded(value) if isinstance(value, float) else value)
-
-
-def _config(run_dir: Path) -> dict[str, str]:
-    """A run's configuration, flat; nothing where it cannot be read: its record has the axes."""
-    try:
-        return dict(_leaves(results.read_config(run_dir)))
-    except (OSError, ValueError, TypeError, yaml.YAMLError):
-        return {}
-
-
-def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]") -> list[str]:
+def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]", by: Sequence[str]) -> list[str]:
     """What else was varied where axes and seeds alone do not tell runs apart."""
     configs = [
-        _config(Path(study) / folder) if status != "pending" else {}
+        keys.config_of(Path(study) / folder) if status != "pending" else {}
         for study, folder, status in zip(runs["study"], runs[FOLDER], runs["status"], strict=True)
     ]
     table = pd.DataFrame(configs, index=runs.index).astype("string")
@@ -197,9 +190,7 @@ def _variants(runs: pd.DataFrame, alike: "pd.Series[bool]") -> list[str]:
         "pruning.actor_sparsity",
         "pruning.critic_sparsity",
     }
-    groups = table[alike].groupby(
-        [runs.loc[alike, name] for name in (*cell_of(runs), *SEEDS)], dropna=False
-    )
+    groups = table[alike].groupby([runs.loc[alike, name] for name in by], dropna=False)
     counts = groups.nunique()
     varied = [name for name in table.columns if name not in axes and (counts[name] > 1).any()]
     return [" ".join(f"{name}={row[name]}" for name in varied) for _, row in table.iterrows()]
@@ -220,17 +211,23 @@ def load(*studies: str | Path) -> pd.DataFrame:
     return load_all(*studies).rows
 
 
-def load_all(*studies: str | Path) -> Loaded:
+def load_all(*studies: str | Path, by: Sequence[str] = ()) -> Loaded:
     """Runs, rows, and what could not be read or is not what it says.
 
     Args:
-        studies: ``results/<name>``, one or more.
+        studies: ``results/<name>``, one or more; or other people's files (:mod:`.foreign`).
+        by: keys of the configurations (``agent.learning_rate``) that become columns
+            (:func:`.keys.column_of`): runs that differ in them alone are no variants. Rows of a run
+            that lacks one are left out.
 
     Raises:
         FileNotFoundError: a folder holds no run.
+        ValueError: no run has such a key, or files are of no known kind or mixed with studies.
     """
+    if others := [path for path in map(Path, studies) if foreign.is_foreign(path)]:
+        return _foreign(others, studies, by)
     problems: list[Problem] = []
-    runs = _runs(studies, problems)
+    runs = _runs(studies, problems, by)
     dirs = [Path(study) / name for study, name in zip(runs["study"], runs[FOLDER], strict=True)]
     with ThreadPoolExecutor(cores()) as pool:
         read = list(pool.map(_read_rows, dirs))
@@ -245,8 +242,21 @@ def load_all(*studies: str | Path) -> Loaded:
     some = [table for table in tables if table is not None]
     numbers = pa.concat_tables(some, promote_options="permissive").to_pandas()
     axes = runs.loc[runs.index.repeat(counts)].reset_index(drop=True)
-    rows = _usable(pd.concat([numbers, axes], axis=1), problems)
+    rows = _usable(pd.concat([numbers, axes], axis=1), problems, by)
     return Loaded(runs, rows, problems + _unsaid(runs, rows))
+
+
+def _foreign(paths: Sequence[Path], studies: Sequence[str | Path], by: Sequence[str]) -> Loaded:
+    """Other people's runs: what a run is stands in its rows."""
+    if len(paths) < len(studies):
+        raise ValueError("give studies or other people's files, not both")
+    rows = foreign.read(paths)
+    absent = [key for key in by if keys.column_of(key) not in rows]
+    if absent:
+        there = ", ".join(map(str, rows.columns))
+        raise ValueError(f"these files have no column {', '.join(absent)}; there are {there}")
+    runs = rows.groupby("run_id", as_index=False).first()
+    return Loaded(runs.assign(reason=None), rows, _unsaid(runs, rows))
 
 
 def _read_rows(run_dir: Path) -> tuple[pa.Table | None, list[Problem]]:
@@ -271,13 +281,16 @@ def _read_rows(run_dir: Path) -> tuple[pa.Table | None, list[Problem]]:
     return table, []
 
 
-def _usable(rows: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:
-    """Rows with a width and a sparsity; returns that are infinite are none."""
-    for name in ("width", "sparsity"):
+def _usable(rows: pd.DataFrame, problems: list[Problem], by: Sequence[str]) -> pd.DataFrame:
+    """Rows with a width, a sparsity and every key; returns that are infinite are none."""
+    needed = {"width": results.RUN, "sparsity": results.RUN} | dict.fromkeys(by, results.CONFIG)
+    for key, file in needed.items():
+        name = keys.column_of(key)
         if name in rows and rows[name].isna().any():
             for run_id in rows.loc[rows[name].isna(), "run_id"].unique():
-                problems.append(Problem(str(run_id), results.RUN, f"has no {name}; it is left out"))
+                problems.append(Problem(str(run_id), file, f"has no {key}; it is left out"))
             rows = rows[rows[name].notna()].reset_index(drop=True)
+            rows[name] = keys.numbers(rows[name]) if key in by else rows[name]
     if RETURN in rows and np.isinf(rows[RETURN]).any():
         for run_id in rows.loc[np.isinf(rows[RETURN]), "run_id"].unique():
             reason = f"has infinite values of {RETURN}; these rows have none"

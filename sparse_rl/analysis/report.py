@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sparse_rl.analysis import levels, lqr, teams
+from sparse_rl.analysis import levels, lqr, teams, tuning
 from sparse_rl.analysis.load import Problem, load_all
 from sparse_rl.analysis.page import STYLE
 from sparse_rl.analysis.scores import RETURN
@@ -23,6 +23,8 @@ LEVELS = "levels"
 """The notebook of runs in environments with levels."""
 TEAMS = "teams"
 """The notebook of runs of teams."""
+BY, TUNED = "by_key", "tuned"
+"""The notebooks of a key that was swept, where one is asked for: as an axis, and chosen per cell."""
 TIMEOUT_SECONDS = 1800
 FAILED = "This section could not be made"
 """Beginning of what stands in place of a section whose code failed."""
@@ -125,12 +127,41 @@ def refuse_nothing(
     raise ValueError(f"no run in {where} is done with a {RETURN} ({how}){first}")
 
 
+class Swept(NamedTuple):
+    """Keys beside width and sparsity that have a section in a report."""
+
+    by: str | None = None
+    """One that is an axis too, as ``agent.batch_size``."""
+    tune: str | None = None
+    """One of which every cell has its best setting (:func:`.tuning.tune`)."""
+    tune_seeds: tuple[int, ...] = ()
+    """Seeds that choose it; none: each seed's others."""
+
+
+NO_KEYS = Swept()
+
+
+def swept_notebooks(swept: Swept, studies: Sequence[str | Path]) -> list[str]:
+    """The notebooks of keys that were asked for.
+
+    Raises:
+        ValueError: no run has a key, or it cannot be tuned.
+    """
+    if swept.by:
+        load_all(*studies, by=[swept.by])
+    if swept.tune:
+        rows = load_all(*studies, by=[swept.tune]).rows
+        tuning.tune(rows, swept.tune, swept.tune_seeds)
+    return [*([BY] if swept.by else ()), *([TUNED] if swept.tune else ())]
+
+
 def write_report(
     studies: Sequence[str | Path],
     out: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
     margin: float | None = None,
     thresholds: Sequence[float] = (),
+    swept: Swept = NO_KEYS,
 ) -> Path:
     """Execute the notebooks, write the figures (PNG and SVG) and ``report.html``.
 
@@ -140,6 +171,7 @@ def write_report(
         say: told what is being done.
         margin: differences in return within it do not matter; ``None``: a twentieth of the task's range.
         thresholds: returns to which data are counted; by default two of each task's own.
+        swept: keys beside width and sparsity that have a section.
 
     Returns:
         Path of the page.
@@ -147,21 +179,23 @@ def write_report(
     Raises:
         ModuleNotFoundError: the extra ``report`` is not installed.
         FileNotFoundError: a folder holds no run.
-        ValueError: no run is done with a return.
+        ValueError: no run is done with a return, no run has a key, or it cannot be tuned.
     """
     check_available()
     runs, rows, problems = load_all(*studies)
     refuse_nothing(runs, rows, problems, studies)
-    target = Path(out) if out else Path(studies[0])
+    names = [*notebooks_of(runs, rows), *swept_notebooks(swept, studies)]
+    first = Path(studies[0])
+    target = Path(out) if out else first if first.is_dir() else first.parent
     target.mkdir(parents=True, exist_ok=True)
     parameters = {
         "studies": [str(Path(s).resolve()) for s in studies],
         "out": str(target.resolve()),
         "margin": margin,
         "thresholds": list(thresholds),
+        **swept._asdict(),
     }
     sections = []
-    names = notebooks_of(runs, rows)
     for i, name in enumerate(names):
         say(f"{i + 1} of {len(names)}: {name}")
         with tempfile.TemporaryDirectory() as folder:

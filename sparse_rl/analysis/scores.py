@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from sparse_rl.analysis import intervals, statistics
+from sparse_rl.analysis.load import DEPENDENCE, SEEDS, cell_of
 from sparse_rl.analysis.load import RETURN as RETURN
-from sparse_rl.analysis.load import SEEDS, cell_of
 from sparse_rl.analysis.statistics import Estimate, Scores
 
 TRAINING_RETURN = "train_return_mean"
@@ -25,6 +25,10 @@ Cell = tuple[Any, ...]
 
 def _first(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return frame.groupby("run_id")[list(columns)].first()
+
+
+def _factor(rows: pd.DataFrame) -> list[str]:
+    return [DEPENDENCE] if DEPENDENCE in rows else []
 
 
 def with_untrained(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -73,7 +77,7 @@ def final_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     late = known[(known["status"] == "done") & (known["env_steps"] > (1.0 - LAST_SHARE) * end)]
     untrained = known[known["status"] == "diverged"].drop_duplicates("run_id")
     values = pd.concat([late, untrained]).groupby("run_id")[metric].mean()
-    axes = ["study", "status", *cell_of(known), *SEEDS, *SIZES, "train_seconds"]
+    axes = ["study", "status", *cell_of(known), *SEEDS, *SIZES, "train_seconds", *_factor(known)]
     ends = known.groupby("run_id")[["env_steps", "updates"]].max()
     final = _first(known, axes).join(ends).join(values)
     return final.assign(flops=final["flops_per_update"] * final["updates"]).reset_index()
@@ -121,7 +125,7 @@ def at_budget(
             reached[run_id] = float(run[metric].iloc[0])
         elif first <= budget and (budget <= last or carry):
             reached[run_id] = float(np.interp(budget, run["_spent"], run[metric]))
-    axes = _first(known, ["study", "status", *cell_of(known), *SEEDS, *SIZES])
+    axes = _first(known, ["study", "status", *cell_of(known), *SEEDS, *SIZES, *_factor(known)])
     values = pd.Series(reached, name=metric, dtype=float).rename_axis("run_id")
     return axes.join(values, how="inner").reset_index()
 
@@ -154,7 +158,10 @@ def cell_estimates(
     cells of a study, and choose of what comes back.
     """
     cells = cell_scores(final, metric, by)
-    found = intervals.estimates(list(cells.values()), statistic, resamples, seed, method)
+    factors = None
+    if DEPENDENCE in final:
+        factors = list(final.groupby(list(by), dropna=False)[DEPENDENCE].max())
+    found = intervals.estimates(list(cells.values()), statistic, resamples, seed, method, factors)
     return dict(zip(cells, found, strict=True))
 
 
@@ -162,6 +169,11 @@ def interval_words(final: pd.DataFrame, metric: str, by: Sequence[str]) -> str:
     """What the intervals of :func:`cell_estimates` are called."""
     cells = list(cell_scores(final, metric, by).values())
     return intervals.words(intervals.method_for(cells), len(cells))
+
+
+def interval_doubts(final: pd.DataFrame, metric: str, by: Sequence[str]) -> list[str]:
+    """What is to be said against the intervals of :func:`cell_estimates`."""
+    return intervals.doubts(list(cell_scores(final, metric, by).values()))
 
 
 def refuse_uneven_tasks(final: pd.DataFrame, by: Sequence[str]) -> None:

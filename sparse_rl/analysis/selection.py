@@ -7,30 +7,25 @@ from pathlib import Path
 import pandas as pd
 
 from sparse_rl.analysis import load_all, scores
-from sparse_rl.analysis.importers import read_published
 from sparse_rl.analysis.load import CURRICULUM, Problem
 from sparse_rl.analysis.ranges import SCORE_RANGES, Ranges, normalised
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.settings.schema import rounded
 
 
-def read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
-    """Rows of studies (folders with a grid), or of CSV files in the published layout; what is wrong with
-    them.
+def read(paths: Sequence[Path], by: Sequence[str] = ()) -> tuple[pd.DataFrame, list[Problem]]:
+    """Rows of studies (folders with a grid), or of other people's files (:mod:`.foreign`); what is wrong
+    with them.
+
+    Args:
+        by: keys of the configurations that become columns.
 
     Raises:
         FileNotFoundError: a path does not exist or holds neither.
-        ValueError: studies and CSV files are mixed, or a file has another layout.
+        ValueError: studies and files are mixed, a file is of no known kind, or no run has a key.
     """
-    files: list[Path] = []
-    for path in paths:
-        files += sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix == ".csv" else []
-    if not files:
-        loaded = load_all(*paths)
-        return loaded.rows, loaded.problems
-    if any(path.is_dir() and not any(path.glob("*.csv")) for path in paths):
-        raise ValueError("give studies or CSV files, not both")
-    return read_published(files), []
+    loaded = load_all(*paths, by=by)
+    return loaded.rows, loaded.problems
 
 
 APART = ("agent", "network", "pattern", "distribution", "method", "variant", CURRICULUM)
@@ -62,13 +57,16 @@ def only(rows: pd.DataFrame, chosen: Sequence[str]) -> pd.DataFrame:
     return rows
 
 
-def refuse_mixtures(rows: pd.DataFrame) -> None:
+def refuse_mixtures(rows: pd.DataFrame, further: Sequence[str] = ()) -> None:
     """One law is of one agent, network, way to prune and variant.
+
+    Args:
+        further: columns in which the runs must not differ either.
 
     Raises:
         ValueError: the runs differ in one of these; it says in which, and how to choose.
     """
-    for name in APART:
+    for name in (*APART, *further):
         if name in rows and rows[name].nunique() > 1:
             there = sorted(rows[name].astype(str).unique())
             raise ValueError(
@@ -80,11 +78,16 @@ def refuse_mixtures(rows: pd.DataFrame) -> None:
 def choose_rows(
     rows: pd.DataFrame,
     tasks: Sequence[str],
-    sparsity: float,
+    sparsity: float | None,
     shared_seeds: bool,
     seeds: Sequence[int] = (),
+    size: str = "width",
 ) -> pd.DataFrame:
     """Tasks, sparsity and seeds that were asked for.
+
+    Args:
+        sparsity: ``None``: all.
+        size: the column whose values must share their seeds.
 
     Raises:
         ValueError: nothing is left.
@@ -94,20 +97,21 @@ def choose_rows(
         if not kept.any():
             raise ValueError(f"no task matches; there are {', '.join(sorted(rows['env'].unique()))}")
         rows = rows[kept]
-    levels = ", ".join(f"{level:g}" for level in sorted(rows["sparsity"].unique()))
-    rows = rows[rows["sparsity"].map(rounded) == rounded(sparsity)]
-    if rows.empty:
-        raise ValueError(f"no run has sparsity {sparsity:g}; there are {levels}")
+    if sparsity is not None:
+        levels = ", ".join(f"{level:g}" for level in sorted(rows["sparsity"].unique()))
+        rows = rows[rows["sparsity"].map(rounded) == rounded(sparsity)]
+        if rows.empty:
+            raise ValueError(f"no run has sparsity {sparsity:g}; there are {levels}")
     if seeds:
         there = sorted(rows["seed"].unique())
         rows = rows[rows["seed"].isin(seeds)]
         if rows.empty:
             raise ValueError(f"no run has one of these seeds; there are {', '.join(map(str, there))}")
     if shared_seeds:
-        widths = rows["width"].nunique()
-        in_all = rows.groupby(["env", "seed"])["width"].transform("nunique") == widths
+        sizes = rows[size].nunique()
+        in_all = rows.groupby(["env", "seed"])[size].transform("nunique") == sizes
         if not in_all.any():
-            raise ValueError("no task has a seed that all widths share")
+            raise ValueError(f"no task has a seed that all {size}s share")
         rows = rows[in_all]
     return rows
 

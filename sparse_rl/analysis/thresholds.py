@@ -5,6 +5,7 @@ the first crossing of a threshold. Below ten runs intervals are of Student's t, 
 runs.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,8 +44,10 @@ def first_crossing(env_steps: Floats, curve: Floats, threshold: float) -> float:
     return float(env_steps[after - 1] + share * (env_steps[after] - env_steps[after - 1]))
 
 
-def _mean_curves(values: Floats, resamples: int, seed: int, method: intervals.Method) -> Floats:
-    """[resamples, points]: mean curves as they might have been.
+def mean_curves(
+    values: Floats, resamples: int, seed: int | Sequence[int], method: intervals.Method
+) -> Floats:
+    """[resamples, points]: mean curves as they might have been, all points of a curve together.
 
     Percentiles: of runs drawn again. t: the mean and Student's t times its standard error at each point,
     all points of a curve together: weights g of the runs' deviations are normal, over the root of an own
@@ -67,7 +70,7 @@ def data_to_threshold(
     curves: Curves,
     threshold: float,
     resamples: int = statistics.RESAMPLES,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     method: intervals.Method | None = None,
 ) -> Crossing:
     """When the mean over runs reaches a threshold, and when it might have.
@@ -79,7 +82,7 @@ def data_to_threshold(
     """
     values = curves.values
     kind = method or ("percentile" if values.shape[1] >= intervals.MANY else "t")
-    means = _mean_curves(values, resamples, seed, kind)
+    means = mean_curves(values, resamples, seed, kind)
     whole = first_crossing(curves.env_steps, values.mean(1), threshold)
     never = np.isinf(whole)
     if not np.ptp(values, axis=1).any() or np.isnan(means).any():

@@ -241,6 +241,80 @@ def test_moderation_by_hand() -> None:
     assert free == pytest.approx([4.0, 4.0, 729 / (200 + 49 / 6)])
 
 
+def test_one_failing_run_does_not_widen_all_intervals_of_a_study() -> None:
+    """Twelve cells of three runs of standard deviation 1, of which one run lies 60 below: half of the
+    others' intervals is about 1.8, where the mean variance gives 11.5, and they cover still."""
+    print("seed 5")
+    scores = np.random.default_rng(5).normal(size=(12, 3000, 3))
+    scores[0, :, 0] -= 60
+    task = np.zeros(3, dtype=np.int64)
+    found = intervals.estimates([Scores(cell, task) for cell in scores], resamples=1)
+    half = np.array([np.median(e.high - e.low) / 2 for e in found])
+    assert half[0] > 60
+    assert (half[1:] < 2.2).all()
+    held = np.mean([((e.low <= 0) & (e.high >= 0)).mean() for e in found[1:]])
+    assert 0.97 <= held <= 0.998
+    eleven = intervals.estimates([Scores(cell, task) for cell in scores[:11]], resamples=1)
+    assert np.median(eleven[5].high - eleven[5].low) / 2 > 8  # so few cells cannot know
+
+
+@pytest.mark.parametrize(("share", "runs"), [(0.1, 3), (0.25, 3), (0.25, 5), (0.03, 3)])
+def test_failures_that_are_the_rule_are_still_covered(share: float, runs: int) -> None:
+    """Of twelve cells one may be out of line; where more fail the others lend what failures cost."""
+    print(f"seed {runs}")
+    generator = np.random.default_rng(runs)
+    fails = generator.random((12, 3000, runs)) < share
+    scores = np.where(fails, 0.0, 1.0 + 0.05 * generator.normal(size=fails.shape))
+    cut = int(0.25 * runs) / runs
+    below = max(share - cut, 0.0) / (1 - 2 * cut)  # of what is kept, so much stays at 0
+    found = intervals.estimates([Scores(c, np.zeros(runs, np.int64)) for c in scores], resamples=1)
+    population = np.sort(np.where(np.arange(100_000) < share * 100_000, 0.0, 1.0))
+    kept = population[int(cut * 100_000) : 100_000 - int(cut * 100_000)].mean()
+    assert kept == pytest.approx(1 - below, abs=1e-3)
+    held = np.mean([((e.low <= kept) & (e.high >= kept)).mean() for e in found])
+    assert 0.90 <= held <= 0.993
+
+
+def test_a_bound_by_hand() -> None:
+    """Of four variances with two degrees of freedom the largest is left out: the mean of 1, 2 and 3 is
+    made up by (3/4) / P(χ²₄ < χ²₂'s upper quartile) = 0.75 / 0.4034, times F(2, 6)'s 98.75 % point."""
+    told = intervals.bound(np.array([3.0, 90.0, 1.0, 2.0]), np.full(4, 2.0))
+    quartile = stats.chi2.ppf(0.75, 2)
+    expected = 2.0 * 0.75 / stats.chi2.cdf(quartile, 4) * stats.f.ppf(1 - 0.05 / 4, 2, 6)
+    assert told == pytest.approx(expected)
+    few = np.array([1.0] * 10 + [50.0])
+    assert intervals.typical(few, np.full(11, 2.0)) == pytest.approx(60 / 11)
+    many = np.array([1.0] * 11 + [500.0])
+    most = intervals.bound(many, np.full(12, 2.0))
+    assert most < 20
+    assert intervals.typical(many, np.full(12, 2.0)) == pytest.approx((11 + most) / 12)
+
+
+def cells_of(number: int, runs: int, fails: bool = False) -> list[Scores]:
+    scores = np.random.default_rng(1).normal(size=(number, runs))
+    scores[0, 0] -= 60.0 * fails
+    return [Scores(cell, np.zeros(runs, dtype=np.int64)) for cell in scores]
+
+
+def test_what_is_to_be_said_against_intervals() -> None:
+    """One failing run in a dozen cells, or in fewer; few cells; nothing of many seeds."""
+    assert intervals.doubts(cells_of(12, 3)) == []
+    (odd,) = intervals.doubts(cells_of(12, 3, fails=True))
+    assert odd.startswith(
+        "1 of 12 cells spreads out of line with the others: a run there may have failed."
+    )
+    assert "too narrow" in odd
+    (wide,) = intervals.doubts(cells_of(8, 3, fails=True))
+    assert wide.startswith("1 of 8 cells spreads out of line with the others and widens their intervals")
+    for cells, least in ((1, 57), (3, 63), (4, 79), (5, 79)):
+        (few,) = intervals.doubts(cells_of(cells, 3))
+        assert f"fails they cover as little as {least} %" in few
+    assert intervals.doubts(cells_of(4, 8)) == []
+    assert intervals.doubts(cells_of(6, 3)) == []
+    assert intervals.doubts(cells_of(3, 10)) == []
+    assert intervals.doubts([statistics.scores({"": [1.0]})] * 3) == []
+
+
 def test_from_ten_runs_on_intervals_are_the_fields() -> None:
     runs = np.random.default_rng(8).normal(size=10)
     many = statistics.scores({"": runs})

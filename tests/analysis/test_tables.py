@@ -55,6 +55,12 @@ def test_budgets_begin_where_all_have_a_value_and_end_at_the_dearest_run() -> No
     assert budgets.budgets(made) == pytest.approx([least * ratio**i for i in range(4)])
 
 
+def test_runs_that_do_not_say_their_flops_have_no_budgets() -> None:
+    made = grid({(8, 0.5): 1.0, (32, 0.0): 2.0}).assign(flops_per_update=float("nan"))
+    with pytest.raises(ValueError, match="do not say their FLOPs"):
+        budgets.budgets(only(made))
+
+
 def learning(width: int, end: float, seeds: tuple[float, ...] = (-1.0, 0.0, 1.0)) -> pd.DataFrame:
     """Dense runs that score nothing at first and ``end`` from the second evaluation on."""
     made = [
