@@ -3,6 +3,7 @@
 Hydra imports this module in every Hydra program on the machine, so it imports nothing heavy.
 """
 
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
@@ -58,12 +59,14 @@ class SweepLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run all jobs, and end the process with the exit status."""
         from sparse_rl.settings.launchers import build_launcher
+        from sparse_rl.sweeps.arguments import typed_command
         from sparse_rl.sweeps.compose import as_read
         from sparse_rl.sweeps.run import sweep
 
         build_launcher(self.name, self.parameters)
         load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
-        raise SystemExit(sweep(as_read(load, job_overrides, self.typed), self.where()))
+        jobs = as_read(load, job_overrides, self.typed)
+        raise SystemExit(sweep(jobs, self.where(), typed_command(sys.argv[1:])))
 
     @abstractmethod
     def where(self) -> Any:

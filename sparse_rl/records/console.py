@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,19 @@ from rich.console import Console
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's variable: with it a command shows where an error came from."""
+
+
+UNKNOWN = "–"
+"""What stands for a number that nobody knows yet."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``1h05m``, ``2m10s``."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def console() -> Console:

@@ -15,22 +15,12 @@ from rich.console import Console
 from rich.live import Live
 
 from sparse_rl.records import results
+from sparse_rl.records.console import UNKNOWN, duration
 from sparse_rl.runs import Progress, Watch
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.sweeps.grid import Pack
 
 LOG_EVERY_SECONDS = 15.0
-UNKNOWN = "–"
-"""What stands for a number that nobody knows yet."""
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: ``1h05m``, ``2m10s``."""
-    if not math.isfinite(seconds):
-        return UNKNOWN
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def _rate(per_second: float) -> str:

@@ -30,10 +30,10 @@ from sparse_rl.runs import (
 )
 from sparse_rl.settings.run import RunConfig, named, run_config
 from sparse_rl.settings.schema import ConfigError
+from sparse_rl.sweeps.holding import FOLDER as FOLDER
+from sparse_rl.sweeps.holding import LOCK as LOCK
+from sparse_rl.sweeps.holding import is_owned as is_owned
 
-LOCK = ".lock"
-FOLDER = ".sweep"
-"""Of a study: what belongs to its sweeps and to no run."""
 PATIENCE_SECONDS = 0.1
 """Whoever only asks whether a run is owned holds its lock for a moment."""
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "MemoryError")
@@ -83,26 +83,6 @@ def check_locks(study_dir: Path) -> None:
                 f"the file system of {study_dir} knows no locks ({error.strerror}); give a results_dir "
                 "on one that does"
             ) from error
-
-
-def is_owned(run_dir: Path) -> bool:
-    """Whether a living process trains this run. The lock of a dead one is free.
-
-    Nothing is written: a colleague may ask.
-    """
-    try:
-        handle = os.open(run_dir / LOCK, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # nobody who may not look can say that it is free
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 @contextmanager

@@ -8,10 +8,10 @@ import pytest
 from conftest import MakeConfig
 from rich.console import Console
 
+from sparse_rl.records.console import duration
 from sparse_rl.runs import prepare_pack
 from sparse_rl.sweeps.grid import unique
 from sparse_rl.sweeps.plan import _rows, _work, amount, print_plan
-from sparse_rl.sweeps.progress import duration
 
 
 @pytest.mark.parametrize(
