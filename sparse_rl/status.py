@@ -73,7 +73,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     how.add_argument("--once", action="store_true", help="print once and stop")
     how.add_argument(
         "--watch", action="store_true",
-        help="follow, and keep a page with learning curves that reloads itself (status.html of the study)",
+        help="follow, and keep a page with learning curves that reloads itself: status.html",
     )  # fmt: skip
     parser.add_argument(
         "--page", type=Path, metavar="FILE", help="with --watch: where the page goes instead"

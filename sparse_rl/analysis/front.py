@@ -130,8 +130,8 @@ def verdict_tables(series: Series, found: Comparisons, margin: float) -> str:
     made = [_matrix(table, answers.MATCHES[at], widths, levels) for at, table in found.items()]
     note = (
         "Sparse less dense, by width of the dense network and sparsity S, with 95 % intervals that "
-        f"hold together in each table. Differences within {margin:.4g} count as the same. – : no network "
-        "of that size was trained on the other side."
+        f"hold together in each table. Differences within {margin:.4g} count as the same. – : no "
+        "network of that size was trained on the other side."
     )
     return f'<div>{"".join(made)}<p class="note">{note}</p></div>'
 

@@ -168,7 +168,8 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     """An axis in the page's colours."""
     return {
         "title": {"text": title, "standoff": 8, "font": {"size": FONT}}, "gridcolor": "@grid",
-        "linecolor": "@line", "zeroline": False, "ticks": "outside", "tickcolor": "@line", "automargin": True, **more,
+        "linecolor": "@line", "zeroline": False, "ticks": "outside", "tickcolor": "@line",
+        "automargin": True, **more,
     }  # fmt: skip
 
 

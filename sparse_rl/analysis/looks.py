@@ -98,7 +98,7 @@ def limits(table: pd.DataFrame, y: str) -> tuple[float, float] | None:
     span = span if np.isfinite(span) else abs(high) or 1.0
     bottom = max(low - 2 * span, float(np.nanmin([low, near["low"].min()])))
     top = min(high + 2 * span, float(np.nanmax([high, near["high"].max()])))
-    pad = 0.06 * (top - bottom)
+    pad = 0.06 * (top - bottom) or 0.5 * span
     return bottom - pad, top + pad
 
 

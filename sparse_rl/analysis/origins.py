@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from sparse_rl.analysis import scores
 from sparse_rl.analysis.page import Html
 from sparse_rl.records import results
 
 MOST_READ = 200
 """Configurations that are looked at: each takes milliseconds."""
+AXES = ("status", "env", "agent", "width", "sparsity", "seed", "mask_seed")
+"""What the table of runs says of each."""
 UNKNOWN = "not recorded"
 
 
@@ -110,21 +113,26 @@ def shown(told: dict[str, str]) -> Html:
 
 
 def run_table(runs: pd.DataFrame, rows: pd.DataFrame, metric: str) -> str:
-    """A row per run, which clicks on figures lead to."""
-    from sparse_rl.analysis.scores import final_values
-
-    final = final_values(rows, metric).set_index("run_id")[metric] if metric in rows else pd.Series()
-    names = ["run_id", "status", "env", "agent", "width", "sparsity", "seed", "mask_seed"]
-    names = [name for name in names if name in runs]
-    heads = "".join(f"<th>{name}</th>" for name in [*names[:1], metric, *names[1:], "rows"])
+    """A row per run, which clicks on figures lead to; ``rows`` is the query of its rows."""
+    final = scores.final_values(rows, metric) if metric in rows else pd.DataFrame(columns=["run_id"])
+    score = dict(zip(final["run_id"], final.get(metric, []), strict=True))
+    names = [name for name in AXES if name in runs]
+    heads = "".join(f"<th>{name}</th>" for name in ["run_id", metric, *names, "rows"])
     lines = []
     for _, run in runs.iterrows():
         run_id = str(run["run_id"])
-        cells = ["" if run[name] != run[name] else html.escape(f"{run[name]:g}" if isinstance(run[name], float) else str(run[name])) for name in names]  # noqa: E501 # fmt: skip
-        score = f"{final[run_id]:.4g}" if run_id in final.index else ""
-        code = html.escape(f"load({str(run['study'])!r}).query({f'run_id == {run_id!r}'!r})")
-        fold = f'<details><summary aria-label="how to load them"></summary><code>{code}</code></details>'
-        cell = f"cell-{run['width']:g}-{run['sparsity']:g}" if "width" in runs and run["width"] == run["width"] else ""  # noqa: E501 # fmt: skip
-        body = "".join(f"<td>{text}</td>" for text in [*cells[:1], score, *cells[1:], fold])
+        told = f"{score[run_id]:.4g}" if run_id in score else ""
+        cells = [html.escape(run_id), told, *(_word(run[name]) for name in names)]
+        query = html.escape(f"run_id == {run_id!r}")
+        fold = f'<summary aria-label="the query of these rows"></summary><code>{query}</code>'
+        body = "".join(f"<td>{text}</td>" for text in [*cells, f"<details>{fold}</details>"])
+        cell = f"cell-{_word(run.get('width'))}-{_word(run.get('sparsity'))}"
         lines.append(f'<tr id="run-{html.escape(run_id)}" data-cell="{cell}">{body}</tr>')
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _word(value: object) -> str:
+    """A value of a record, as a cell; nothing where there is none."""
+    if value is None or value != value:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else html.escape(str(value))

@@ -126,6 +126,7 @@ def _section(name: str, book: Any, exporter: Any) -> str:
     """A notebook's cells as HTML: headings one level down, and ids that no other section has."""
     body, _ = exporter.from_notebook_node(book)
     lowered = re.sub(r"<(/?)h([1-4])\b", lambda tag: f"<{tag[1]}h{int(tag[2]) + 1}", str(body))
+    lowered = re.sub(r'<a class="anchor-link".*?</a>', "", lowered)
     code = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
     fold = f"<details><summary>code of this section</summary><pre>{html.escape(code)}</pre></details>"
     return re.sub(r'(<h[2-5] [^>]*?id=")', rf"\g<1>{name}-", lowered) + fold

@@ -148,27 +148,28 @@ def _bar(done: float, of: float, name: str) -> str:
 def _grid(runs: Sequence[Mapping[str, Any]]) -> str:
     """How far each width and sparsity is."""
     levels = sorted({run["sparsity"] for run in runs})
-    rows = sorted({(run["env"], run["pattern"], run["width"]) for run in runs})
+    axes = [name for name in ("env", "pattern") if len({run[name] for run in runs}) > 1] + ["width"]
     lines = []
-    for env, pattern, width in rows:
-        cells = []
-        for level in levels:
-            own = [
-                run for run in runs
-                if (run["env"], run["pattern"], run["width"], run["sparsity"])
-                == (env, pattern, width, level)
-            ]  # fmt: skip
-            done, of = (sum(run[key] for run in own) for key in ("done_env_steps", "env_steps"))
-            bar = _bar(done, of, f"width {width}, sparsity {level:g}") if own else ""
-            cells.append(f"<td>{bar}<br>{html.escape(cell_words(own))}</td>")
-        names = "".join(f"<th scope=row>{html.escape(str(x))}</th>" for x in (env, pattern, width))
-        lines.append(f"<tr>{names}{''.join(cells)}</tr>")
-    heads = "".join(
-        f"<th>{name}</th>" for name in ("env", "pattern", "width", *(f"S = {s:g}" for s in levels))
-    )
+    for point in sorted({tuple(run[name] for name in axes) for run in runs}):
+        here = [run for run in runs if tuple(run[name] for name in axes) == point]
+        names = "".join(f'<th scope="row">{html.escape(str(value))}</th>' for value in point)
+        cells = "".join(
+            _cell([run for run in here if run["sparsity"] == level], f"width {point[-1]}, {level:g}")
+            for level in levels
+        )
+        lines.append(f"<tr>{names}{cells}</tr>")
+    heads = "".join(f'<th scope="col">{name}</th>' for name in (*axes, *(f"S = {s:g}" for s in levels)))
     return _framed(
         f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>", "progress"
     )
+
+
+def _cell(runs: list[Mapping[str, Any]], name: str) -> str:
+    if not runs:
+        return "<td></td>"
+    done, of = (sum(run[key] for run in runs) for key in ("done_env_steps", "env_steps"))
+    words = html.escape(cell_words(runs)).replace("; ", "<br>")
+    return f"<td>{_bar(done, of, name)}<br>{words}</td>"
 
 
 def _framed(table: str, name: str) -> str:
@@ -192,7 +193,8 @@ def _troubles(runs: Sequence[Mapping[str, Any]]) -> str:
 
 STYLE = """
 body { display: block } main { max-width: 76rem } progress { width: 8rem; accent-color: var(--link) }
-.whole progress { width: 100%; height: 1.1rem } .frame td { text-align: left } .frame tbody th { font-weight: 500 }
+.whole progress { width: 100%; height: 1.1rem } .frame td, .frame thead th { text-align: left } .frame td { vertical-align: top }
+.frame tbody th { font-weight: 600; vertical-align: top }
 svg.live { width: 100%; max-width: 34rem; height: auto } svg.key { width: 2.2rem; height: .7rem } .keys span { margin-right: 1rem }
 svg.live polyline { fill: none; stroke: var(--own); stroke-width: 1.6 } svg.live circle { fill: var(--own) }
 svg.live g:hover polyline { stroke-width: 3.5 } svg.live .grid line { stroke: var(--grid) }
@@ -227,7 +229,7 @@ def page(
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{ALLOWED}"><title>{name}: status</title>'
         f"<style>{css}{STYLE}</style></head><body><main><h1>{name}</h1>"
-        f'<p class="about">{html.escape(totals(found))} As of {when}; {again}.</p>'
+        f'<p class="about">{html.escape(totals(found))}. As of {when}; {again}.</p>'
         f'<div class="whole">{_bar(done, of, "env steps of the study")}</div>{link}'
         f"<h2>Progress</h2>{_grid(runs)}<h2>Learning curves so far</h2>{_panels(found, read)}"
         f"<h2>What went wrong</h2>{_troubles(runs)}</main></body></html>"

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -86,13 +86,13 @@ def survey(study: Path) -> dict[str, Any]:
     }
 
 
-def _cell(runs: list[dict[str, Any]]) -> str:
+def _cell(runs: Sequence[Mapping[str, Any]]) -> str:
     counts = Counter(run["status"] for run in runs)
     words = [f"{counts[status]} {status}" for status in reversed(results.STATUSES) if counts[status]]
     return ", ".join(words)
 
 
-def cell_words(runs: list[dict[str, Any]]) -> str:
+def cell_words(runs: Sequence[Mapping[str, Any]]) -> str:
     """How the runs of a cell stand, and what they scored last, on average."""
     last = [run["return_mean"] for run in runs if run.get("return_mean") is not None]
     return _cell(runs) + (f"; last return {fmean(last):.4g}" if last else "")
