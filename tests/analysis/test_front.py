@@ -18,6 +18,7 @@ from sparse_rl.analysis import (
     interactive,
     laws,
     load,
+    load_runs,
     looks,
     origins,
     plots,
@@ -77,11 +78,13 @@ def test_without_dense_runs_there_is_no_verdict() -> None:
 
 
 def test_far_out_is_three_quartile_distances_beyond() -> None:
-    """Quartiles of 0 to 8 and one more are 2.25 and 6.75: beyond -11.25 and 20.25."""
+    """Quartiles of 0 to 8 and a larger one are 2.25 and 6.75, so 20.25 is the last that is near; with a
+    smaller one they are 1.25 and 5.75, and it is -12.25."""
     near = [*map(float, range(9))]
     assert not looks.far_out([*near, 20.2]).any()
     assert looks.far_out([*near, 20.3]).tolist() == [False] * 9 + [True]
-    assert looks.far_out([*near, -11.3]).tolist() == [False] * 9 + [True]
+    assert looks.far_out([*near, -12.3]).tolist() == [False] * 9 + [True]
+    assert not looks.far_out([*near, -12.2]).any()
     assert not looks.far_out([0.0, 1.0, 1000.0]).any()
 
 
@@ -95,10 +98,8 @@ def test_a_failed_cell_does_not_set_the_axis() -> None:
     ends = looks.limits(table([4.0, 5.0, 6.0, 7.0, 8.0, -900.0], 1.0), "y")
     assert ends == (pytest.approx(2.64), pytest.approx(9.36))
     # an interval adds at most twice the span of 4
-    assert looks.limits(table([4.0, 8.0], 500.0), "y") == (
-        pytest.approx(-4 - 1.2),
-        pytest.approx(16 + 1.2),
-    )
+    assert looks.limits(table([4.0, 8.0], 500.0), "y") == (pytest.approx(-5.2), pytest.approx(17.2))
+    assert looks.limits(table([5.0, 5.0]), "y") == (2.5, 7.5)
     assert looks.limits(table([float("nan")]), "y") is None
 
 
@@ -179,7 +180,8 @@ def test_plotly_knows_every_word_of_every_figure() -> None:
         frame.groupby("run_id").last().reset_index().assign(return_mean=lambda f: f["return_mean"] / 1e3)
     )
     every = {
-        "scaling": plots.scaling(frame), "learning": plots.learning(half), "heat": plots.heat_maps(frame),
+        "scaling": plots.scaling(frame), "learning": plots.learning(half),
+        "heat": plots.heat_maps(frame),
         "health": plots.health(frame), "iso": plots.iso_flops(frame, [1e6, 4e6]),
         "profiles": plots.profiles(final), "forest": front.forest_plot(found, 30.0),
         "laws": plots.held_out(points, choice, "width", "return"),
@@ -243,8 +245,6 @@ def study(folder: Path) -> Path:
 
 
 def test_what_was_run_is_what_the_records_say(tmp_path: Path) -> None:
-    from sparse_rl.analysis import load_runs
-
     folder = study(tmp_path)
     told = origins.facts(load_runs(folder), load(folder), [folder])
     assert told["Command"].startswith("not recorded")
