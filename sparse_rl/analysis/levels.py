@@ -1,6 +1,7 @@
 """Runs in environments with levels: who solves held-out ones, and what the frames went to."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from matplotlib import ticker
@@ -42,13 +43,8 @@ def curves(rows: pd.DataFrame) -> Figure:
     """
     done = rows[rows["status"] == "done"]
     names, groups = sets_of(done), list(cells(done))
-    shown = dict(
-        zip([name for name, _ in groups], looks.marks(range(len(groups))).values(), strict=True)
-    )
-    how = {
-        label: {"color": mark.colour, "linestyle": (0, mark.dash) if mark.dash else "-"}
-        for label, mark in shown.items()
-    }
+    looked = looks.marks(range(len(groups))).values()
+    how: dict[str, Any] = {name: mark.line for (name, _), mark in zip(groups, looked, strict=True)}
     figure = Figure(figsize=(4.4 * len(names) + 2.2, 3.6), layout="constrained")
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for name, ax in zip(names, axes, strict=True):

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,7 +27,7 @@ def _several(values: Iterable[object], most: int = 3) -> str:
     return ", ".join(seen[:most]) + more
 
 
-def _column(runs: pd.DataFrame, name: str) -> list[object]:
+def _column(runs: pd.DataFrame, name: str) -> list[Any]:
     return list(runs[name].dropna()) if name in runs else []
 
 
@@ -53,7 +54,7 @@ def _budget(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     done = rows[rows["status"] == "done"]
     reached = sorted(set(done.groupby("run_id")["env_steps"].max())) if len(done) else []
     steps = [f"{count:,.0f}" for count in planned or reached]
-    hours = sum(float(seconds) for seconds in _column(runs, "train_seconds")) / 3600  # type: ignore[arg-type]
+    hours = sum(float(seconds) for seconds in _column(runs, "train_seconds")) / 3600
     most = f"{_several(steps)} env steps a run" if steps else UNKNOWN
     return f"{most}; {hours:,.2g} hours of training in all"
 

@@ -29,11 +29,6 @@ from sparse_rl.analysis.interactive import (
 from sparse_rl.analysis.scores import RETURN
 
 
-def cell_id(width: float, sparsity: float) -> str:
-    """What a click on a cell looks for among the rows of the page."""
-    return f"cell-{width:g}-{sparsity:g}"
-
-
 def _few(rows: pd.DataFrame) -> bool:
     return bool(rows["run_id"].nunique() <= MOST_RUNS)
 
@@ -91,7 +86,7 @@ def _scaling_panels(rows: pd.DataFrame, metric: str, marks: Mapping[Any, looks.M
         for level, (sparsity, mark) in enumerate(marks.items()):
             cells, own = (frame[frame["sparsity"] == sparsity] for frame in (table, final))
             hovers = _cell_words(cells, own, metric, label)
-            targets = [cell_id(width, sparsity) for width in cells["width"]]
+            targets = [f"cell-{width:g}-{sparsity:g}" for width in cells["width"]]
             data += line(cells, size, metric, level, mark, hovers, targets)
             data += edges(cells, size, metric, level, ends, hovers) if ends else []
             if _few(rows) and not own.empty:
@@ -122,7 +117,7 @@ def learning(rows: pd.DataFrame) -> Plot:
                     f"steps; {runs}"
                     for _, at in table.iterrows()
                 ]
-                target = [cell_id(width, sparsity)] * len(table)
+                target = [f"cell-{width:g}-{sparsity:g}"] * len(table)
                 data += line(table, "env_steps", RETURN, level, mark, hovers, target, points=False)
             for _, run in cell.groupby("run_id"):
                 ended = run["status"].iloc[0] == "done"
@@ -252,7 +247,9 @@ def held_out(points: Points, choice: Choice, xlabel: str, ylabel: str) -> Plot:
         fit = choice.trials[name].fit
         low, high = statistics.interval(fit.predict_samples(sizes, kept))
         table = pd.DataFrame({"x": sizes, "y": fit.predict(sizes, kept), "low": low, "high": high})
-        hovers = [f"<b>{name}</b><br>{spread(a.y, a.low, a.high)}" for a in table.itertuples()]
+        hovers = [
+            f"<b>{name}</b><br>{spread(at['y'], at['low'], at['high'])}" for _, at in table.iterrows()
+        ]
         data += line(table, "x", "y", level, mark, hovers, points=False)
     data += [_measured(points, ~choice.held, "circle", "fitted")]
     data += [_measured(points, choice.held, "circle-open", "held out")]

@@ -19,6 +19,7 @@ from sparse_rl.analysis import (
     findings,
     load,
     load_runs,
+    looks,
     page,
     ranges,
     series,
@@ -219,7 +220,7 @@ def test_the_note_counts_seeds_and_diverged_runs(study: Path) -> None:
 
 
 def test_colours_are_the_same_whatever_their_order() -> None:
-    assert figures.palette([0.9, 0.0, 0.5]) == figures.palette([0.0, 0.5, 0.9])
+    assert looks.palette([0.9, 0.0, 0.5]) == looks.palette([0.0, 0.5, 0.9])
 
 
 def test_figures_are_written_as_vector_and_raster(study: Path, tmp_path: Path) -> None:

@@ -28,10 +28,12 @@ from sparse_rl.analysis.interactive import Plot
 from sparse_rl.records import results
 
 GRID = {
-    (16, 0.0): 300.0, (32, 0.0): 500.0, (64, 0.0): 700.0,
-    (16, 0.9): 20.0, (32, 0.9): 540.0, (64, 0.9): 702.0,
+    (16, 0.0): 300.0, (22, 0.0): 500.0, (64, 0.0): 700.0,
+    (16, 0.9): 20.0, (22, 0.9): 540.0, (64, 0.9): 702.0,
 }  # fmt: skip
 """With seeds that differ by 2: worse, better and the same at a margin of 30."""
+HALF = {(16, 0.5): 310.0, (22, 0.5): 400.0, (64, 0.5): 800.0}
+"""The same, worse and better."""
 
 
 def made() -> pd.DataFrame:
@@ -40,17 +42,25 @@ def made() -> pd.DataFrame:
 
 
 def test_verdicts_stand_at_their_width_and_sparsity() -> None:
-    series = only(made())
+    series = only(grid(GRID | HALF))
     found = front.comparisons(series, 30.0)
-    told = found["width"].set_index("width")["verdict"].to_dict()
-    assert told == {16: "worse", 32: "better", 64: "same"}
+    told = found["width"].set_index(["sparsity", "width"])["verdict"].to_dict()
+    assert told == {
+        (0.5, 16): "same", (0.5, 22): "worse", (0.5, 64): "better",
+        (0.9, 16): "worse", (0.9, 22): "better", (0.9, 64): "same",
+    }  # fmt: skip
     said = front.answer(found)
-    assert "sparse is better in 1 of 3 (sparsity 0.9 at width 32)" in said
-    assert "sparse is worse in 1 of 3 (sparsity 0.9 at width 16)" in said
+    places = "sparsity 0.5 at width 64, sparsity 0.9 at width 22"
+    assert f"sparse is better in 2 of 6 ({places})" in said
+    assert "sparse is worse in 2 of 6 (sparsity 0.5 at width 22, sparsity 0.9 at width 16)" in said
     text = front.verdict_tables(series, found, 30.0)
-    first = text.split("</table>")[0]
-    lines = re.findall(r'<th scope="row">(\d+)</th><td class="([a-z-]+)">.*?<small>(.*?) ', first)
-    assert lines == [("16", "worse", "−280"), ("32", "better", "+40"), ("64", "same", "+2")]
+    lines = re.findall(r'<th scope="row">(\d+)</th>(.*?)</tr>', text.split("</table>")[0])
+    cells = {width: re.findall(r'<td class="([a-z-]+)">.*?<small>(.*?) ', line) for width, line in lines}
+    assert cells == {
+        "16": [("same", "+10"), ("worse", "−280")],
+        "22": [("worse", "−100"), ("better", "+40")],
+        "64": [("better", "+100"), ("same", "+2")],
+    }
     assert "within 30 count as the same" in text
 
 
@@ -58,13 +68,13 @@ def test_sizes_that_are_held_equal_are_those_of_the_dense_network() -> None:
     """Of the sparse ones the largest has 4,103 weights: only the dense one of width 16 has so few."""
     series = only(made())
     table = front.comparisons(series, 30.0)["parameters_nonzero"]
-    assert nonzero(32, 0.9) < nonzero(16, 0.0) < nonzero(64, 0.9) < nonzero(32, 0.0)
+    assert nonzero(22, 0.9) < nonzero(16, 0.0) < nonzero(64, 0.9) < nonzero(22, 0.0)
     assert table["width"].tolist() == [16]
     text = front.verdict_tables(series, front.comparisons(series, 30.0), 30.0)
     second = text.split("</table>")[1]
     assert "At equal surviving parameters" in second
     assert re.findall(r'<th scope="row">(\d+)</th><td class="([a-z-]+)"', second) == [
-        ("16", "better"), ("32", "none"), ("64", "none"),
+        ("16", "better"), ("22", "none"), ("64", "none"),
     ]  # fmt: skip
 
 
@@ -96,9 +106,9 @@ def table(values: list[float], half: float = 0.0) -> pd.DataFrame:
 def test_a_failed_cell_does_not_set_the_axis() -> None:
     """4 to 8 with half intervals of 1: 3 to 9, and 6 % of these 6 beyond."""
     ends = looks.limits(table([4.0, 5.0, 6.0, 7.0, 8.0, -900.0], 1.0), "y")
-    assert ends == (pytest.approx(2.64), pytest.approx(9.36))
+    assert ends == pytest.approx((2.64, 9.36))
     # an interval adds at most twice the span of 4
-    assert looks.limits(table([4.0, 8.0], 500.0), "y") == (pytest.approx(-5.2), pytest.approx(17.2))
+    assert looks.limits(table([4.0, 8.0], 500.0), "y") == pytest.approx((-5.2, 17.2))
     assert looks.limits(table([5.0, 5.0]), "y") == (2.5, 7.5)
     assert looks.limits(table([float("nan")]), "y") is None
 
@@ -128,15 +138,15 @@ def test_what_lies_beyond_the_axis_stands_at_its_edge_with_its_value() -> None:
 def test_points_say_what_they_are_and_lead_to_their_runs() -> None:
     found = traces(plots.scaling(made(), ["return_mean"]))
     line = next(t for t in found if t["meta"] == {"level": 1, "kind": "cell"} and "customdata" in t)
-    assert (line["x"], line["y"]) == ([16.0, 32.0, 64.0], [20.0, 540.0, 702.0])
+    assert (line["x"], line["y"]) == ([16.0, 22.0, 64.0], [20.0, 540.0, 702.0])
     hover, target = line["customdata"][1]
-    assert hover.startswith("<b>width 32, sparsity 0.9</b><br>return (per episode): 540 [")
-    assert f"3 runs<br>{nonzero(32, 0.9):,} of {total(32):,} parameters" in hover
-    assert target == "cell-32-0.9"
+    assert hover.startswith("<b>width 22, sparsity 0.9</b><br>return (per episode): 540 [")
+    assert f"3 runs<br>{nonzero(22, 0.9):,} of {total(22):,} parameters" in hover
+    assert target == "cell-22-0.9"
     runs = next(t for t in found if t["meta"] == {"level": 1, "kind": "run"})
     assert sorted(runs["y"]) == [19.0, 20.0, 21.0, 539.0, 540.0, 541.0, 701.0, 702.0, 703.0]
     at = runs["y"].index(541.0)
-    assert runs["customdata"][at][1] == "run-32-0.9-2"
+    assert runs["customdata"][at][1] == "run-22-0.9-2"
     assert "seed 2, mask seed 2<br>return (per episode): 541" in runs["customdata"][at][0]
 
 
@@ -144,9 +154,10 @@ def test_a_single_size_shows_its_interval() -> None:
     cells = {(8, 0.0): 10.0, (16, 0.0): 14.0, (16, 0.5): 12.0}
     found = traces(plots.scaling(grid(cells), ["return_mean"]))
     (alone,) = (t for t in found[:6] if t["meta"] == {"level": 1, "kind": "cell"})
-    summary = figures.scaling_table(grid(cells), "return_mean").set_index("sparsity")
-    assert alone["error_y"]["array"] == [pytest.approx(summary.loc[0.5, "high"] - 12, rel=1e-4)]
-    assert alone["error_y"]["arrayminus"] == [pytest.approx(12 - summary.loc[0.5, "low"], rel=1e-4)]
+    every = figures.scaling_table(grid(cells), "return_mean")
+    (own,) = (cell for _, cell in every.iterrows() if cell["sparsity"] == 0.5)
+    assert alone["error_y"]["array"] == [pytest.approx(own["high"] - 12, rel=1e-4)]
+    assert alone["error_y"]["arrayminus"] == [pytest.approx(12 - own["low"], rel=1e-4)]
     band = next(t for t in found if t.get("fill") == "toself")
     assert band["x"] == [8.0, 16.0, 16.0, 8.0]
     assert band["y"][0] > 10 > band["y"][3]
@@ -207,7 +218,7 @@ def test_plotly_knows_every_word_of_every_figure() -> None:
 
 def test_a_heat_map_writes_the_cells_where_they_belong() -> None:
     returns = traces(plots.heat_maps(made()))[0]
-    assert (returns["x"], returns["y"]) == (["16", "32", "64"], ["0", "0.9"])
+    assert (returns["x"], returns["y"]) == (["16", "22", "64"], ["0", "0.9"])
     assert returns["z"] == [[300.0, 500.0, 700.0], [20.0, 540.0, 702.0]]
     assert returns["customdata"][1][2][0].startswith("<b>width 64, sparsity 0.9</b>")
 

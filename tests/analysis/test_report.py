@@ -160,8 +160,8 @@ def opened(browser: Any, report: Path) -> Iterator[Open]:
             context.set_default_timeout(120_000)  # beside other work
             tab = tabs[width, scheme] = context.new_page()
             tab.on("pageerror", lambda error: wrong.append(str(error)))
-            tab.on("console", lambda said: said.type == "error" and wrong.append(said.text))
-            tab.on("request", lambda asked: asked.url.startswith("http") and wrong.append(asked.url))
+            tab.on("console", lambda said: wrong.extend([said.text] * (said.type == "error")))
+            tab.on("request", lambda asked: wrong.extend([asked.url] * asked.url.startswith("http")))
             tab.goto(report.as_uri())
             tab.wait_for_selector("figure.drawn .panel .main-svg")
         return tabs[width, scheme]
