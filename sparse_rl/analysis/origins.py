@@ -42,7 +42,9 @@ def _commands(studies: Sequence[str | Path]) -> str:
 
 
 def _dates(runs: pd.DataFrame) -> str:
-    begun, ended = (sorted(str(day)[:10] for day in _column(runs, name)) for name in ("started_at", "ended_at"))  # noqa: E501 # fmt: skip
+    begun, ended = (
+        sorted(str(day)[:10] for day in _column(runs, name)) for name in ("started_at", "ended_at")
+    )
     if not begun:
         return UNKNOWN
     last = ended[-1] if ended else begun[-1]
@@ -56,7 +58,7 @@ def _budget(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     steps = [f"{count:,.0f}" for count in planned or reached]
     hours = sum(float(seconds) for seconds in _column(runs, "train_seconds")) / 3600
     most = f"{_several(steps)} env steps a run" if steps else UNKNOWN
-    return f"{most}; {hours:,.2g} hours of training in all"
+    return f"{most}; {hours:,.{1 if hours >= 10 else 2}f} hours of training in all"
 
 
 def _evaluation(runs: pd.DataFrame) -> str:
@@ -89,7 +91,10 @@ def facts(runs: pd.DataFrame, rows: pd.DataFrame, studies: Sequence[str | Path])
         rows: of :func:`.load.load`.
         studies: their folders.
     """
-    commits = [str(commit)[:7] + ("+changes" if "+" in str(commit) else "") for commit in _column(runs, "git_commit")]  # noqa: E501 # fmt: skip
+    commits = [
+        str(commit)[:7] + ("+changes" if "+" in str(commit) else "")
+        for commit in _column(runs, "git_commit")
+    ]
     return {
         "Command": _commands(studies),
         "Runs": f"{(runs['status'] == 'done').sum()} of {len(runs)} done",

@@ -262,7 +262,7 @@ def test_what_was_run_is_what_the_records_say(tmp_path: Path) -> None:
     assert told["Commit"] == "aaaaaaa, bbbbbbb+changes"
     assert told["Device"] == "cpu:cpu, cuda:H200"
     assert told["Date"] == "2026-03-01 to 2026-03-07"
-    assert told["Budget"] == "4,000 env steps a run; 2.2 hours of training in all"
+    assert told["Budget"] == "4,000 env steps a run; 2.25 hours of training in all"
     assert "20 episodes" in told["Evaluation"]
     assert "every 500, 700 env steps" in told["Evaluation"]
     results.add_command(folder, "python -m sparse_rl.sweep width=8")
