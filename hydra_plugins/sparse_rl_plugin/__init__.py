@@ -32,8 +32,9 @@ class GridSweeper(BasicSweeper):
             override.type = OverrideType.CHANGE if override.is_force_add() else override.type
         check_grid(overrides)
         (jobs,) = self.split_arguments(overrides, None)
-        typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
-        cast(SweepLauncher, self.launcher).typed = typed
+        launcher = cast(SweepLauncher, self.launcher)
+        launcher.typed = {override.key_or_group for override in parser.parse_overrides(arguments)}
+        launcher.arguments = arguments
         return self.launcher.launch(jobs, initial_job_idx=0)
 
 
@@ -47,6 +48,8 @@ class SweepLauncher(Launcher):
         self.parameters = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(parameters)))
         self.typed: set[str] = set()
         """Keys on the command line."""
+        self.arguments: list[str] = []
+        """What was said of them."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -58,12 +61,15 @@ class SweepLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run all jobs, and end the process with the exit status."""
         from sparse_rl.settings.launchers import build_launcher
+        from sparse_rl.sweeps.arguments import typed_command
         from sparse_rl.sweeps.compose import as_read
         from sparse_rl.sweeps.run import sweep
 
         build_launcher(self.name, self.parameters)
         load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
-        raise sweep(as_read(load, job_overrides, self.typed), self.where())
+        jobs = as_read(load, job_overrides, self.typed)
+        command = typed_command([*self.config.hydra.overrides.hydra, *self.arguments])
+        raise sweep(jobs, self.where(), command)
 
     @abstractmethod
     def where(self) -> Any:

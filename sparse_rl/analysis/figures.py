@@ -1,6 +1,6 @@
 """Figures of publication quality. Each takes rows of one series and says what its bands are."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparse_rl.analysis import intervals, scores, statistics
+from sparse_rl.analysis import intervals, looks, scores, statistics
 from sparse_rl.analysis.choices import Choice
 from sparse_rl.analysis.curves import sample_efficiency
 from sparse_rl.analysis.fits import Points
+from sparse_rl.analysis.looks import Mark, palette
 from sparse_rl.analysis.scores import LAST_SHARE, RETURN
 
 METRICS: Mapping[str, str] = {
@@ -37,6 +38,10 @@ FORMATS: Mapping[str, Callable[[float], str]] = {
 """What a legend's colours stand for → how its levels are written."""
 
 
+FONT = 10
+"""Points; every text of every figure."""
+
+
 def style(ax: Axes, xlabel: str, ylabel: str) -> None:
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
@@ -44,19 +49,32 @@ def style(ax: Axes, xlabel: str, ylabel: str) -> None:
     sns.despine(ax=ax)
 
 
-def palette(levels: Iterable[float]) -> dict[Any, Any]:
-    """A colour per level from a colour-blind safe map, dark first, without its yellow end."""
-    ordered = sorted(levels)
-    colours = sns.color_palette("viridis", len(ordered) + 1)[: len(ordered)]
-    return dict(zip(ordered, colours, strict=True))
-
-
-def _legend(figure: Figure, colours: Mapping[Any, Any], title: str, marker: str | None = None) -> None:
+def _legend(figure: Figure, marks: Mapping[Any, Mark], title: str, points: bool = True) -> None:
     handles = [
-        Line2D([], [], color=color, marker=marker, markersize=5, label=FORMATS[title](level))
-        for level, color in colours.items()
-    ]
-    figure.legend(handles=handles, title=title, loc="outside right center", frameon=False)
+        Line2D(
+            [], [], **mark.line, marker=mark.marker if points else None, markersize=5,
+            label=FORMATS[title](level),
+        )
+        for level, mark in marks.items()
+    ]  # fmt: skip
+    figure.legend(
+        handles=handles, title=title, loc="outside right center", frameon=False, handlelength=3.2
+    )
+
+
+def _at_the_edge(ax: Axes, table: pd.DataFrame, x: str, y: str, color: Any) -> None:
+    """Values beyond the axis, as triangles at its edge with what they are."""
+    bottom, top = ax.get_ylim()
+    for _, cell in table[(table[y] < bottom) | (table[y] > top)].iterrows():
+        below = cell[y] < bottom
+        at, inwards = (bottom, 8) if below else (top, -8)
+        ax.plot(
+            [cell[x]], [at], "v" if below else "^", color=color, markersize=8, clip_on=False, zorder=6
+        )
+        ax.annotate(
+            f"{cell[y]:.4g}", (cell[x], at), (6, inwards), textcoords="offset points", color=color,
+            fontsize=FONT, va="bottom" if below else "top",
+        )  # fmt: skip
 
 
 def _size_axis(ax: Axes, size: str, values: Sequence[float]) -> None:
@@ -73,6 +91,8 @@ def _size_axis(ax: Axes, size: str, values: Sequence[float]) -> None:
 
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, color: Any, **how: Any) -> None:
     """A line with its interval, a single point with a bar; where there is one run there is neither."""
+    if len(table) == 1:
+        how = {"marker": "o", "markersize": 4} | how  # one point of a line cannot be seen
     ax.plot(table[x], table[y], color=color, **how)
     if len(table) == 1 and table["low"].notna().all():
         ax.vlines(table[x], table["low"], table["high"], color=color)
@@ -116,34 +136,60 @@ def label_of(rows: pd.DataFrame, metric: str) -> str:
     return METRICS.get(metric, metric)
 
 
-def scaling_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
+def scaling_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A line per sparsity and width: the metric with its interval, runs, and surviving parameters."""
+    final = scores.final_values(rows, metric)
+    table = scores.summary(final, metric, ["sparsity", "width"])
+    survivors = final.groupby(["sparsity", "width"])["parameters_nonzero"].first()
+    return table.join(survivors, on=["sparsity", "width"])
+
+
+def is_logarithmic(table: pd.DataFrame, metric: str) -> bool:
+    """Whether a metric's axis is."""
+    return metric in LOGARITHMIC and bool((table[metric] > 0).all())
+
+
+def note(rows: pd.DataFrame) -> str:
+    """What line, band and triangles of :func:`scaling_curves` are, as a sentence."""
+    told = seeds_note(scores.final_values(rows, RETURN))
+    return f"{told[0].upper()}{told[1:]}; a triangle at the edge: beyond the axis"
+
+
+def scaling_curves(
+    rows: pd.DataFrame, label: str | None = None, metrics: Sequence[str] = tuple(METRICS)
+) -> Figure:
     """Return, dormant ratio and gradient norm against width and against surviving parameters.
+
+    Values that are far out (:func:`.looks.far_out`) do not set an axis, and stand at its edge.
 
     Args:
         rows: one series' rows, at least one run done.
         label: its name; by default its task's.
+        metrics: columns, of which those that are there are drawn.
     """
-    metrics = [metric for metric in METRICS if metric in rows]
+    metrics = [metric for metric in metrics if metric in rows and rows[metric].notna().any()]
     sizes = {size: text for size, text in SIZES.items() if rows[size].notna().any()}
-    colours = palette(rows["sparsity"].unique())
-    figure = Figure(figsize=(9.0, 3.0 * len(metrics)), layout="constrained")
+    marks = looks.marks(rows["sparsity"].unique())
+    figure = Figure(figsize=(9.0, 3.0 * len(metrics) + 0.4), layout="constrained")
     axes = figure.subplots(len(metrics), len(sizes), sharey="row", squeeze=False)
     for metric, line in zip(metrics, axes, strict=True):
-        final = scores.final_values(rows, metric)
-        table = scores.summary(final, metric, ["sparsity", "width"])
-        survivors = final.groupby(["sparsity", "width"])["parameters_nonzero"].first()
-        table = table.join(survivors, on=["sparsity", "width"])
+        table = scaling_table(rows, metric)
+        logarithmic = is_logarithmic(table, metric)
+        ends = (looks.logarithmic_limits if logarithmic else looks.limits)(table, metric)
         for (size, xlabel), ax in zip(sizes.items(), line, strict=True):
+            ax.set_yscale("log" if logarithmic else "linear")
+            ax.set_ylim(ends)
             for sparsity, curve in table.groupby("sparsity"):
-                band(ax, curve, size, metric, colours[sparsity], marker="o", markersize=4)
+                mark = marks[sparsity]
+                band(ax, curve, size, metric, **mark.line, marker=mark.marker, markersize=5)
+                _at_the_edge(ax, curve, size, metric, mark.colour)
             style(ax, xlabel, label_of(rows, metric))
             _size_axis(ax, size, table[size].tolist())
-        if metric in LOGARITHMIC and (table[metric] > 0).all():
-            line[0].set_yscale("log")
-    _legend(figure, colours, "sparsity", "o")
+    _legend(figure, marks, "sparsity")
     note = seeds_note(scores.final_values(rows, RETURN))
     figure.suptitle(
-        f"{label or _title(rows)}: mean over the last {LAST_SHARE:.0%} of training\n{note}", fontsize=10
+        f"{label or _title(rows)}: mean over the last {LAST_SHARE:.0%} of training\n{note}",
+        fontsize=FONT,
     )
     return figure
 
@@ -155,7 +201,7 @@ def learning_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
         rows: of one series.
         label: its name; by default its task's.
     """
-    colours = palette(rows["sparsity"].unique())
+    marks = looks.marks(rows["sparsity"].unique())
     scored = rows[rows[RETURN].notna()]
     widths = sorted(scored["width"].unique())
     columns = 2 if len(widths) == 4 else min(len(widths), 3)
@@ -167,25 +213,20 @@ def learning_curves(rows: pd.DataFrame, label: str | None = None) -> Figure:
     for width, ax in zip(widths, axes.flat, strict=False):
         for sparsity, cell in scored[scored["width"] == width].groupby("sparsity"):
             if (cell["status"] == "done").any():
-                _learning_curve(ax, cell, colours[sparsity])
+                band(ax, sample_efficiency(cell), "env_steps", RETURN, **marks[sparsity].line)
             for _, run in cell[~cell["status"].isin(["done"])].groupby("run_id"):
-                ax.plot(run["env_steps"], run[RETURN], ":", color=colours[sparsity], linewidth=1.2)
+                ax.plot(run["env_steps"], run[RETURN], ":", color=marks[sparsity].colour, linewidth=1.2)
         style(ax, "env steps (frames)", label_of(rows, RETURN))
-        ax.set_title(f"width {width}", fontsize=10)
+        ax.set_title(f"width {width}", fontsize=FONT)
         ax.tick_params(labelbottom=True)
         ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    _legend(figure, colours, "sparsity")
+    _legend(figure, marks, "sparsity", points=False)
     partial = rows.loc[rows["status"] != "done", "run_id"].nunique()
     final = scores.final_values(rows, RETURN)
     note = seeds_note(final, alone=True) if (rows["status"] == "done").any() else ""
     dotted = f"\ndotted: {statistics.counted(partial, 'run')} that did not end done" if partial else ""
-    figure.suptitle(f"{label or _title(rows)}\n{note}{dotted}", fontsize=10)
+    figure.suptitle(f"{label or _title(rows)}\n{note}{dotted}", fontsize=FONT)
     return figure
-
-
-def _learning_curve(ax: Axes, cell: pd.DataFrame, color: Any) -> None:
-    table = sample_efficiency(cell)
-    band(ax, table, "env_steps", RETURN, color)
 
 
 def heat_maps(rows: pd.DataFrame, label: str | None = None) -> Figure:
@@ -202,13 +243,13 @@ def heat_maps(rows: pd.DataFrame, label: str | None = None) -> Figure:
         grid = table.pivot(index="sparsity", columns="width", values=metric)
         sns.heatmap(
             grid, annot=True, fmt=".4g", cmap="viridis" if metric == RETURN else "viridis_r", ax=ax,
-            cbar_kws={"label": label_of(rows, metric)}, linewidths=0.5, annot_kws={"fontsize": 9},
+            cbar_kws={"label": label_of(rows, metric)}, linewidths=0.5, annot_kws={"fontsize": FONT},
         )  # fmt: skip
         ax.set_xlabel(SIZES["width"])
         ax.set_ylabel("sparsity (share of weights removed)")
         ax.tick_params(rotation=0)
     final = scores.final_values(rows, RETURN)
-    figure.suptitle(f"{label or _title(rows)}: {centre_of(final)} of {_seeds(final)}", fontsize=10)
+    figure.suptitle(f"{label or _title(rows)}: {centre_of(final)} of {_seeds(final)}", fontsize=FONT)
     return figure
 
 
@@ -245,7 +286,7 @@ def health_against_score(
     figure.legend(handles=entries, loc="outside right center", frameon=False)
     figure.suptitle(
         f"{label or _title(rows)}: a point per run, mean over the last {LAST_SHARE:.0%} of training",
-        fontsize=10,
+        fontsize=FONT,
     )
     return figure
 
@@ -253,22 +294,23 @@ def health_against_score(
 def iso_flops(rows: pd.DataFrame, budgets: Sequence[float], label: str | None = None) -> Figure:
     """Return at equal training FLOPs: a line per budget over sizes, a panel per sparsity."""
     levels = sorted(rows["sparsity"].unique())
-    colours = palette(budgets)
+    marks = looks.marks(budgets)
     figure = Figure(figsize=(3.0 * len(levels) + 1.4, 3.4), layout="constrained")
     axes = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
     shown = list(rows["parameters_nonzero"])
     for level, ax in zip(levels, axes, strict=True):
-        for budget in colours:
+        for budget, mark in marks.items():
             at = scores.at_budget(rows[rows["sparsity"] == level], "flops", budget)
             if not at.empty:
                 table = scores.summary(at, RETURN, ["parameters_nonzero"])
-                band(ax, table, "parameters_nonzero", RETURN, colours[budget], marker="o", markersize=4)
+                how = {**mark.line, "marker": mark.marker, "markersize": 5}
+                band(ax, table, "parameters_nonzero", RETURN, **how)
         style(ax, SIZES["parameters_nonzero"], METRICS[RETURN] if level == levels[0] else "")
         _size_axis(ax, "parameters_nonzero", shown)
-        ax.set_title(f"sparsity {level:g}", fontsize=10)
-    _legend(figure, colours, "training FLOPs", "o")
+        ax.set_title(f"sparsity {level:g}", fontsize=FONT)
+    _legend(figure, marks, "training FLOPs")
     kind = scores.interval_words(scores.final_values(rows, RETURN), RETURN, ["width", "sparsity"])
-    figure.suptitle(f"{label or _title(rows)}: return at equal compute; band: {kind}", fontsize=10)
+    figure.suptitle(f"{label or _title(rows)}: return at equal compute; band: {kind}", fontsize=FONT)
     return figure
 
 
@@ -279,7 +321,7 @@ def performance_profiles(final: pd.DataFrame, label: str) -> Figure:
         final: one row per run, ``return_mean`` normalised; runs of several tasks are pooled.
     """
     widths = sorted(final["width"].unique())
-    colours = palette(final["sparsity"].unique())
+    marks = looks.marks(final["sparsity"].unique())
     thresholds = np.linspace(min(0.0, final[RETURN].min()), max(1.0, final[RETURN].max()), 101)
     columns = min(len(widths), 4)
     lines = -(-len(widths) // columns)
@@ -294,12 +336,12 @@ def performance_profiles(final: pd.DataFrame, label: str) -> Figure:
             table = pd.DataFrame(
                 {"x": thresholds, "y": profile.value, "low": profile.low, "high": profile.high}
             )
-            band(ax, table, "x", "y", colours[sparsity])
+            band(ax, table, "x", "y", **marks[sparsity].line)
         style(ax, "score τ (normalised)", "share of runs above τ")
-        ax.set_title(f"width {width}", fontsize=10)
+        ax.set_title(f"width {width}", fontsize=FONT)
         ax.label_outer()
-    _legend(figure, colours, "sparsity")
-    figure.suptitle(f"{label}: performance profiles; band: 95 % Wilson interval", fontsize=10)
+    _legend(figure, marks, "sparsity", points=False)
+    figure.suptitle(f"{label}: performance profiles; band: 95 % Wilson interval", fontsize=FONT)
     return figure
 
 
@@ -330,6 +372,6 @@ def held_out(points: Points, choice: Choice, xlabel: str, ylabel: str, label: st
     ax.set_ylim(points.score.min() - 0.4 * span, points.score.max() + 0.8 * span)
     figure.legend(loc="outside right center", frameon=False)
     figure.suptitle(
-        f"{label}\nlaws fitted to the smaller sizes; bars and bands: 95 % of {draws}", fontsize=10
+        f"{label}\nlaws fitted to the smaller sizes; bars and bands: 95 % of {draws}", fontsize=FONT
     )
     return figure

@@ -1,14 +1,14 @@
 """Runs in environments with levels: who solves held-out ones, and what the frames went to."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
-import seaborn as sns
 from matplotlib import ticker
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparse_rl.analysis import intervals, scores, statistics
+from sparse_rl.analysis import intervals, looks, scores, statistics
 from sparse_rl.analysis.figures import band, style
 from sparse_rl.analysis.load import CURRICULUM
 from sparse_rl.analysis.tables import over_runs
@@ -43,20 +43,20 @@ def curves(rows: pd.DataFrame) -> Figure:
     """
     done = rows[rows["status"] == "done"]
     names, groups = sets_of(done), list(cells(done))
-    palette = sns.color_palette("husl", len(groups))
-    colours = dict(zip([name for name, _ in groups], palette, strict=True))
+    looked = looks.marks(range(len(groups))).values()
+    how: dict[str, Any] = {name: mark.line for (name, _), mark in zip(groups, looked, strict=True)}
     figure = Figure(figsize=(4.4 * len(names) + 2.2, 3.6), layout="constrained")
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for name, ax in zip(names, axes, strict=True):
         for label, group in groups:
             known = group[group[name].notna()]
-            band(ax, _by_step(known, name), "env_steps", name, colours[label])
+            band(ax, _by_step(known, name), "env_steps", name, **how[label])
         style(ax, "env steps (frames, all that were simulated)", "solve rate (share of episodes)")
         ax.set_title(name.removeprefix(SOLVED), fontsize=10)
         ax.set_ylim(0, 1)
         ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    handles = [Line2D([], [], color=color, label=label) for label, color in colours.items()]
-    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    handles = [Line2D([], [], **look, label=label) for label, look in how.items()]
+    figure.legend(handles=handles, loc="outside right center", frameon=False, handlelength=3.2)
     counts = sorted({group["run_id"].nunique() for _, group in groups})
     seeds = statistics.counted(counts[-1], "seed")
     many = seeds if len(counts) == 1 else f"{counts[0]} to {seeds}"

@@ -4,24 +4,18 @@ import base64
 import html
 import io
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222 }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-img { max-width: 100%; height: auto }
-table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; font-size: .85rem }
-p code { font-size: .75rem; overflow-wrap: anywhere }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
-th { text-align: right } td code { font-size: .75rem }
-figure { margin: 1.5rem 0 } figcaption { color: #555 } code { background: #f4f4f4; padding: 0 .2rem }
-pre { overflow-x: auto; background: #f4f4f4; padding: .5rem; font-size: .8rem }
-details { color: #777; font-size: .8rem; margin: .3rem 0 } nav a { margin-right: 1rem }
-a.anchor-link, .prompt { display: none } h1 { border-top: 1px solid #ddd; padding-top: 1rem }
-"""
+from sparse_rl.analysis.interactive import Plot, as_json
+
+DPI = 150
+LONG = 40
+"""Characters from which a column of a table is words, and may break into lines."""
 
 
 class Html(str):
@@ -31,43 +25,98 @@ class Html(str):
         return str(self)
 
 
-def show(figure: Figure, name: str, caption: str, out: str | Path | None = None) -> Html:
-    """A figure with its caption; written to ``out`` as ``<name>.png`` and ``<name>.svg`` too."""
+def asset(name: str) -> str:
+    """A file of the page: its style or its script."""
+    return files("sparse_rl.analysis.assets").joinpath(name).read_text()
+
+
+def show(
+    figure: Figure,
+    name: str,
+    caption: str,
+    out: str | Path | None = None,
+    plot: Plot | None = None,
+    alt: str = "",
+) -> Html:
+    """A figure with its caption; written to ``out`` as ``<name>.png`` and ``<name>.svg`` too.
+
+    Args:
+        plot: the same to be explored; the page shows the picture where it cannot draw.
+        alt: what the figure shows, for who cannot see it; the caption where nothing is said.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    where = ""
+    figure.savefig(buffer, format="png", dpi=DPI)
+    links = ""
     if out is not None:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.png").write_bytes(buffer.getvalue())
+        figure.set_layout_engine("none")  # it was laid out for the first file
         figure.savefig(folder / f"{name}.svg")
-        where = f" (<code>{html.escape(name)}.png, .svg</code>)"
-    data = base64.b64encode(buffer.getvalue()).decode()
-    text = html.escape(caption)
+        file = html.escape(name)
+        links = f' For papers: <a href="{file}.png">{file}.png</a>, <a href="{file}.svg">svg</a>.'
+    picture, width, height = _small(buffer)
+    script = f'<script type="application/json">{as_json(plot)}</script>' if plot else ""
+    places = '<div class="chips"></div><div class="panels"></div>' if plot else ""
+    hint = " Click a point for its runs; drag to zoom, double-click to go back." if plot else ""
     return Html(
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{text}{where}</figcaption></figure>"
+        f'<figure id="figure-{html.escape(name)}"{" class=plot" if plot else ""}>{places}'
+        f'<img alt="{html.escape(alt or caption)}" width="{width}" height="{height}" loading="lazy" '
+        f'src="data:image/png;base64,{picture}">'
+        f"<figcaption>{html.escape(caption)}.{hint}{links}</figcaption>{script}</figure>"
     )
 
 
-def table(frame: pd.DataFrame, note: str = "", rows: str = "") -> Html:
-    """A table under a note and the query of its rows; queries in a column ``rows`` are code too."""
+def _small(picture: io.BytesIO) -> tuple[str, int, int]:
+    """A picture with a palette, a third of its size, as text; its width and height on the page."""
+    with Image.open(picture) as whole:
+        kept = io.BytesIO()
+        whole.convert("RGB").quantize(128).save(kept, "PNG", optimize=True)
+        scale = 96 / DPI
+        size = round(whole.width * scale), round(whole.height * scale)
+    return base64.b64encode(kept.getvalue()).decode(), *size
+
+
+def table(frame: pd.DataFrame, note: str = "", rows: str = "", about: str = "") -> Html:
+    """A table under a note and the query of its rows; queries in a column ``rows`` are folded.
+
+    Args:
+        about: what the table is called for who cannot see it; the note where nothing is said.
+    """
     texts = [name for name in frame if frame[name].dtype == object]
     text = frame.to_html(
         index=False, border=0, na_rep="", escape=False, float_format=lambda x: f"{x:.4g}",
         formatters={name: _code if name == "rows" else _escaped for name in texts},
     )  # fmt: skip
-    about = [html.escape(note), f"<code>{html.escape(rows)}</code>" if rows else ""]
-    words = "<br>".join(part for part in about if part)
-    return Html((f"<p>{words}</p>" if words else "") + text)
+    text = text.replace("<td><words>", '<td class="words">').replace("</words></td>", "</td>")
+    name = html.escape(about or note or rows or "table")
+    said = f"<p>{html.escape(note)}</p>" if note else ""
+    return Html(f"{said}{framed(text, name)}{query(rows)}")
 
 
-def _code(query: object) -> str:
-    return f"<code>{_escaped(query)}</code>"
+def framed(text: str, name: str) -> str:
+    """A table in a frame that scrolls, by mouse and by keyboard."""
+    return f'<div class="frame" role="region" tabindex="0" aria-label="{name}">{text}</div>'
+
+
+def query(rows: str) -> str:
+    """The query of rows, folded."""
+    if not rows:
+        return ""
+    code = f"<code>load(study).query({html.escape(repr(rows))})</code>"
+    return f"<details><summary>rows</summary>{code}</details>"
+
+
+def _code(rows: object) -> str:
+    summary = '<summary aria-label="the query of these rows"></summary>'
+    return f"<details>{summary}<code>{html.escape(str(rows))}</code></details>"
 
 
 def _escaped(value: object) -> str:
-    return "" if value is None or value != value else html.escape(str(value))
+    if value is None or value != value:
+        return ""
+    text = html.escape(str(value))
+    return f"<words>{text}</words>" if len(text) > LONG else text
 
 
 def words(sentences: Iterable[str]) -> Html:
@@ -77,8 +126,7 @@ def words(sentences: Iterable[str]) -> Html:
 
 def heading(text: str, rows: str = "") -> Html:
     """A heading, and the query of the rows below it."""
-    query = f"<p><code>{html.escape(rows)}</code></p>" if rows else ""
-    return Html(f"<h3>{html.escape(text)}</h3>{query}")
+    return Html(f"<h3>{html.escape(text)}</h3>{query(rows)}")
 
 
 def together(parts: Iterable[str]) -> Html:

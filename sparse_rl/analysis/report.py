@@ -2,21 +2,21 @@
 
 import html
 import importlib.util
+import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sparse_rl.analysis import levels, lqr, teams, tuning
+from sparse_rl.analysis import interactive, levels, lqr, origins, page, teams, tuning
 from sparse_rl.analysis.load import Problem, load_all
-from sparse_rl.analysis.page import STYLE
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.statistics import counted
 
-NOTEBOOKS = ("scaling_curves", "network_health", "compute_optimal")
+NOTEBOOKS = ("overview", "scaling_curves", "network_health", "laws", "compute_optimal")
 BENCH = "lqr"
 """The notebook of runs whose optimum is known; they have no part in the others, nor other runs in it."""
 LEVELS = "levels"
@@ -25,20 +25,30 @@ TEAMS = "teams"
 """The notebook of runs of teams."""
 BY, TUNED = "by_key", "tuned"
 """The notebooks of a key that was swept, where one is asked for: as an axis, and chosen per cell."""
+RUNS = "runs"
+"""The notebook that lists every run."""
 TIMEOUT_SECONDS = 1800
 FAILED = "This section could not be made"
 """Beginning of what stands in place of a section whose code failed."""
 
+TITLES = {
+    "overview": "answer", "scaling_curves": "curves", "network_health": "health",
+    "compute_optimal": "compute",
+}  # fmt: skip
+"""Notebook → its name in the navigation, where that is another."""
+ALLOWED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+"""What a report may load: what is in it."""
+
 CELL_TEMPLATE = """
 {%- extends 'basic/index.html.j2' -%}
-{%- block input_group -%}<details><summary>code</summary>{{ super() }}</details>{%- endblock -%}
+{%- block input_group -%}{%- endblock -%}
 """
-"""Code is folded away: a reader sees what it found, and can look how."""
+"""A reader sees what the code found; the code itself stands folded at the end of its section."""
 
 
 def check_available() -> None:
     """Raise a clear error, before anything starts, if a package that executes notebooks is missing."""
-    needed = ("jupytext", "nbclient", "nbconvert", "ipykernel")
+    needed = ("jupytext", "nbclient", "nbconvert", "ipykernel", "plotly")
     absent = [name for name in needed if importlib.util.find_spec(name) is None]
     if absent:
         raise ModuleNotFoundError(
@@ -58,33 +68,70 @@ def notebook(name: str, parameters: dict[str, Any]) -> Any:
     return book
 
 
-def execute(book: Any, folder: Path) -> str:
-    """Run a notebook in a fresh kernel of this interpreter; its cells as HTML.
+def execute(books: Mapping[str, Any], folder: Path, say: Callable[[str], None]) -> dict[str, str]:
+    """Run notebooks one after the other in one fresh kernel of this interpreter; their cells as HTML.
 
     A cell that fails says so in its place, with its error and no traceback, and the others are run.
+
+    Args:
+        books: name → notebook; each loads what it needs, and sees what those before it left.
+        folder: where the kernel's sockets are.
+        say: told which notebook begins.
     """
-    from jinja2 import DictLoader
     from nbclient import NotebookClient
-    from nbconvert import HTMLExporter
+    from nbformat.v4 import new_notebook
+
+    kernel = {"name": "python3", "display_name": "Python", "language": "python"}
+    whole = new_notebook(metadata={"kernelspec": kernel})
+    begins = {}
+    for name, book in books.items():
+        begins[len(whole.cells)] = name
+        whole.cells += book.cells
+    client = NotebookClient(
+        whole, timeout=TIMEOUT_SECONDS, resources={"metadata": {"path": str(folder)}},
+        config=_local(folder), allow_errors=True,
+        on_cell_start=lambda cell, cell_index: _begin(begins, cell_index, say),
+    )  # fmt: skip
+    client.execute()
+    for cell in (c for c in whole.cells if c.cell_type == "code"):
+        cell.outputs = [_told(output) for output in cell.get("outputs", [])]
+    exporter = _exporter()
+    return {name: _section(name, book, exporter) for name, book in books.items()}
+
+
+def _begin(begins: dict[int, str], index: int, say: Callable[[str], None]) -> None:
+    """Say once that a notebook begins: markdown before its first code is no cell that starts."""
+    for first in sorted(at for at in begins if at <= index):
+        say(begins.pop(first))
+
+
+def _local(folder: Path) -> Any:
+    """Files instead of open ports."""
     from traitlets.config import Config
 
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python", "language": "python"}
-    sockets = str(folder / "kernel")  # files instead of open ports
-    options = Config(AsyncKernelManager=Config(transport="ipc", ip=sockets))
-    where = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(
-        book, timeout=TIMEOUT_SECONDS, resources=where, config=options, allow_errors=True
-    )
-    client.execute()
-    for cell in (c for c in book.cells if c.cell_type == "code"):
-        cell.outputs = [_told(output) for output in cell.get("outputs", [])]
-    exporter = HTMLExporter(
+    return Config(AsyncKernelManager=Config(transport="ipc", ip=str(folder / "kernel")))
+
+
+def _exporter() -> Any:
+    """Makes HTML of a notebook's cells, without the page around them."""
+    from jinja2 import DictLoader
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(
         extra_loaders=[DictLoader({"cells.html.j2": CELL_TEMPLATE})],
         template_file="cells.html.j2",
         template_name="basic",
     )
+
+
+def _section(name: str, book: Any, exporter: Any) -> str:
+    """A notebook's cells as HTML: headings one level down, and ids that no other section has."""
     body, _ = exporter.from_notebook_node(book)
-    return str(body)
+    lowered = re.sub(r"<(/?)h([1-4])\b", lambda tag: f"<{tag[1]}h{int(tag[2]) + 1}", str(body))
+    lowered = re.sub(r'<a class="anchor-link".*?</a>', "", lowered)
+    code = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
+    fold = f"<details><summary>code of this section</summary><pre>{html.escape(code)}</pre></details>"
+    return re.sub(r'(<h[2-5] [^>]*?id=")', rf"\g<1>{name}-", lowered) + fold
 
 
 def _told(output: Any) -> Any:
@@ -102,8 +149,9 @@ def notebooks_of(runs: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """The notebooks that have something to say of these runs."""
     bench = runs["agent"] == lqr.AGENT
     plain = [*(NOTEBOOKS if not bench.all() else ()), *([BENCH] if bench.any() else ())]
-    plain = [TEAMS, *plain] if teams.played(rows) else plain
-    return [LEVELS, *plain] if levels.sets_of(rows) else plain
+    more = [*([LEVELS] if levels.sets_of(rows) else ()), *([TEAMS] if teams.played(rows) else ())]
+    first = plain.index(NOTEBOOKS[0]) + 1 if NOTEBOOKS[0] in plain else 0
+    return [*plain[:first], *more, *plain[first:], RUNS]
 
 
 def refuse_nothing(
@@ -184,7 +232,8 @@ def write_report(
     check_available()
     runs, rows, problems = load_all(*studies)
     refuse_nothing(runs, rows, problems, studies)
-    names = [*notebooks_of(runs, rows), *swept_notebooks(swept, studies)]
+    *names, last = notebooks_of(runs, rows)
+    names += [*swept_notebooks(swept, studies), last]
     first = Path(studies[0])
     target = Path(out) if out else first if first.is_dir() else first.parent
     target.mkdir(parents=True, exist_ok=True)
@@ -195,22 +244,41 @@ def write_report(
         "thresholds": list(thresholds),
         **swept._asdict(),
     }
-    sections = []
-    for i, name in enumerate(names):
-        say(f"{i + 1} of {len(names)}: {name}")
-        with tempfile.TemporaryDirectory() as folder:
-            sections.append((name, execute(notebook(name, parameters), Path(folder))))
+    books = {name: notebook(name, parameters) for name in names}
+
+    def begun(name: str) -> None:
+        say(f"{names.index(name) + 1} of {len(names)}: {name}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        sections = execute(books, Path(folder), begun)
     title = ", ".join(Path(study).resolve().name for study in studies)
+    told = origins.shown(origins.facts(runs, rows, studies))
+    page_file = target / "report.html"
+    page_file.write_text(whole_page(title, about(runs), told, sections))
+    return page_file
+
+
+def about(runs: pd.DataFrame) -> str:
+    """How many runs of what, in one sentence."""
     tasks, agents = (", ".join(sorted(map(str, runs[key].unique()))) for key in ("env", "agent"))
     many = counted(len(runs), "run"), counted(runs["seed"].nunique(), "seed")
-    about = f"{many[0]} on {tasks}; agent {agents}; {many[1]}."
-    links = "".join(f'<a href="#{name}">{name.replace("_", " ")}</a>' for name, _ in sections)
-    body = "".join(f'<section id="{name}">{text}</section>' for name, text in sections)
-    page = target / "report.html"
-    page.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style><body><h1>{html.escape(title)}</h1><p>{html.escape(about)}</p>"
-        f"<nav>{links}</nav>{body}</body></html>"
+    return f"{many[0]} on {tasks}; agent {agents}; {many[1]}."
+
+
+def whole_page(title: str, sentence: str, facts: str, sections: Mapping[str, str]) -> str:
+    """One page that needs nothing beside itself, and is not allowed to ask for anything."""
+    names = {name: TITLES.get(name, name.replace("_", " ")) for name in sections}
+    links = "".join(f'<a href="#{name}">{words}</a>' for name, words in names.items())
+    body = "".join(f'<section id="{name}">{text}</section>' for name, text in sections.items())
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{ALLOWED}">'
+        f"<title>{html.escape(title)}</title><style>{page.asset('report.css')}</style></head><body>"
+        f'<a class="skip" href="#main">to the answer</a><div class="bar"><nav aria-label="Sections">'
+        f'{links}</nav><button class="theme" type="button" aria-label="light or dark">◐</button></div>'
+        f'<main id="main">'
+        f'<h1>{html.escape(title)}</h1><p class="about">{html.escape(sentence)}</p>{facts}{body}</main>'
+        f'<script type="text/plain" id="library">{interactive.library()}</script>'
+        f"<script>{page.asset('report.js')}</script></body></html>"
     )
-    return page

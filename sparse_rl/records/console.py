@@ -18,6 +18,15 @@ UNKNOWN = "–"
 """What stands for a number that nobody knows yet."""
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people: ``1h05m``, ``2m10s``."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
 def console() -> Console:
     """A console that stays readable in a log file: no colours, and wide enough for its tables."""
     out = cast(IO[str], _Harmless(sys.stdout))
@@ -62,15 +71,6 @@ def words(error: BaseException) -> str:
     said = " ".join(str(error).split())
     plain = isinstance(error, ValueError | FileNotFoundError | ModuleNotFoundError | PermissionError)
     return said if plain and said else f"{type(error).__name__}: {said}".removesuffix(": ")
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: ``1h05m``, ``2m10s``."""
-    if not math.isfinite(seconds):
-        return UNKNOWN
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def _let_go(stream: IO[str]) -> None:

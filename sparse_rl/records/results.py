@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +23,8 @@ Status = Literal["pending", "running", "done", "failed", "diverged", "preempted"
 STATUSES: tuple[str, ...] = get_args(Status)
 CONFIG, RUN, METRICS, TIMES = "config.yaml", "run.json", "metrics.parquet", "times.parquet"
 GRID = "grid.json"
+COMMANDS = "commands.json"
+"""Of a study: what was typed to train its runs."""
 PLAIN: dict[str, Any] = {
     "use_dictionary": False,
     "write_statistics": False,
@@ -283,6 +286,30 @@ def read_grid(study: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(axes, dict) or not _is_count(axes.get("env_steps")):
             raise unreadable(path, f"{run_id} does not say how many env_steps")
     return grid
+
+
+def add_command(study: Path, command: str) -> None:
+    """Keep a command that trained runs of this study, with the time when it was first given."""
+    known = read_commands(study)
+    if command not in known:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        write_text(study / COMMANDS, json.dumps({**known, command: now}, indent=0) + "\n")
+
+
+def read_commands(study: Path) -> dict[str, str]:
+    """Command → when it was first given, in order; empty if none was kept.
+
+    Raises:
+        RecordError: the list is damaged.
+    """
+    path = study / COMMANDS
+    try:
+        found = _mapping(path, json.loads)
+    except FileNotFoundError:
+        return {}
+    if not all(isinstance(when, str) for when in found.values()):
+        raise unreadable(path, "it is no list of commands")
+    return found
 
 
 def run_dirs(study: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -256,3 +257,8 @@ def for_hydra(arguments: list[str]) -> list[str]:
     """
     parts = tuple(f"{group}." for group in (*GROUPS, "diagnostics"))
     return [f"++{argument}" if argument.startswith(parts) else argument for argument in arguments]
+
+
+def typed_command(arguments: list[str]) -> str:
+    """The sweep as somebody would type it, from what :func:`for_hydra` made of it."""
+    return shlex.join(["python", "-m", "sparse_rl.sweep", *(a.removeprefix("++") for a in arguments)])

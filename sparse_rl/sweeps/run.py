@@ -199,12 +199,13 @@ def finished_runs(
     return finished
 
 
-def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> Ended:
+def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher, command: str | None = None) -> Ended:
     """Run every job of a grid that is not finished yet.
 
     Args:
         jobs: each job's settings (:func:`sparse_rl.sweeps.compose.compose`).
         launcher: where they are trained.
+        command: what was typed, to be kept with the study.
 
     Returns:
         How it ended, with an exit status: 0 if every run is ``done`` (or only the plan was asked for),
@@ -230,6 +231,7 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher) -> Ended:
         return ended(0)
     check_locks(study_dir)
     _list_runs(prepared.configs, study_dir)
+    _keep(command, study_dir)
     previous = {
         number: signal.signal(number, _raise_interrupt)
         for number in (signal.SIGTERM, signal.SIGHUP)
@@ -259,6 +261,19 @@ def _list_runs(configs: Sequence[RunConfig], study_dir: Path) -> None:
         study_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(study_dir / f".{results.GRID}.lock"):
             results.write_grid(study_dir, {config.run_id: _axes(config) for config in configs})
+
+
+def _keep(command: str | None, study_dir: Path) -> None:
+    """Keep what was typed; a damaged list is put aside."""
+    if command is None:
+        return
+    with FileLock(study_dir / f".{results.GRID}.lock"):
+        try:
+            results.add_command(study_dir, command)
+        except results.RecordError as damaged:
+            print(f"{damaged}; it is put aside, and begun anew with this command")
+            results.put_aside(study_dir / results.COMMANDS)
+            results.add_command(study_dir, command)
 
 
 def _axes(config: RunConfig) -> dict[str, Any]:

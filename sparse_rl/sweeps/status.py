@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Group
@@ -31,6 +32,11 @@ def _rate(record: Mapping[str, Any]) -> float:
     return (progress["env_steps"] - attempt["from_env_steps"]) / seconds if seconds > 0 else 0.0
 
 
+def _number(value: object) -> float | None:
+    """A return; ``None`` where there is none yet, or none that is a number."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 def _run(study: Path, run_id: str, planned: Mapping[str, Any]) -> dict[str, Any]:
     try:
         record = results.read_run(study / run_id)
@@ -41,7 +47,9 @@ def _run(study: Path, run_id: str, planned: Mapping[str, Any]) -> dict[str, Any]
     if record is None:
         return run
     run |= {"status": record["status"], "reason": record.get("reason")}
-    run["done_env_steps"] = record.get("progress", {"env_steps": 0})["env_steps"]
+    progress = record.get("progress", {"env_steps": 0})
+    run["done_env_steps"] = progress["env_steps"]
+    run["return_mean"] = _number(progress.get("return_mean"))
     if record["status"] == "running":
         if is_owned(study / run_id):
             run["env_steps_per_second"] = _rate(record)
@@ -78,10 +86,30 @@ def survey(study: Path) -> dict[str, Any]:
     }
 
 
-def _cell(runs: list[dict[str, Any]]) -> str:
+def _cell(runs: Sequence[Mapping[str, Any]]) -> str:
     counts = Counter(run["status"] for run in runs)
     words = [f"{counts[status]} {status}" for status in reversed(results.STATUSES) if counts[status]]
     return ", ".join(words)
+
+
+def cell_words(runs: Sequence[Mapping[str, Any]]) -> str:
+    """How the runs of a cell stand, and what they scored last, on average."""
+    last = [run["return_mean"] for run in runs if run.get("return_mean") is not None]
+    return _cell(runs) + (f"; last return {fmean(last):.4g}" if last else "")
+
+
+def is_over(found: Mapping[str, Any]) -> bool:
+    """Whether nothing is left to do."""
+    return not {"pending", "running", "preempted"} & set(found["counts"])
+
+
+def totals(found: Mapping[str, Any]) -> str:
+    """How all runs stand, how fast they go and how long they will."""
+    left = math.inf if found["seconds_left"] is None else found["seconds_left"]
+    return (
+        f"{_cell(found['runs'])} of {len(found['runs'])} runs; "
+        f"{found['env_steps_per_second']:,.0f} env steps/s, {duration(left)} left"
+    )
 
 
 def show(found: Mapping[str, Any]) -> Group:
@@ -95,16 +123,12 @@ def show(found: Mapping[str, Any]) -> Group:
     for env, pattern, width in rows:
         point = {"env": env, "pattern": pattern, "width": width}
         cells = (
-            _cell([run for run in runs if {**run, **point, "sparsity": s} == run]) for s in sparsities
+            cell_words([run for run in runs if {**run, **point, "sparsity": s} == run])
+            for s in sparsities
         )
         table.add_row(*(point[name] for name in axes), str(width), *cells)
-    left = math.inf if found["seconds_left"] is None else found["seconds_left"]
-    totals = (
-        f"{_cell(runs)} of {len(runs)} runs; {found['env_steps_per_second']:,.0f} env steps/s, "
-        f"{duration(left)} left"
-    )
     troubled = [run for run in runs if run["reason"]]
     lines = [f"{run['run_id']}: {run['status']}: {run['reason']}" for run in troubled[:TROUBLES_SHOWN]]
     if len(troubled) > TROUBLES_SHOWN:
         lines.append(f"and {len(troubled) - TROUBLES_SHOWN} more; all of them: --json")
-    return Group(table, "", totals, *lines)
+    return Group(table, "", totals(found), *lines)

@@ -1,18 +1,16 @@
 """Studies from disk: one tidy table, honest curves, words, and a report whose numbers can be traced."""
 
-import html
 import importlib.util
 import json
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import troubled
+from troubled import TRAINED
 
 from sparse_rl import laws as command
 from sparse_rl.analysis import (
@@ -21,19 +19,17 @@ from sparse_rl.analysis import (
     findings,
     load,
     load_runs,
+    looks,
     page,
     ranges,
     series,
     statistics,
     tables,
 )
-from sparse_rl.analysis.report import FAILED, write_report
+from sparse_rl.analysis.report import write_report
 from sparse_rl.analysis.scores import RETURN, final_values
 from sparse_rl.analysis.selection import choose_rows
 from sparse_rl.records import results
-
-TRAINED = Path(__file__).parents[1] / "studies" / "demo"
-"""Rows of `make demo` (36 runs of SAC on Pendulum-v1), as this project trained them."""
 
 
 def write(
@@ -76,21 +72,7 @@ def study(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def hurt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained study with a run that failed, one that diverged, one half done and one never begun."""
-    folder = tmp_path_factory.mktemp("studies") / "hurt"
-    shutil.copytree(TRAINED, folder)
-    first, second, third, fourth = sorted(results.read_grid(folder))[:4]
-    for run_id, status, reason, rows in (
-        (first, "failed", "RuntimeError: no space left", 3),
-        (second, "diverged", "loss/critic is nan", 7),
-        (third, "running", None, 6),
-    ):
-        record = results.read_run(folder / run_id)
-        assert record is not None
-        results.write_run(folder / run_id, record | {"status": status, "reason": reason})
-        cut: Any = results.read_metrics(folder / run_id).iloc[:rows].to_dict("records")
-        results.write_metrics(folder / run_id, cut)
-    shutil.rmtree(folder / fourth)
-    return folder
+    return troubled.study(tmp_path_factory.mktemp("studies"))
 
 
 def only(frame: pd.DataFrame) -> series.Series:
@@ -238,7 +220,7 @@ def test_the_note_counts_seeds_and_diverged_runs(study: Path) -> None:
 
 
 def test_colours_are_the_same_whatever_their_order() -> None:
-    assert figures.palette([0.9, 0.0, 0.5]) == figures.palette([0.0, 0.5, 0.9])
+    assert looks.palette([0.9, 0.0, 0.5]) == looks.palette([0.0, 0.5, 0.9])
 
 
 def test_figures_are_written_as_vector_and_raster(study: Path, tmp_path: Path) -> None:
@@ -329,57 +311,6 @@ def test_data_to_a_threshold_marks_what_never_gets_there() -> None:
     table = budgets.data_table(only(load(TRAINED))).set_index(["width", "sparsity"])
     assert table.xs((16, 0.9)).str.startswith("> ").all()
     assert not table.xs((128, 0.0)).str.startswith("> ").any()
-
-
-def tables_in(text: str) -> list[pd.DataFrame]:
-    """Tables of a page that name their rows."""
-    found = []
-    for body in re.findall(r"<table.*?</table>", text, re.S):
-        lines = [
-            [
-                html.unescape(re.sub("<.*?>", "", cell))
-                for cell in re.findall(r"<t[hd].*?</t[hd]>", line, re.S)
-            ]
-            for line in re.findall(r"<tr.*?</tr>", body, re.S)
-        ]
-        if "rows" in lines[0]:
-            found.append(pd.DataFrame(lines[1:], columns=lines[0]))
-    return found
-
-
-def test_every_number_of_the_report_can_be_traced(hurt: Path, tmp_path: Path) -> None:
-    """The command, as a user runs it; each line of its tables, from the rows that its query finds."""
-    command = [sys.executable, "-m", "sparse_rl.report", str(hurt), "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / "report.html").read_text()
-    assert not re.search(r'(src|href)="http', text)  # self-contained
-    assert FAILED not in text
-    rows = load(hurt)
-    traced = 0
-    for table in tables_in(text):
-        metrics = [name for name in table if name in rows and name in (*figures.METRICS, *tables.HEALTH)]
-        for _, line in table.iterrows():
-            cell = rows.query(str(line["rows"]))
-            for metric in metrics:
-                final = final_values(cell, metric)
-                told = str(line[metric]).split(" ")[0]
-                if final.empty:
-                    assert told == ""
-                    continue
-                value = statistics.iqm(statistics.scores({"": final[metric].to_numpy()}))
-                assert told == f"{float(value):.4g}"
-                traced += 1
-    assert traced > 60
-    assert "36 runs on gymnax/Pendulum-v1; agent sac; 3 seeds." in text
-    assert "32 of 36 runs ended done." in html.unescape(text)
-    drawn = {path.stem for path in tmp_path.glob("*.svg")}
-    assert drawn == {path.stem for path in tmp_path.glob("*.png")}
-    assert {
-        "scaling_gymnax_Pendulum-v1",
-        "heat_map_gymnax_Pendulum-v1",
-        "profiles_gymnax_Pendulum-v1",
-    } <= drawn
 
 
 def test_a_study_with_holes_yields_honest_curves(hurt: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,8 @@ def test_a_grid_trains_resumes_and_reports(tmp_path: Path) -> None:
     study = tmp_path / "results" / "demo"
     folders = sorted(path.name for path in study.iterdir() if path.is_dir())
     assert folders == sorted(load_runs(study)["run_id"])
+    typed = [word.removeprefix("+") for word in grid]  # which says nothing more
+    assert list(results.read_commands(study)) == [f"python -m sparse_rl.sweep {shlex.join(typed)}"]
 
     stamps = {p: p.stat().st_mtime_ns for p in study.rglob("*.*")}
     again = command("sweep", *grid, cwd=tmp_path)

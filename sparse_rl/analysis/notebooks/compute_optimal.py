@@ -5,7 +5,18 @@
 # are those of surviving weights; only block storage turns them into time.
 
 # %%
-from sparse_rl.analysis import answers, budgets, figures, findings, load, page, scores, series, tables
+from sparse_rl.analysis import (
+    answers,
+    budgets,
+    figures,
+    findings,
+    load,
+    page,
+    plots,
+    scores,
+    series,
+    tables,
+)
 
 # %% tags=["parameters"]
 studies = ["results/demo"]
@@ -29,8 +40,9 @@ page.together(
     + page.show(
         figures.iso_flops(grid.rows, budgets.budgets(grid), grid.label),
         f"iso_flops_{page.slug(grid.label)}",
-        f"Return at equal training FLOPs on {grid.label}",
+        f"{grid.label}: return at equal training FLOPs, a line per budget",
         out,
+        plots.iso_flops(grid.rows, budgets.budgets(grid)),
     )
     for grid in trained
 )
@@ -83,8 +95,9 @@ page.together(
     page.show(
         figures.performance_profiles(final, grid.label),
         f"profiles_{page.slug(grid.label)}",
-        f"Share of runs above each normalised score: {grid.label}",
+        f"{grid.label}: share of runs above each normalised score",
         out,
+        plots.profiles(final),
     )
     for grid in [*trained, *series.pool(trained)]
     for final in tables.normalised_finals(grid)

@@ -5,7 +5,7 @@
 # nonlinearity over connected units; norms are global L2 over surviving weights.
 
 # %%
-from sparse_rl.analysis import figures, findings, load, page, series, tables
+from sparse_rl.analysis import figures, findings, load, page, plots, series, tables
 
 # %% tags=["parameters"]
 studies = ["results/demo"]
@@ -24,8 +24,9 @@ page.together(
     page.show(
         figures.heat_maps(grid.rows, grid.label),
         f"heat_map_{page.slug(grid.label)}",
-        f"Return and dormant ratio by width and sparsity on {grid.label}",
+        f"{grid.label}: return and dormant ratio by width and sparsity",
         out,
+        plots.heat_maps(grid.rows),
     )
     for grid in trained
 )
@@ -55,8 +56,9 @@ page.together(
     page.show(
         figures.health_against_score(grid.rows, label=grid.label),
         f"health_{page.slug(grid.label)}",
-        f"Dormant ratio against return on {grid.label}",
+        f"{grid.label}: return against dormant ratio, a point per run",
         out,
+        plots.health(grid.rows),
     )
     for grid in trained
     if "dormant_ratio/critic" in measured

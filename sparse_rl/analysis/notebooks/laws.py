@@ -1,0 +1,88 @@
+# %% [markdown]
+# # Laws
+#
+# Each law is fitted to all sizes but the largest and asked for that one. `N` is the count of surviving
+# parameters, `N0` the geometric mean of the sizes shown. Where the interval of a parameter reaches the
+# ends of its range none of that law's is identified, and a law with more parameters than the data have
+# sizes is refused. `left out` is the error at each size by the law fitted to the others, `weight` that
+# of BIC on all sizes, `misfit` the chance of residuals as large if the law holds.
+
+# %%
+from sparse_rl.analysis import (
+    choices,
+    figures,
+    findings,
+    laws,
+    load,
+    page,
+    plots,
+    scores,
+    series,
+    tables,
+)
+
+# %% tags=["parameters"]
+studies = ["results/demo"]
+out: str | None = None
+
+# %%
+rows = load(*studies)
+trained = [grid for grid in series.split(rows) if (grid.rows["status"] == "done").any()]
+trained += list(series.pool(trained))
+
+# %% [markdown]
+# ## Size at one sparsity
+
+
+# %%
+def law_section(grid: series.Series, sparsity: float) -> str:
+    """Table and figure of the laws at one sparsity, or why there are none."""
+    points = tables.curve_points(grid, sparsity)
+    title = f"{grid.label}, sparsity {sparsity:g}"
+    try:
+        choice = choices.choose(laws.CURVES, points)
+    except ValueError as error:
+        return page.words([f"{title}: {error}."])
+    label = figures.SIZES[tables.size_of(grid)]
+    score = figures.label_of(grid.rows, scores.RETURN)
+    figure = figures.held_out(points, choice, label, score, title)
+    name = f"laws_{page.slug(grid.label)}_{sparsity:g}"
+    caption = f"Laws of {title}, fitted to the smaller sizes"
+    return page.table(
+        tables.law_table(choice, points), title, grid.query(sparsity=sparsity)
+    ) + page.show(figure, name, caption, out, plots.held_out(points, choice, label, score))
+
+
+def ended(grid: series.Series) -> list[float]:
+    """Sparsities at which a run has ended."""
+    return sorted(scores.final_values(grid.rows, scores.RETURN)["sparsity"].unique())
+
+
+page.together(law_section(grid, sparsity) for grid in trained for sparsity in ended(grid))
+
+
+# %% [markdown]
+# ## Width and sparsity together
+#
+# One law for the whole grid: total parameters alone, surviving parameters alone, surviving parameters
+# with a sparsity factor (Frantar et al. 2023), or a surface of second order.
+
+
+# %%
+def joint_section(grid: series.Series) -> str:
+    """Table of the joint laws, or why there are none, and the best sparsity."""
+    points, choice = tables.joint_points(grid), None
+    try:
+        choice = choices.choose(laws.JOINT, points)
+        told = page.table(
+            tables.law_table(choice, points).drop(columns=["predicted", "measured"]),
+            grid.label,
+            grid.query(),
+        ) + page.words([findings.law_words(choice, "All sparsities")])
+    except ValueError as error:
+        told = page.words([f"{grid.label}: {error}."])
+    best = tables.optimum_table(grid, choice)
+    return told + page.table(best, f"{grid.label}: the best sparsity")
+
+
+page.together(joint_section(grid) for grid in trained)
