@@ -11,7 +11,7 @@ from sparse_rl.loops.held_out import Attempts, policy, regret, try_set, worst
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.hosted.sessions import seeds_of
-from sparse_rl.loops.making import drawn, make_loop
+from sparse_rl.loops.making import agent_of, drawn, make_loop
 from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.on_policy import OnPolicyLoop
 from sparse_rl.loops.paired import PairedLoop
@@ -40,6 +40,7 @@ __all__ = [
     "RunState",
     "Whole",
     "Workload",
+    "agent_of",
     "drawn",
     "make_loop",
     "policy",

@@ -22,10 +22,12 @@ from sparse_rl.settings.agents import AgentConfig, build_agent
 from sparse_rl.settings.checks import (
     check_curriculum,
     check_method,
+    check_parametrisation,
     check_sparsities,
     check_updates,
     check_width,
 )
+from sparse_rl.settings.common import ParametrisedConfig
 from sparse_rl.settings.curricula import CurriculumConfig, NoCurriculum, build_curriculum
 from sparse_rl.settings.envs import (
     AtariConfig,
@@ -255,6 +257,16 @@ def _given(composed: Mapping[str, Any]) -> dict[str, Any]:
     return data
 
 
+def _as_scaled(config: RunConfig) -> RunConfig:
+    """The same run, with nothing said of scales that it does not read: so it has one id."""
+    agent, pruning = config.agent, config.pruning
+    if isinstance(agent, ParametrisedConfig):
+        agent = agent.as_parametrised()
+    if not any(config.sparsities.values()):
+        pruning = dataclasses.replace(pruning, initial_scale="dense")
+    return dataclasses.replace(config, agent=agent, pruning=pruning)
+
+
 def run_config(composed: Mapping[str, Any]) -> RunConfig:
     """Fill in what follows from other settings, check everything, and build the run's configuration.
 
@@ -279,7 +291,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     data |= _asked(data, env)
     if isinstance(env, LqrConfig):
         data["env"] = of_width(env, data["width"], agent.name)
-    config = _in_whole_rounds(build(RunConfig, data, ""), eval_given)
+    config = _as_scaled(_in_whole_rounds(build(RunConfig, data, ""), eval_given))
     config.agent.check()
     check_curriculum(config.curriculum, config.agent)
     try:
@@ -288,6 +300,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(f"pruning.{error}") from None
     check_method(config.pruning, config.agent, config.storage.storage)
     check_sparsities(config.pruning, config.agent, config.sparsity, config.sparsities)
+    check_parametrisation(config.pruning, config.agent, config.sparsities)
     check_width(config.agent, config.width)
     check_updates(config.agent, config.interactions, config.env_steps)
     _check_products(config)
