@@ -16,7 +16,7 @@ PACKAGE = ROOT / "sparse_rl"
 DOORS = ("agents", "pruning", "sweeps", "analysis", "conf")
 
 ROOMS = (
-    ("sweep", "status", "report", "laws", "probe", "held_out", "crossplay", "video"),
+    ("sweep", "coordinates", "status", "report", "laws", "probe", "held_out", "crossplay", "video"),
     ("sweeps",),
     ("runs",),
     ("loops",),

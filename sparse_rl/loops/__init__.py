@@ -5,6 +5,7 @@ Not here: how an agent learns (:mod:`sparse_rl.agents`), what many runs share (:
 """
 
 from sparse_rl.loops.contract import Beside, HostedLoop, Loop, PureLoop, Workload
+from sparse_rl.loops.coordinates import SIZE, Coordinates
 from sparse_rl.loops.curriculum import CurriculumLoop
 from sparse_rl.loops.evaluation import Whole, whole_episodes
 from sparse_rl.loops.held_out import Attempts, policy, regret, try_set, worst
@@ -22,9 +23,11 @@ from sparse_rl.loops.rollout import view_of
 from sparse_rl.loops.zero_order.master import MasterLoop
 
 __all__ = [
+    "SIZE",
     "TREATMENTS",
     "Attempts",
     "Beside",
+    "Coordinates",
     "CurriculumLoop",
     "HostLoop",
     "HostOffPolicyLoop",

@@ -62,6 +62,7 @@ class DiagnosticsConfig:
     dormant_threshold: float = at_least(0, default=0.1)
     srank_threshold: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.01)
     max_samples: int = at_least(2, default=2048)
+    preactivations: bool = later(dataclasses.field(default=False))
 
     def samples(self, width: int) -> int:
         """Probe samples for a network of this width: twice the width, within [256, max_samples]."""
