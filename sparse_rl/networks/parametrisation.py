@@ -115,7 +115,7 @@ def scales(
         layers: kernel's path → the layer, here and at the base.
         paths: of all its tensors.
         uniform: weights and biases are drawn within ±1/√n.
-        by_size: the optimiser minds how large gradients are (RMSProp with an ε that is not small): they
+        by_size: the optimiser minds how large gradients are (docs/parametrisation.md): they
             are shown as large as at the base. All but those of an output's bias are as 1/m, the
             output's.
     """

@@ -14,10 +14,14 @@ from sparse_rl.loops import Loop, agent_of
 from sparse_rl.networks import Layer, Scale, kept_scales, scales, times
 from sparse_rl.pruning import BlockError, path_name, prunable_shapes, survivors
 from sparse_rl.settings.common import ParametrisedConfig
-from sparse_rl.settings.on_policy import ActorCriticConfig, PaacConfig
+from sparse_rl.settings.off_policy import MixingConfig
+from sparse_rl.settings.on_policy import ActorCriticConfig, PaacConfig, PqnVdnConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError, rounded
 
+BY_SIZE = (PaacConfig, PqnVdnConfig, MixingConfig)
+"""Agents whose optimisers mind how large gradients are: RMSProp with an ε of 0.1, and RAdam, which is
+momentum in its first updates."""
 Networks = Mapping[str, Any]
 Budgets = Mapping[str, Mapping[str, Any]]
 MakeBudgets = Callable[[RunConfig, Learner, Networks], Budgets]
@@ -114,7 +118,7 @@ def _parametrised(
             _layers(network, base[name], budgets[name], base_budgets[name]),
             _paths(network),
             uniform=uniform,
-            by_size=isinstance(settings, PaacConfig),
+            by_size=isinstance(settings, BY_SIZE),
         )
         for name, network in networks.items()
     }
