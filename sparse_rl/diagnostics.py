@@ -183,7 +183,8 @@ def network_health(
     """
     activations: dict[str, Array] = {}
     connected: dict[str, Array] = {}
-    norms, ranks, squashed, made = [], [], [], {}
+    made: dict[str, Array] = {}
+    norms, ranks, squashed = [], [], []
     for label, params in members.items():
         collections = ["activations", "features", "squashed"]
         seen = inputs[label] if isinstance(inputs, Mapping) else inputs
@@ -231,7 +232,7 @@ def preactivations(network: nn.Module, params: Any, *inputs: Any) -> dict[str, A
     def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
         layer = context.module
         if isinstance(layer, nn.Dense) and context.method_name == "__call__":
-            (x,) = [*arguments, *options.values()]
+            x = next(iter((*arguments, *options.values())))
             x = jnp.moveaxis(x, 0, -1) if getattr(layer, "feature_major", False) else x
             x = layer.read(x) if hasattr(layer, "read") else x
             y = x @ layer.get_variable("params", "kernel")

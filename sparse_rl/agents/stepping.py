@@ -95,7 +95,7 @@ def descend(
     if not isinstance(state, Scaled):
         updates, state = optimiser.update(grads, state, params)
         return optax.apply_updates(params, updates), state
-    form = jax.tree.structure(params)
+    form: Any = jax.tree.structure(params)
 
     def each(function: Callable[[Array, Any], Array], tree: Params, factors: list[Any]) -> Params:
         leaves = zip(form.flatten_up_to(tree), factors, strict=True)

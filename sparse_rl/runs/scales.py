@@ -55,12 +55,13 @@ def at_base(config: RunConfig) -> bool:
     return config.width == settings.base_width and dense_or_not
 
 
-def shapes_of(agent: Learner, config: RunConfig) -> Networks:
+def shapes_of(agent: Any, config: RunConfig) -> Networks:
     """Shapes of an agent's networks, nothing removed."""
     nothing: dict[str, Any] = {name: {} for name in config.agent.NETWORKS}
     unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), nothing)
     state = jax.eval_shape(lambda: agent.init(jax.random.key(0), unpruned))
-    return agent.parameters(state)
+    networks: Networks = agent.parameters(state)
+    return networks
 
 
 def _densities(network: Any, budget: Mapping[str, Any]) -> dict[str, float]:

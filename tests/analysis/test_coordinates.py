@@ -31,12 +31,18 @@ def table(change: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def of(found: pd.DataFrame, parametrisation: str, updates: int) -> dict[str, float]:
+    chosen = found[(found["parametrisation"] == parametrisation) & (found["updates"] == updates)]
+    (row,) = chosen.to_dict("records")
+    return {str(name): value for name, value in row.items()}
+
+
 def test_factors_are_of_the_cells_means_and_of_each_seed() -> None:
     """After 7 updates geometric means are √15, 4 and √18; seed 3 has 3, 4, 9 and seed 4 has 5, 4, 2."""
-    found = factors(table()).set_index(["parametrisation", "updates"]).loc[("smup", 7)]
+    found = of(factors(table()), "smup", 7)
     assert found["factor"] == pytest.approx(math.sqrt(18 / 15))
     assert (found["low"], found["high"], found["seeds"]) == (2.5, 3.0, 2)
-    before = factors(table()).set_index(["parametrisation", "updates"]).loc[("standard", 0)]
+    before = of(factors(table()), "standard", 0)
     assert before["factor"] == pytest.approx(math.sqrt(1.5))
     assert (before["low"], before["high"]) == (1.0, 1.5)
 
@@ -44,12 +50,12 @@ def test_factors_are_of_the_cells_means_and_of_each_seed() -> None:
 def test_a_layer_that_makes_nothing_is_infinitely_far_off_and_no_number_is_none() -> None:
     rows = table()
     rows.loc[rows["preactivation"] == 9.0, "preactivation"] = 0.0
-    found = factors(rows).set_index(["parametrisation", "updates"]).loc[("smup", 7)]
+    found = of(factors(rows), "smup", 7)
     assert found["factor"] == found["high"] == math.inf
     assert found["low"] == 2.5
-    lost = factors(table(math.nan)).set_index(["parametrisation", "updates"])
-    assert math.isnan(lost.loc[("smup", 7), "factor"])
-    assert not math.isnan(lost.loc[("standard", 7), "factor"])
+    lost = factors(table(math.nan))
+    assert math.isnan(of(lost, "smup", 7)["factor"])
+    assert not math.isnan(of(lost, "standard", 7)["factor"])
 
 
 def test_it_is_said_and_drawn_for_each_check_and_layer() -> None:

@@ -35,7 +35,7 @@ def test_rates_of_a_run_follow_its_layers_own_densities(make_config: MakeConfig)
         reads = run.inputs.scales["critic"]["0/trunk/dense_0/kernel"]
         kept = survivors(run.inputs.budgets["critic"]["0/trunk/dense_0/kernel"]) / (4 * 30)
         np.testing.assert_allclose(reads.step, 1 / kept, rtol=1e-6)
-    one, two = (jax.tree.structure(run.inputs) for run in pack.runs)
+    one, two = (str(jax.tree.structure(run.inputs)) for run in pack.runs)
     assert one == two
 
 
@@ -142,7 +142,7 @@ def equal_weights(config: RunConfig) -> tuple[Any, Any, Any]:
         ones = jax.tree.map(lambda x: jnp.full(x.shape, 0.25), params["params"])
         return {"critic": {"0": ones}, "actor": {}}
 
-    wiring = loop.agent.wiring | {"critic": wiring_of(network)}
+    wiring = {**loop.agent.wiring, "critic": wiring_of(network)}
     held, supports = draw_pruned(config, wiring, initial, jax.random.key(1), inputs)
     return held["critic"]["0"], supports["critic"]["0"], inputs.budgets["critic"]
 
@@ -168,7 +168,7 @@ def test_kept_leaves_the_optimiser_alone(make_config: MakeConfig) -> None:
     kept = make_config(sparsity=0.5, pruning={"initial_scale": "kept"})
     one, two = (off_policy(config) for config in (plain, kept))
     states = [jax.eval_shape(loop.init, inputs).agent for loop, inputs in (one, two)]
-    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+    assert str(jax.tree.structure(states[0])) == str(jax.tree.structure(states[1]))
     assert one[1].scales == ()
     kernel = two[1].scales["critic"]["0/trunk/embed/kernel"]
     share = survivors(two[1].budgets["critic"]["0/trunk/embed/kernel"]) / (4 * 16)

@@ -62,7 +62,8 @@ def test_what_is_not_read_by_hand(composed: dict[str, Any], keys: set[str]) -> N
 
 
 def schema_of(composed: dict[str, Any]) -> dict[str, Any]:
-    return fields_of(AGENT_CONFIGS[composed["agent"]["name"]])
+    schema: Any = AGENT_CONFIGS[composed["agent"]["name"]]
+    return fields_of(schema)
 
 
 @pytest.mark.parametrize(

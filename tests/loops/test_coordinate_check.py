@@ -54,7 +54,7 @@ def test_a_convolution_is_measured_at_every_place() -> None:
 
 def test_a_check_shows_what_updates_do_and_nothing_else(make_config: MakeConfig) -> None:
     """Two runs of one program: where the rate is next to nothing sizes stay, elsewhere they move."""
-    agent = {"network": "mlp", "parametrisation": "smup", "base_width": 4, "batch_size": 8}
+    agent = {"network": "mlp", "parametrisation": "smup", "base_width": 4, "actor_width_ratio": 1.0}
     rates = (1e-12, 3e-2)
     configs = [
         make_config(width=8, sparsity=0.4, agent=agent | {"learning_rate": rate, "weight_decay": 0.0})
@@ -69,11 +69,11 @@ def test_a_check_shows_what_updates_do_and_nothing_else(make_config: MakeConfig)
     assert len(rows) == len(networks) * len(LOOKS) * 2
     sizes = rows.pivot(index=["layer", "learning_rate"], columns="updates", values="preactivation")
     still, moved = (sizes.xs(rate, level="learning_rate") for rate in rates)
+    assert (still[0] > 0.01).all()
     np.testing.assert_allclose(still.to_numpy(), np.repeat(still[[0]].to_numpy(), 5, axis=1), rtol=1e-6)
     np.testing.assert_allclose(moved[0], still[0], rtol=1e-6)  # the same draw
-    assert (abs(moved[10] / moved[0] - 1) > 0.01).all()
-    assert (abs(moved[1] / moved[0] - 1) > 1e-4).all()
-    assert (moved > 0).to_numpy().all()
+    assert (abs(moved[10] / moved[0] - 1) > 1e-3).all()
+    assert (abs(moved[1] / moved[0] - 1) > 1e-5).all()
 
 
 MAZE = {"env": {"source": "maze", "task": "5"}, "curriculum": {"method": "dr"}}
