@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pandas as pd
 from hydra import initialize_config_dir
@@ -16,7 +16,7 @@ from sparse_rl.runs import TrainedPolicy
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps.arguments import LAUNCHER, check_arguments, errors_passed_on, for_hydra
 from sparse_rl.sweeps.presets import CONF, GROUPS
-from sparse_rl.sweeps.run import Ended
+from sparse_rl.sweeps.run import Ended, sweep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,7 +116,7 @@ def _swept(arguments: list[str], said: contextlib.AbstractContextManager[Any]) -
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         try:
-            hydra.multirun("sweep", lambda config: None, arguments, with_log_configuration=False)
+            hydra.multirun("sweep", cast(Any, sweep), arguments, with_log_configuration=False)
         except Ended as ended:
             return ended
     raise AssertionError("a launcher ends a sweep by saying how")

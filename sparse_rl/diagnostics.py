@@ -6,6 +6,7 @@ Activations are taken *after* the nonlinearity; ratios lie in [0, 1]; norms are 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from jax import Array
 
 from sparse_rl.kernels.singular import singular_values
 from sparse_rl.networks import ACTIVATION, Wiring, follow, wiring_of
-from sparse_rl.pruning import apply, connected_units, dense_shape, path_name, read_inputs
+from sparse_rl.pruning import apply, connected_units, dense_shape, path_name, read_inputs, restore
 from sparse_rl.settings.run import DiagnosticsConfig
 
 
@@ -182,12 +183,16 @@ def network_health(
     """
     activations: dict[str, Array] = {}
     connected: dict[str, Array] = {}
+    made: dict[str, Array] = {}
     norms, ranks, squashed = [], [], []
     for label, params in members.items():
         collections = ["activations", "features", "squashed"]
         seen = inputs[label] if isinstance(inputs, Mapping) else inputs
         _, sown = apply(network, params, supports[label], *seen, mutable=collections)
         squashed += sown.get("squashed", {}).get("memory", ())
+        if settings.preactivations:
+            sizes = preactivations(network, restore(supports[label], params), *seen)
+            made |= {f"{label}/{layer}".strip("/"): size for layer, size in sizes.items()}
         for features in _features(sown.get("features", {})):
             norms.append(feature_norm(features))
             ranks.append(effective_rank(features, settings.srank_threshold))
@@ -210,7 +215,34 @@ def network_health(
     if squashed:
         health["saturation", ""] = jnp.mean(jnp.stack(list(map(saturation, squashed))))
     health["param_norm", ""] = global_norm(members)
-    return health
+    return health | {("preactivation", f"/{layer}"): size for layer, size in made.items()}
+
+
+def preactivations(network: nn.Module, params: Any, *inputs: Any) -> dict[str, Array]:
+    """How large what each layer makes is before its nonlinearity: layer → √ of the mean square over
+    samples and units, float32.
+
+    Args:
+        network: flax module whose layers are ``nn.Dense`` or convolutions of ours.
+        params: its parameters, dense.
+        inputs: of the network.
+    """
+    found: dict[str, Array] = {}
+
+    def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+        layer = context.module
+        if isinstance(layer, nn.Dense) and context.method_name == "__call__":
+            x = next(iter((*arguments, *options.values())))
+            x = jnp.moveaxis(x, 0, -1) if getattr(layer, "feature_major", False) else x
+            x = layer.read(x) if hasattr(layer, "read") else x
+            y = x @ layer.get_variable("params", "kernel")
+            y = y + layer.get_variable("params", "bias") if layer.use_bias else y
+            found["/".join(layer.path)] = jnp.sqrt(jnp.mean(jnp.square(y)))
+        return call(*arguments, **options)
+
+    with nn.intercept_methods(watch):
+        network.apply({"params": params}, *inputs)
+    return found
 
 
 def _features(sown: Mapping[str, Any]) -> tuple[Array, ...]:

@@ -1,9 +1,9 @@
 """``python -m sparse_rl.sweep [key=value …]``: train a grid of widths and sparsities."""
 
 import sys
+from typing import Any
 
 import hydra
-from omegaconf import DictConfig
 
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records.console import one_line
@@ -17,8 +17,12 @@ from sparse_rl.sweeps.presets import CONF
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")
-def _compose(config: DictConfig) -> None:
-    """Hydra expands the command line and hands the grid to the launcher, which never returns here."""
+def _train(jobs: Any, launcher: Any = None, command: str | None = None) -> SystemExit:
+    """Train a grid: Hydra expands the command line, and the launcher hands all its jobs to this at once,
+    itself, and what was typed."""
+    from sparse_rl.sweeps.run import sweep
+
+    return sweep(jobs, launcher, command)
 
 
 def main() -> None:
@@ -27,7 +31,7 @@ def main() -> None:
         use_cache()
         sys.argv[1:] = for_hydra(check_arguments(sys.argv[1:]))
         with strings_for_help(), errors_passed_on():
-            _compose()
+            _train()
 
 
 if __name__ == "__main__":

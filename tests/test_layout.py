@@ -17,7 +17,18 @@ DOORS = ("agents", "pruning", "sweeps", "analysis", "conf")
 
 ROOMS = (
     ("__main__", "api"),
-    ("sweep", "status", "report", "laws", "plan_seeds", "probe", "held_out", "crossplay", "video"),
+    (
+        "sweep",
+        "coordinates",
+        "status",
+        "report",
+        "laws",
+        "plan_seeds",
+        "probe",
+        "held_out",
+        "crossplay",
+        "video",
+    ),
     ("sweeps",),
     ("runs",),
     ("loops",),

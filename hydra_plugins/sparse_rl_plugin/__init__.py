@@ -54,22 +54,21 @@ class SweepLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.hydra_context, self.config = hydra_context, config
+        self.hydra_context, self.config, self.task = hydra_context, config, task_function
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run all jobs, and end the process with the exit status."""
+        """Give all jobs to the command at once, and end the process with its exit status."""
         from sparse_rl.settings.launchers import build_launcher
         from sparse_rl.sweeps.arguments import typed_command
         from sparse_rl.sweeps.compose import as_read
-        from sparse_rl.sweeps.run import sweep
 
         build_launcher(self.name, self.parameters)
         load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
         jobs = as_read(load, job_overrides, self.typed)
         command = typed_command([*self.config.hydra.overrides.hydra, *self.arguments])
-        raise sweep(jobs, self.where(), command)
+        raise cast(Any, self.task)(jobs, self.where(), command)
 
     @abstractmethod
     def where(self) -> Any:

@@ -22,6 +22,7 @@ from sparse_rl.agents.contract import (
 )
 from sparse_rl.agents.pruned import Params, draw_pruned, feature_major, health, probed_of
 from sparse_rl.agents.remembering import over_pieces, step, unrolled_values
+from sparse_rl.agents.stepping import begin
 from sparse_rl.envs import Spec
 from sparse_rl.networks import (
     Critic,
@@ -148,7 +149,8 @@ def _init(
 
     networks, supports = draw_pruned(config, _wiring(parts), draw, key, inputs)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
-    return ActorCriticState(networks, optimiser(learning_rate).init(networks), supports, learning_rate)
+    moments = begin(optimiser(learning_rate), networks, inputs)
+    return ActorCriticState(networks, moments, supports, learning_rate)
 
 
 def evaluate_actions(

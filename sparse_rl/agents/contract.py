@@ -39,6 +39,9 @@ class RunInputs(NamedTuple):
     budgets: Mapping[str, Mapping[str, Any]]
     """network → path → what the tensor keeps (:func:`sparse_rl.pruning.plan_budget`); empty for a dense
     network. Numbers of survivors are int32 arrays, but where they decide shapes they are static."""
+    scales: Any = ()
+    """network → path → :class:`~sparse_rl.networks.Scale` of float32 scalars; ``()`` where all is as the
+    standard parametrisation has it."""
     drawn: Any = ()
     """What the host found before the run began (a pytree of arrays): nothing for most agents."""
 

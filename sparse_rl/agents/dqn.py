@@ -25,8 +25,9 @@ from sparse_rl.agents.contract import (
     OnPolicyAgent,
     RunInputs,
 )
-from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
+from sparse_rl.agents.pruned import Params, grad_norms, scheduled
 from sparse_rl.agents.remembering import over_pieces
+from sparse_rl.agents.stepping import begin_one, descend
 from sparse_rl.envs import Spec
 from sparse_rl.settings.on_policy import DqnConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
@@ -65,7 +66,7 @@ def _init(dqn: Dqn, config: RunConfig, key: Array, inputs: RunInputs) -> DqnStat
     return DqnState(
         critic,
         jax.tree.map(jnp.copy, critic),
-        _optimiser(dqn, learning_rate).init(critic),
+        begin_one(_optimiser(dqn, learning_rate), "critic", critic, inputs),
         supports,
         learning_rate,
         jnp.float32(1.0),

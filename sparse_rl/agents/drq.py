@@ -16,7 +16,8 @@ import optax
 from jax import Array
 
 from sparse_rl.agents.contract import ADAM_TRAFFIC, TARGET_TRAFFIC, Metrics, OffPolicyAgent, RunInputs
-from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, grad_norms, health, together
+from sparse_rl.agents.pruned import Params, Probed, draw_pruned, grad_norms, health
+from sparse_rl.agents.stepping import begin_one, descend, together
 from sparse_rl.envs import Spec
 from sparse_rl.experience import NStep, frame_buffer, random_shift
 from sparse_rl.networks import (
@@ -124,7 +125,7 @@ def _init(drq: Drq, config: RunConfig, env: Spec, key: Array, inputs: RunInputs)
     return DrqState(
         **pruned,
         target=jax.tree.map(jnp.copy, pruned["critic"]),
-        optimisers={name: adam.init(params) for name, params in pruned.items()},
+        optimisers={name: begin_one(adam, name, params, inputs) for name, params in pruned.items()},
         supports=supports,
         updates=jnp.int32(0),
         learning_rate=jnp.asarray(inputs.learning_rate, jnp.float32),

@@ -9,6 +9,7 @@ import optax
 from jax import Array
 
 from sparse_rl.agents.contract import OffPolicyAgent
+from sparse_rl.agents.stepping import emptied
 from sparse_rl.experience import Transition
 from sparse_rl.pruning import path_name
 
@@ -26,7 +27,7 @@ def of_batch(agent: OffPolicyAgent, learner: Any, batch: Transition, key: Array)
         learner: its state, with ``optimisers``.
         batch, key: of the update.
     """
-    empty = learner._replace(optimisers=jax.tree.map(jnp.zeros_like, learner.optimisers))
+    empty = learner._replace(optimisers=emptied(learner.optimisers))
     after, _ = agent.update(empty, batch, key)
     return {
         name: optax.tree_utils.tree_get(after.optimisers[name], "mu")

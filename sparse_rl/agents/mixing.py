@@ -26,7 +26,8 @@ from sparse_rl.agents.contract import (
     View,
 )
 from sparse_rl.agents.joining import Mixing
-from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, grad_norms, health, scheduled
+from sparse_rl.agents.pruned import Params, Probed, draw_pruned, grad_norms, health, scheduled
+from sparse_rl.agents.stepping import begin, descend
 from sparse_rl.envs import Spec, TeamEnv
 from sparse_rl.experience import Steps, episode_buffer, means
 from sparse_rl.networks import Mixer, Wiring, empty, wiring_of
@@ -87,7 +88,7 @@ def _init(mixing: Mixing, config: RunConfig, key: Array, inputs: RunInputs) -> M
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
     return MixingState(
         networks["critic"], networks.get("mixer"), jax.tree.map(jnp.copy, networks),
-        choosing.optimiser(mixing.config.max_grad_norm, learning_rate).init(networks),
+        begin(choosing.optimiser(mixing.config.max_grad_norm, learning_rate), networks, inputs),
         supports["critic"], supports.get("mixer"),
         learning_rate, jnp.float32(1.0), jnp.float32(0.0), jnp.int32(0),
     )  # fmt: skip

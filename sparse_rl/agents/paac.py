@@ -16,7 +16,8 @@ from jax import Array
 from sparse_rl.agents import actor_critic
 from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluate_actions
 from sparse_rl.agents.contract import RMSPROP_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
-from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
+from sparse_rl.agents.pruned import Params, grad_norms, scheduled
+from sparse_rl.agents.stepping import descend
 from sparse_rl.envs import Spec
 from sparse_rl.settings.on_policy import PaacConfig
 from sparse_rl.settings.run import RunConfig, agent_settings

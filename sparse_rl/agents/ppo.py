@@ -18,7 +18,8 @@ from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluat
 from sparse_rl.agents.apart import together
 from sparse_rl.agents.batches import shuffled
 from sparse_rl.agents.contract import ADAM_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
-from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
+from sparse_rl.agents.pruned import Params, grad_norms, scheduled
+from sparse_rl.agents.stepping import descend
 from sparse_rl.envs import Spec
 from sparse_rl.experience import means
 from sparse_rl.settings.on_policy import ClippedConfig

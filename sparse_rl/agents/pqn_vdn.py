@@ -27,8 +27,9 @@ from sparse_rl.agents.contract import (
     OnPolicyAgent,
     RunInputs,
 )
-from sparse_rl.agents.pruned import Params, descend, grad_norms, scheduled
+from sparse_rl.agents.pruned import Params, grad_norms, scheduled
 from sparse_rl.agents.remembering import over_pieces
+from sparse_rl.agents.stepping import begin_one, descend
 from sparse_rl.envs import Spec, TeamEnv
 from sparse_rl.experience import means
 from sparse_rl.settings.on_policy import PqnVdnConfig
@@ -61,8 +62,9 @@ def _init(pqn: PqnVdn, config: RunConfig, key: Array, inputs: RunInputs) -> PqnS
     """The state before the first update."""
     critic, supports = choosing.init(pqn.chooser, config, key, inputs)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
-    optimiser = choosing.optimiser(pqn.config.max_grad_norm, learning_rate).init(critic)
-    return PqnState(critic, optimiser, supports, learning_rate, jnp.float32(1.0))
+    optimiser = choosing.optimiser(pqn.config.max_grad_norm, learning_rate)
+    moments = begin_one(optimiser, "critic", critic, inputs)
+    return PqnState(critic, moments, supports, learning_rate, jnp.float32(1.0))
 
 
 def _loss(pqn: PqnVdn, critic: Params, supports: Any, batch: Experience) -> tuple[Array, Metrics]:

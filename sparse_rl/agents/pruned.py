@@ -1,16 +1,17 @@
-"""What every agent does with pruned networks: draw them, step them, and measure their health."""
+"""What every agent does with pruned networks: draw them, and measure their health."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from sparse_rl.agents.apart import Network, Probe, one_of
 from sparse_rl.agents.contract import Learner, Metrics, RunInputs
+from sparse_rl.agents.stepping import flat_scales, in_place
 from sparse_rl.diagnostics import global_norm, network_health
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.networks import Wiring, inputs_of
@@ -50,7 +51,7 @@ def draw_pruned(
     key: Array,
     inputs: RunInputs,
 ) -> tuple[dict[str, Params], dict[str, Any]]:
-    """Initialise, then prune: the weights depend on the key alone, the masks on the mask seed.
+    """Initialise, prune, scale: the draws depend on the key alone, the masks on the mask seed.
 
     Unless they are stored masked, large layers are drawn and cut one after the other, so that no more
     than one of them is ever dense.
@@ -91,37 +92,23 @@ def draw_pruned(
     def support(i: int) -> Any:
         return supports()[i]
 
+    factors = [scale.initial for scale in in_place(shapes, flat_scales(inputs))]
+
+    def held(i: int, weights: Array) -> Array:
+        tensor = cast(Array, store(kept[i], weights))
+        return tensor if factors[i] is None else tensor * factors[i]
+
     def tensor(i: int) -> Array:
-        return cast(Array, store(kept[i], weights()[i]))
+        return held(i, weights()[i])
 
     kept = supports()
-    stored = list(map(store, kept, weights()))
+    stored = list(itertools.starmap(held, enumerate(weights())))
     cut = [support is not None and config.storage.storage != "masked" for support in kept]
     for i, dense in enumerate(jax.tree.leaves(shapes)):
         if cut[i] and dense.size * dense.dtype.itemsize >= LARGE_BYTES:
             kept[i] = _alone(functools.partial(support, i), kept[i])
             stored[i] = _alone(functools.partial(tensor, i), stored[i])
     return form.unflatten(stored), form.unflatten(kept)
-
-
-def together(grads: Params) -> Params:
-    """The same gradients, none of which can be used before all are there: for :func:`descend`.
-
-    XLA writes in place only what nothing else can still read, by dependence and not by order: a gradient
-    with respect to a layer's input reads the layer's weights, and their own step depends on another one.
-    Without this it copies the weights in every update. All wait for their norm, by arithmetic, for XLA
-    drops barriers before it plans memory. Gradients that are clipped by their norm wait for it anyway.
-    """
-    zero = jnp.minimum(global_norm(grads), 0.0)
-    return jax.tree.map(lambda grad: grad + zero, grads)
-
-
-def descend(
-    optimiser: optax.GradientTransformation, grads: Params, state: optax.OptState, params: Params
-) -> tuple[Params, optax.OptState]:
-    """One step of the optimiser: parameters and its state."""
-    updates, state = optimiser.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
 
 
 def scheduled(settings: OnPolicyConfig | MixingConfig, learning_rate: Array, progress: Array) -> Array:

@@ -17,7 +17,8 @@ import optax
 from jax import Array
 
 from sparse_rl.agents.contract import ADAM_TRAFFIC, TARGET_TRAFFIC, Metrics, OffPolicyAgent, RunInputs
-from sparse_rl.agents.pruned import Params, Probed, descend, draw_pruned, feature_major, health, together
+from sparse_rl.agents.pruned import Params, Probed, draw_pruned, feature_major, health
+from sparse_rl.agents.stepping import begin_one, descend, together
 from sparse_rl.diagnostics import global_norm
 from sparse_rl.envs import Spec
 from sparse_rl.experience import Transition
@@ -125,7 +126,7 @@ def init(
         "actor": pruned["actor"],
         "critic": pruned["critic"],
         "target": jax.tree.map(jnp.copy, pruned["critic"]),
-        "optimisers": {name: adamw.init(pruned[name]) for name in pruned},
+        "optimisers": {name: begin_one(adamw, name, pruned[name], inputs) for name in pruned},
         "supports": supports,
         "learning_rate": jnp.asarray(inputs.learning_rate, jnp.float32),
     }

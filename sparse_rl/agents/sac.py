@@ -14,8 +14,9 @@ from jax import Array
 
 from sparse_rl.agents import q_learner
 from sparse_rl.agents.contract import Metrics, OffPolicyAgent, RunInputs
-from sparse_rl.agents.pruned import Params, descend
+from sparse_rl.agents.pruned import Params
 from sparse_rl.agents.q_learner import QLearner, policy, target_value, values
+from sparse_rl.agents.stepping import descend
 from sparse_rl.envs import Spec
 from sparse_rl.experience import Transition
 from sparse_rl.networks import GaussianActor

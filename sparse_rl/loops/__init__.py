@@ -5,6 +5,7 @@ Not here: how an agent learns (:mod:`sparse_rl.agents`), what many runs share (:
 """
 
 from sparse_rl.loops.contract import Beside, HostedLoop, Loop, PureLoop, Workload
+from sparse_rl.loops.coordinates import SIZE, Coordinates
 from sparse_rl.loops.curriculum import CurriculumLoop
 from sparse_rl.loops.evaluation import Whole, whole_episodes
 from sparse_rl.loops.held_out import Act, Attempts, policy, regret, try_set, worst
@@ -12,7 +13,7 @@ from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.hosted.sessions import seeds_of
 from sparse_rl.loops.learning import LearnerState
-from sparse_rl.loops.making import drawn, make_loop
+from sparse_rl.loops.making import agent_of, drawn, make_loop
 from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.on_policy import OnPolicyLoop
 from sparse_rl.loops.paired import PairedLoop
@@ -23,10 +24,12 @@ from sparse_rl.loops.rollout import view_of
 from sparse_rl.loops.zero_order.master import MasterLoop
 
 __all__ = [
+    "SIZE",
     "TREATMENTS",
     "Act",
     "Attempts",
     "Beside",
+    "Coordinates",
     "CurriculumLoop",
     "HostLoop",
     "HostOffPolicyLoop",
@@ -43,6 +46,7 @@ __all__ = [
     "RunState",
     "Whole",
     "Workload",
+    "agent_of",
     "drawn",
     "make_loop",
     "policy",

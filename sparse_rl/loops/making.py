@@ -116,6 +116,23 @@ def _as_seen(config: RunConfig, env: Env | HostEnv) -> Env | HostEnv:
     return env if agent.CENTRAL else dataclasses.replace(env, state=None, critic_size=None)
 
 
+def agent_of(config: RunConfig, env: Spec) -> Any:
+    """A run's agent, but for azopg.
+
+    Args:
+        config: of the run.
+        env: as its agents and their critic see it: that of a :class:`Loop`.
+    """
+    name = config.agent.name
+    if name in ON_POLICY:
+        return ON_POLICY[name](config, env)
+    updates = schedule_of(config).updates_by(config.interactions)
+    if name in RECALLING:
+        assert isinstance(env, TeamEnv)  # checked
+        return RECALLING[name](config, env, updates)
+    return compare(config, OFF_POLICY[name](config, env), updates)
+
+
 def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
     """The training loop of a run: its agent in its environment.
 
@@ -128,23 +145,21 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
     if isinstance(config.agent, AzopgConfig):
         zero_order_loop = MasterLoop if config.agent.clock == "real" else ZeroOrderLoop
         return zero_order_loop(config, cast(Env, env), azopg.make(config, zero_order.plant_of(config)))
+    agent = agent_of(config, env)
     if name in ON_POLICY:
-        actors = ON_POLICY[name](config, env)
         if isinstance(env, HostEnv):
-            return HostLoop(config, env, actors)
+            return HostLoop(config, env, agent)
         if isinstance(config.curriculum, NoCurriculum):
-            return OnPolicyLoop(config, env, actors)
+            return OnPolicyLoop(config, env, agent)
         if isinstance(config.curriculum, PairedConfig):
-            return paired.make(config, env, actors)
+            return paired.make(config, env, agent)
         assert env.levels is not None
         make_method = METHODS[config.curriculum.method]
         method = make_method(config.curriculum, env.levels, config.agent.num_envs)
-        return CurriculumLoop(config, env, actors, method)
-    updates = schedule_of(config).updates_by(config.interactions)
+        return CurriculumLoop(config, env, agent, method)
     if name in RECALLING:
         assert isinstance(env, TeamEnv)  # checked
-        return RecallingLoop(config, env, RECALLING[name](config, env, updates))
-    agent = compare(config, OFF_POLICY[name](config, env), updates)
+        return RecallingLoop(config, env, agent)
     if isinstance(env, HostEnv):
         return HostOffPolicyLoop(config, env, agent)
     return OffPolicyLoop(config, env, agent)

@@ -138,7 +138,7 @@ class PairedLoop(NamedTuple):
         )
         other = inputs._replace(seed=seed[0], mask_seed=mask_seed[0])
         dense: dict[str, Any] = {name: {} for name in self.config.agent.NETWORKS}
-        teacher = inputs._replace(seed=seed[1], mask_seed=mask_seed[1], budgets=dense)
+        teacher = inputs._replace(seed=seed[1], mask_seed=mask_seed[1], budgets=dense, scales=())
         return PairedState(
             LearnerState(**self.learning.init(inputs, self.env)),
             LearnerState(**self.learning.init(other, self.env)),

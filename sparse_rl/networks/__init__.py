@@ -1,8 +1,9 @@
 """Networks with one width each, and how each counts its parameters in closed form: dense trunks and
 heads (:mod:`~sparse_rl.networks.dense`), convolutions (:mod:`~sparse_rl.networks.convolutions`), DrQ's
 encoder and heads (:mod:`~sparse_rl.networks.drq`), networks that remember
-(:mod:`~sparse_rl.networks.recurrent`), mixers of teams' values (:mod:`~sparse_rl.networks.mixers`); and
-which layer reads which (:mod:`~sparse_rl.networks.wiring`).
+(:mod:`~sparse_rl.networks.recurrent`), mixers of teams' values (:mod:`~sparse_rl.networks.mixers`);
+which layer reads which (:mod:`~sparse_rl.networks.wiring`), and how they follow width and density
+(:mod:`~sparse_rl.networks.parametrisation`).
 
 Not here: which of their weights survive (:mod:`sparse_rl.pruning`), and what they learn
 (:mod:`sparse_rl.agents`).
@@ -22,6 +23,14 @@ from sparse_rl.networks.dense import (
 )
 from sparse_rl.networks.drq import Encoder, PixelActor, TwinCritic
 from sparse_rl.networks.mixers import Mixer, mixer_parameters
+from sparse_rl.networks.parametrisation import (
+    Layer,
+    Parametrisation,
+    Scale,
+    kept_scales,
+    scales,
+    times,
+)
 from sparse_rl.networks.recurrent import (
     Cell,
     Memory,
@@ -44,8 +53,10 @@ __all__ = [
     "DeterministicActor",
     "Encoder",
     "GaussianActor",
+    "Layer",
     "Memory",
     "Mixer",
+    "Parametrisation",
     "Picture",
     "PixelActor",
     "Policy",
@@ -53,6 +64,7 @@ __all__ = [
     "Recurrent",
     "RecurrentCritic",
     "RecurrentPolicy",
+    "Scale",
     "TwinCritic",
     "Wiring",
     "applications",
@@ -65,9 +77,12 @@ __all__ = [
     "forget",
     "initial_params",
     "inputs_of",
+    "kept_scales",
     "kernel_shapes",
     "misread",
     "mixer_parameters",
+    "scales",
     "slice_size",
+    "times",
     "wiring_of",
 ]

@@ -6,7 +6,7 @@ it which layers read the network's inputs, and the shapes of kernels that are he
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import numpy as np
@@ -42,6 +42,8 @@ class Wire(NamedTuple):
     """Of a convolution: height and width of its kernel."""
     places: tuple[int, ...] = ()
     """Where there are several groups: at how many places each is laid out; none said: once each."""
+    drawn: Literal["orthogonal", "fan_in"] = "orthogonal"
+    """How its kernel is drawn: an orthogonal matrix, or numbers whose variance is as 1/inputs."""
 
     @property
     def kernel(self) -> str:
@@ -171,8 +173,8 @@ def _simba(blocks: int) -> Trunk:
     """Its heads read a sum: each block adds to what was before."""
     wires, stream = [*chain("trunk/embed")], ["trunk/embed"]
     for name in (f"trunk/block_{b}" for b in range(blocks)):
-        wires += heads(f"{name}_expand", of=stream)
-        wires += chain(f"{name}_project", inputs=f"{name}_expand")
+        block = (*heads(f"{name}_expand", of=stream), *chain(f"{name}_project", inputs=f"{name}_expand"))
+        wires += (wire._replace(drawn="fan_in") for wire in block)
         stream.append(f"{name}_project")
     return Trunk(tuple(wires), (tuple(stream),))
 
@@ -246,7 +248,8 @@ def _recurrent(network: Recurrent, last: str) -> Wiring:
         heads(name, of=memory) if kernel.startswith("h") else trunk.read_by(name)
         for kernel, name in names.items()
     ]
-    return Wiring((*trunk.layers, *sum(cell, ()), *heads(last, of=memory)))
+    gates = (wire._replace(drawn="fan_in") for wire in sum(cell, ()))  # as flax has them
+    return Wiring((*trunk.layers, *gates, *heads(last, of=memory)))
 
 
 def wiring_of(network: nn.Module) -> Wiring:

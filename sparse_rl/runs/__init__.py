@@ -6,6 +6,7 @@ Not here: which runs there are and where they train (:mod:`sparse_rl.sweeps`), w
 """
 
 from sparse_rl.runs.connections import Connections, connections_of
+from sparse_rl.runs.coordinates import LOOKS, coordinates_of
 from sparse_rl.runs.costs import count, dense_networks
 from sparse_rl.runs.crossplay import PAIRS, cross_play
 from sparse_rl.runs.film import film
@@ -30,6 +31,7 @@ from sparse_rl.runs.recorder import Recorder
 from sparse_rl.runs.trained import CannotTryError
 
 __all__ = [
+    "LOOKS",
     "PAIRS",
     "Asked",
     "CannotTryError",
@@ -45,6 +47,7 @@ __all__ = [
     "code_of",
     "compiler_options",
     "connections_of",
+    "coordinates_of",
     "count",
     "cross_play",
     "cut",

@@ -25,6 +25,7 @@ from sparse_rl.pruning import (
     survivors,
 )
 from sparse_rl.runs.labels import check_counts, check_exchanges
+from sparse_rl.runs.scales import scales_of
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -76,12 +77,12 @@ def dense_networks(loop: Loop) -> Mapping[str, Any]:
 
 
 def prunable(
-    config: RunConfig, loop: Loop, networks: Mapping[str, Any]
+    config: RunConfig, agent: Learner, networks: Mapping[str, Any]
 ) -> dict[str, dict[str, tuple[int, ...]]]:
     """network → path → shape, of convolutions that of their kernels. A network that is not pruned has
     none, so no budget and no supports: its program is the dense one."""
     return {
-        name: kernel_shapes(loop.agent.wiring[name], prunable_shapes(networks[name])) if sparsity else {}
+        name: kernel_shapes(agent.wiring[name], prunable_shapes(networks[name])) if sparsity else {}
         for name, sparsity in config.sparsities.items()
     }
 
@@ -110,7 +111,7 @@ def _width_with_blocks(config: RunConfig, env: Env | HostEnv) -> int | None:
         wider = dataclasses.replace(config, width=width)
         try:
             loop = make_loop(wider, env)
-            _budgets(wider, prunable(wider, loop, dense_networks(loop)))
+            _budgets(wider, prunable(wider, loop.agent, dense_networks(loop)))
         except BlockError:
             return False
         return True
@@ -129,7 +130,7 @@ def _run_inputs(config: RunConfig, loop: Loop, networks: Mapping[str, Any]) -> R
         ConfigError: a layer is too small for blocks at this sparsity, or the run would not be what its
             label says (:mod:`sparse_rl.runs.labels`).
     """
-    shapes = prunable(config, loop, networks)
+    shapes = prunable(config, loop.agent, networks)
     try:
         budgets = _budgets(config, shapes)
     except BlockError as error:
@@ -142,7 +143,15 @@ def _run_inputs(config: RunConfig, loop: Loop, networks: Mapping[str, Any]) -> R
         np.uint32(config.mask_seed),
         np.float32(config.agent.learning_rate),
         budgets,
+        scales_of(config, loop, networks, budgets, _budgets_of),
     )
+
+
+def _budgets_of(
+    config: RunConfig, agent: Learner, networks: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+    """What each network of an agent keeps."""
+    return _budgets(config, prunable(config, agent, networks))
 
 
 def _uses(loop: Loop, path: str) -> int:
@@ -253,5 +262,5 @@ def count(configs: Sequence[RunConfig], loop: Loop) -> list[tuple[RunInputs, Cos
     state = jax.eval_shape(loop.init, inputs[0])
     costs = [_costs(loop, each, state, networks) for each in inputs]
     for config, each, cost in zip(configs, inputs, costs, strict=True):
-        check_exchanges(config, prunable(config, loop, networks), each.budgets, cost.updates)
+        check_exchanges(config, prunable(config, loop.agent, networks), each.budgets, cost.updates)
     return list(zip(inputs, costs, strict=True))

@@ -41,6 +41,8 @@ from sparse_rl.runs.lockstep import (
     Watch,
     stack,
 )
+from sparse_rl.runs.scales import at_base
+from sparse_rl.settings.common import ParametrisedConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
@@ -66,25 +68,30 @@ def program_of(config: RunConfig) -> RunConfig:
     Seeds and the learning rate are arrays, and with masks so are sparsities (through the numbers of
     surviving weights). Then only whether a network is pruned at all decides its program: a dense network
     carries no masks, so that it costs and computes what it would without this package. In the other
-    storages the number of survivors is the shape of what is stored.
+    storages the number of survivors is the shape of what is stored. Factors of a parametrisation are
+    arrays, and at its base there are none.
     """
     by_shape = config.storage.storage != "masked" or config.pruning.pattern == "block"
 
     def static(sparsity: float) -> float:
         return sparsity if by_shape or not sparsity else 0.5
 
+    agent = config.agent.program()
+    if isinstance(agent, ParametrisedConfig) and at_base(config):
+        agent = agent.without_base()
     return dataclasses.replace(
         config,
         seed=0,
         mask_seed=0,
         sparsity=0.0,
-        agent=config.agent.program(),
+        agent=agent,
         pruning=dataclasses.replace(
             config.pruning,
             distribution=config.pruning.distribution if by_shape else "uniform",
             actor_sparsity=static(config.actor_sparsity),
             critic_sparsity=static(config.critic_sparsity),
             encoder_sparsity=static(config.pruning.encoder_sparsity),
+            mixer_sparsity=static(config.sparsities.get("mixer", 0.0)),
         ),
     )
 

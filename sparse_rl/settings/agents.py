@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from sparse_rl.extensions import OwnCode, pinned
+from sparse_rl.settings.common import ParametrisedConfig
 from sparse_rl.settings.off_policy import (
     DdpgConfig,
     DrqConfig,
@@ -26,6 +27,7 @@ from sparse_rl.settings.schema import (
     ConfigError,
     at_least,
     build,
+    fields_of,
     fits,
     limited,
     positive,
@@ -106,6 +108,13 @@ def build_agent(data: Mapping[str, Any]) -> AgentConfig:
     name = data.get("name", SacConfig.name)
     if name not in AGENT_CONFIGS:
         raise ConfigError(f"agent.name={name!r} is not allowed; give one of {', '.join(AGENT_CONFIGS)}")
+    settings = AGENT_CONFIGS[name]
+    if not issubclass(settings, ParametrisedConfig):
+        for key in fields_of(ParametrisedConfig).keys() & data.keys():
+            raise ConfigError(
+                f"agent.{key} is for agents that learn with Adam or RMSProp, not for {name}; "
+                "leave it out"
+            )
     if name == PaacConfig.name and data.get("learning_rate") is None:
         per_env = data.get("learning_rate_per_env", PaacConfig.learning_rate_per_env)
         num_envs = whole(data.get("num_envs", PaacConfig.num_envs))
@@ -113,4 +122,4 @@ def build_agent(data: Mapping[str, Any]) -> AgentConfig:
             data = {**data, "learning_rate": per_env * num_envs}
     if isinstance(data.get("network"), OwnCode):
         data = {**data, "network": pinned(data["network"])}
-    return build(AGENT_CONFIGS[name], data, "agent")
+    return build(settings, data, "agent")

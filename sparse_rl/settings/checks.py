@@ -5,8 +5,8 @@ from fractions import Fraction
 
 from sparse_rl.extensions import OwnCode
 from sparse_rl.pruning import Storage
-from sparse_rl.settings.agents import AgentConfig
-from sparse_rl.settings.common import RememberingConfig
+from sparse_rl.settings.agents import AgentConfig, AzopgConfig
+from sparse_rl.settings.common import ParametrisedConfig, RememberingConfig
 from sparse_rl.settings.curricula import (
     CurriculumConfig,
     NoCurriculum,
@@ -34,6 +34,57 @@ def check_method(pruning: PruningConfig, agent: AgentConfig, storage: Storage) -
         )
     if agent.reset_every is not None:
         raise ConfigError(f"give one of pruning.method={method} and agent.reset_every, not both")
+
+
+def check_parametrisation(
+    pruning: PruningConfig, agent: AgentConfig, sparsities: Mapping[str, float]
+) -> None:
+    """A parametrisation needs a base, one density of each network, and the initial scale for itself."""
+    if pruning.initial_scale == "kept" and any(sparsities.values()):
+        if isinstance(agent, AzopgConfig):
+            raise ConfigError(
+                "pruning.initial_scale=kept scales nothing: agent=azopg begins at 0; give dense"
+            )
+        _check_one_scale(pruning, agent)
+    if not isinstance(agent, ParametrisedConfig) or agent.parametrisation == "standard":
+        return
+    here = f"agent.parametrisation={agent.parametrisation}"
+    if agent.base_width is None:
+        raise ConfigError(f"{here} is the standard one at some width; give it: agent.base_width=…")
+    check_width(agent, agent.base_width)
+    if agent.parametrisation == "smup" and pruning.method == "gradual":
+        raise ConfigError(
+            f"{here} follows the density of each layer, and pruning.method=gradual changes it while "
+            "training; give agent.parametrisation=mup, or another method"
+        )
+    apart = [f"{name}_sparsity" for name in sparsities if _apart(pruning, name)]
+    if agent.base_density < 1 and apart:
+        raise ConfigError(
+            f"agent.base_density={agent.base_density:g} is of all networks, and "
+            f"{', '.join(f'pruning.{name}' for name in apart)} tells one apart; give base_density=1, or "
+            "sparsity alone"
+        )
+
+
+def _apart(pruning: PruningConfig, network: str) -> bool:
+    """Whether a network's sparsity was told apart; an encoder's is 0 unless it was."""
+    return bool(
+        getattr(pruning, f"{network}_sparsity") not in ((0.0,) if network == "encoder" else (None,))
+    )
+
+
+def _check_one_scale(pruning: PruningConfig, agent: AgentConfig) -> None:
+    """``initial_scale=kept`` must be the only thing that follows density at the start."""
+    if getattr(agent, "parametrisation", None) == "smup":
+        raise ConfigError(
+            "pruning.initial_scale=kept and agent.parametrisation=smup would both scale the initial "
+            "weights by density; give pruning.initial_scale=dense"
+        )
+    if pruning.method == "gradual":
+        raise ConfigError(
+            "pruning.initial_scale=kept scales what a mask left at the start, and "
+            "pruning.method=gradual leaves everything then; give dense"
+        )
 
 
 def check_curriculum(curriculum: CurriculumConfig, agent: AgentConfig) -> None:

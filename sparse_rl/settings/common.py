@@ -1,10 +1,31 @@
 """Settings that agents of several ways of learning share, whatever else they have."""
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from sparse_rl.settings.schema import ConfigError, at_least, later, limited, positive
 from sparse_rl.settings.widths import beside
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParametrisedConfig:
+    """What agents have that learn with Adam or RMSProp: how initial variances and rates follow width
+    and density (docs/parametrisation.md), and at which of these they are the standard ones."""
+
+    parametrisation: Literal["standard", "mup", "smup"] = later(field(default="standard"))
+    base_width: int | None = later(at_least(1, default=None))
+    base_density: float = later(limited("0 < value <= 1", lambda v: 0 < v <= 1, default=1.0))
+
+    def without_base(self) -> Self:
+        """The standard parametrisation, which is the same at every base."""
+        return dataclasses.replace(self, parametrisation="standard", base_width=None, base_density=1.0)
+
+    def as_parametrised(self) -> Self:
+        """The same, with what its parametrisation does not read as if nothing were said of it."""
+        if self.parametrisation == "standard":
+            return self.without_base()
+        return dataclasses.replace(self, base_density=1.0) if self.parametrisation == "mup" else self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,12 @@ from fractions import Fraction
 from typing import ClassVar, Literal, Self
 
 from sparse_rl.extensions import OwnCode
-from sparse_rl.settings.common import ExploringConfig, RememberingConfig, TeamAgentConfig
+from sparse_rl.settings.common import (
+    ExploringConfig,
+    ParametrisedConfig,
+    RememberingConfig,
+    TeamAgentConfig,
+)
 from sparse_rl.settings.schema import (
     at_least,
     check_multiple,
@@ -19,7 +24,7 @@ from sparse_rl.settings.widths import beside
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplayConfig:
+class ReplayConfig(ParametrisedConfig):
     """What agents have in common that learn from a replay buffer."""
 
     width: int = at_least(1)

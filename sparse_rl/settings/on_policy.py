@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 from sparse_rl.extensions import OwnCode
-from sparse_rl.settings.common import ExploringConfig, RememberingConfig, TeamAgentConfig
+from sparse_rl.settings.common import (
+    ExploringConfig,
+    ParametrisedConfig,
+    RememberingConfig,
+    TeamAgentConfig,
+)
 from sparse_rl.settings.schema import (
     ConfigError,
     at_least,
@@ -23,7 +28,7 @@ Network = Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"] | Own
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnPolicyConfig(RememberingConfig):
+class OnPolicyConfig(RememberingConfig, ParametrisedConfig):
     """What agents have in common that learn from the rollouts of parallel actors."""
 
     network: Network = "mlp"

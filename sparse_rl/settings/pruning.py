@@ -1,7 +1,7 @@
 """The settings of pruning."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sparse_rl.pruning import Distribution, Method, Pattern, Storage
@@ -34,6 +34,7 @@ class PruningConfig:
     critic_sparsity: float | None = share(default=None)
     encoder_sparsity: float = share(default=0.0)
     mixer_sparsity: float | None = later(share(default=None))
+    initial_scale: Literal["dense", "kept"] = later(field(default="dense"))
 
     def as_read(self) -> "PruningConfig":
         """The same, with what the method does not read at the values that stood there first."""

@@ -23,10 +23,12 @@ from sparse_rl.settings.checks import (
     check_curriculum,
     check_method,
     check_own,
+    check_parametrisation,
     check_sparsities,
     check_updates,
     check_width,
 )
+from sparse_rl.settings.common import ParametrisedConfig
 from sparse_rl.settings.curricula import CurriculumConfig, NoCurriculum, build_curriculum
 from sparse_rl.settings.envs import (
     AtariConfig,
@@ -62,6 +64,7 @@ class DiagnosticsConfig:
     dormant_threshold: float = at_least(0, default=0.1)
     srank_threshold: float = limited("0 < value < 1", lambda v: 0 < v < 1, default=0.01)
     max_samples: int = at_least(2, default=2048)
+    preactivations: bool = later(dataclasses.field(default=False))
 
     def samples(self, width: int) -> int:
         """Probe samples for a network of this width: twice the width, within [256, max_samples]."""
@@ -280,6 +283,16 @@ def _given(composed: Mapping[str, Any]) -> dict[str, Any]:
     return data | {key: whole(data[key]) for key in BUDGET if key in data}
 
 
+def _as_scaled(config: RunConfig) -> RunConfig:
+    """The same run, with nothing said of scales that it does not read: so it has one id."""
+    agent, pruning = config.agent, config.pruning
+    if isinstance(agent, ParametrisedConfig):
+        agent = agent.as_parametrised()
+    if not any(config.sparsities.values()):
+        pruning = dataclasses.replace(pruning, initial_scale="dense")
+    return dataclasses.replace(config, agent=agent, pruning=pruning)
+
+
 def run_config(composed: Mapping[str, Any]) -> RunConfig:
     """Fill in what follows from other settings, check everything, and build the run's configuration.
 
@@ -304,7 +317,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     data |= _asked(data, env)
     if isinstance(env, LqrConfig):
         data["env"] = of_width(env, data["width"], agent.name)
-    config = _in_whole_rounds(build(RunConfig, data, ""), given)
+    config = _as_scaled(_in_whole_rounds(build(RunConfig, data, ""), given))
     config.agent.check()
     check_curriculum(config.curriculum, config.agent)
     try:
@@ -313,6 +326,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(f"pruning.{error}") from None
     check_method(config.pruning, config.agent, config.storage.storage)
     check_sparsities(config.pruning, config.agent, config.sparsity, config.sparsities)
+    check_parametrisation(config.pruning, config.agent, config.sparsities)
     check_width(config.agent, config.width)
     check_own(config.agent, config.storage.storage)
     check_updates(config.agent, config.interactions, config.env_steps)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sparse_rl.settings.agents import AzopgConfig
+from sparse_rl.settings.common import ParametrisedConfig
 from sparse_rl.settings.on_policy import PaacConfig
 from sparse_rl.settings.pruning import READ
 from sparse_rl.settings.run import BUDGET, RunConfig
@@ -22,16 +23,21 @@ DEFAULTS = ("width", *BUDGET)
 PRESETS = {name: f"{'agent' if name == 'width' else 'env'}.{name}" for name in DEFAULTS}
 """Setting of a run → the key of the preset that it takes otherwise."""
 CHANGES = ("change_every", "change_until", "drop_share")
-DENSE = ("min_fan_in", "min_fan_out", "block_fan_in", *CHANGES)
+DENSE = ("min_fan_in", "min_fan_out", "block_fan_in", "initial_scale", *CHANGES)
 """Settings of pruning that say nothing of a network that loses no weight."""
 REAL_CLOCK = ("work", "estimate_seconds")
 BLOCKS = ("actor_blocks", "critic_blocks")
+BASE = {"standard": ("base_width", "base_density"), "mup": ("base_density",), "smup": ()}
+"""Parametrisation → what it does not read of its base."""
 POSSIBLE = frozenset(
     [
         *PRESETS.values(),
         "mask_seed",
         *(f"pruning.{name}" for name in DENSE),
-        *(f"agent.{name}" for name in (*REAL_CLOCK, *BLOCKS, "learning_rate_per_env")),
+        *(
+            f"agent.{name}"
+            for name in (*REAL_CLOCK, *BLOCKS, *BASE["standard"], "learning_rate_per_env")
+        ),
     ]
 )
 """Keys that some runs do not read."""
@@ -62,6 +68,10 @@ def _unread(composed: Mapping[str, Any], config: RunConfig) -> Iterator[tuple[st
         for name in BLOCKS:
             if hasattr(agent, name):
                 yield f"agent.{name}", f"agent.network={agent.network} has no blocks"
+    if isinstance(agent, ParametrisedConfig):
+        for name in BASE[agent.parametrisation]:
+            why = "is the same everywhere" if name == "base_width" else "does not ask for densities"
+            yield f"agent.{name}", f"agent.parametrisation={agent.parametrisation} {why}"
     if isinstance(agent, PaacConfig) and own.get("learning_rate") is not None:
         yield "agent.learning_rate_per_env", "agent.learning_rate is given"
     if isinstance(agent, AzopgConfig) and agent.clock != "real":

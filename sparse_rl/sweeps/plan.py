@@ -1,6 +1,5 @@
 """What a sweep is about to do, in a table, before it does it."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from sparse_rl.runs import (
     workers,
 )
 from sparse_rl.settings.checks import raised
+from sparse_rl.settings.run import RunConfig
 
 
 def amount(value: float, unit: str = "") -> str:
@@ -29,7 +29,16 @@ def amount(value: float, unit: str = "") -> str:
     return f"{value:g}{unit}"
 
 
-def _rows(pack: list[Run]) -> list[tuple[str, ...]]:
+def _depth(config: RunConfig) -> str:
+    """Blocks of the actor and the critic, as far as there are; "" of networks that have none."""
+    if config.agent.network != "simba":
+        return ""
+    blocks = (getattr(config.agent, f"{part}_blocks", None) for part in ("actor", "critic"))
+    return "/".join(str(number) for number in blocks if number is not None)
+
+
+def _rows(pack: list[Run], deep: bool) -> list[tuple[str, ...]]:
+    """Of each sparsity; with blocks where runs differ in them."""
     points: dict[tuple[float, float], list[Run]] = {}
     for run in pack:
         points.setdefault((run.config.actor_sparsity, run.config.critic_sparsity), []).append(run)
@@ -41,6 +50,7 @@ def _rows(pack: list[Run]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 str(config.width),
+                *([_depth(config)] if deep else []),
                 sparsity or f"{config.sparsity:g}",
                 config.storage.storage,
                 str(len(runs)),
@@ -82,8 +92,9 @@ MOST_LINES = 12
 """Of what masks leave without use, and of widths that were raised."""
 
 
-def _unconnected(pack: PreparedPack) -> Iterator[str]:
-    """What the masks of a pack leave without use, a line per width, sparsity and network."""
+def _unconnected(pack: PreparedPack, deep: bool) -> Iterator[str]:
+    """What the masks of a pack leave without use, a line per width, sparsity and network; with blocks
+    where runs differ in them."""
     networks = dense_networks(pack.loop)
     points = {tuple(run.config.sparsities.values()): run for run in pack.runs}
     for run in points.values():
@@ -96,7 +107,8 @@ def _unconnected(pack: PreparedPack) -> Iterator[str]:
                 f"{found.cut_off:.3g} of {found.units:,} units are cut off" if cut_off else "",
             ]
             sparsity = run.config.sparsities[name]
-            where = f"width {run.config.width}, {name} at sparsity {sparsity:g}"
+            depth = f", blocks {_depth(run.config)}" if deep else ""
+            where = f"width {run.config.width}{depth}, {name} at sparsity {sparsity:g}"
             begin = "" if run.config.pruning.method == "static" else ", when training begins"
             yield f"warning: {where}: {', '.join(filter(None, words))} (mean over masks{begin})"
 
@@ -147,17 +159,22 @@ def print_plan(
     if not waiting:
         return
     out.print(f"{waiting:,} runs in {len(packs)} packs (one compiled program each) → {study_dir}")
-    for setting, group in itertools.groupby(packs, key=_setting):
+    groups: dict[str, list[PreparedPack]] = {}
+    for pack in packs:
+        groups.setdefault(_setting(pack), []).append(pack)
+    for setting, group in groups.items():
         out.print(f"\n{setting}")
-        table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
+        deep = len({_depth(pack.runs[0].config) for pack in group}) > 1
+        headings = (HEADINGS[0], "blocks (actor/critic)", *HEADINGS[1:]) if deep else HEADINGS
+        table = Table(*headings, box=None, pad_edge=False, header_style="bold")
         storages: set[StorageChoice] = set()
         convolving = False
         warnings: list[str] = []
         for pack in group:
-            warnings += [*_raised(pack), *_unconnected(pack)]
+            warnings += [*_raised(pack), *_unconnected(pack, deep)]
             convolving |= pack.runs[0].config.agent.network in CONVOLVING
             storages.update(run.config.storage for run in pack.runs)
-            for row in _rows(pack.runs):
+            for row in _rows(pack.runs, deep):
                 table.add_row(*row)
         out.print(table)
         for storage, reason in sorted(storages):
@@ -166,17 +183,18 @@ def print_plan(
                 out.print(
                     f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {native.multiplier()}"
                 )
-        for line in warnings[:MOST_LINES]:
+        told = list(dict.fromkeys(warnings))  # runs that learn more often have the same networks
+        for line in told[:MOST_LINES]:
             out.print(line, soft_wrap=True)
-        if len(warnings) > MOST_LINES:
-            out.print(f"and {len(warnings) - MOST_LINES} more of these")
+        if len(told) > MOST_LINES:
+            out.print(f"and {len(told) - MOST_LINES} more of these")
         if convolving:
             out.print(f"convolutions: by {native.multiplier()}")
     work = _work(run for pack in packs for run in pack.runs)
     hours = work / tflops / 3.6e15
-    told = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    said = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
     out.print(
         f"\n{amount(work, 'FLOP')} in the products of all updates: "
-        f"{told} device hours at {tflops:g} TFLOP/s (plan_tflops)"
+        f"{said} device hours at {tflops:g} TFLOP/s (plan_tflops)"
     )
     out.print("time left is estimated from the first chunk on")

@@ -12,6 +12,8 @@ COMMANDS = {
     "status": "what of a study is done, under way and in trouble",
     "report": "one HTML page and figures of studies",
     "laws": "which scaling law runs follow, and what it says of larger ones",
+    "plan-seeds": "how many seeds would tell a difference",
+    "coordinates": "how large what each layer makes is, over widths and sparsities",
     "probe": "what trained agents can still learn",
     "held-out": "trained agents in levels that nobody trained on",
     "crossplay": "trained teams play with members of others",

@@ -48,6 +48,7 @@ TASKS = {
 """Agent → where it learns here."""
 RUN: Settings = {"width": 12, "sparsity": 0.5, "env_steps": 200, "log_every": 100, "eval_every": 100}
 
+PARAMETRISED = ("sac", "ddpg", "drq", "ppo", "paac", "dqn", "ippo", "mappo", "pqn_vdn", "iql")
 NEEDS: dict[str, Settings] = {
     **{
         f"{agent}.{part}_blocks": {"agent.network": "simba"}
@@ -61,6 +62,13 @@ NEEDS: dict[str, Settings] = {
         for key in ("memory_width_ratio", "memory_span", "sequence_length")
     },
     **{f"{agent}.memory": {"agent.num_envs": 4} for agent in ("ppo", "ippo", "mappo", "pqn_vdn")},
+    # read of sparse runs only: smup and mup are one where nothing is pruned
+    **{f"{agent}.parametrisation": {"agent.base_width": 24, "sparsity": 0.5} for agent in PARAMETRISED},
+    **{
+        f"{agent}.{key}": {"agent.parametrisation": "smup", "agent.base_width": 24}
+        for agent in PARAMETRISED
+        for key in ("base_width", "base_density")
+    },
     "jaxmarl.shaping_steps": {"env.task": "overcooked_cramped_room"},
     "probe.delay": {"env.task": "cue"},
     "probe.hidden": {"env.source": "gymnax", "env.task": "CartPole-v1"},

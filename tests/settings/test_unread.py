@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from conftest import MakeConfig
 
+from sparse_rl.settings.agents import AGENT_CONFIGS
 from sparse_rl.settings.run import run_config, schema_keys
+from sparse_rl.settings.schema import fields_of
 from sparse_rl.settings.unread import POSSIBLE, given, unread, what_is_read
 
 SAC: dict[str, Any] = {"agent": {"name": "sac"}, "env": {"source": "gymnax", "task": "Pendulum-v1"}}
@@ -13,6 +15,9 @@ PAAC: dict[str, Any] = SAC | {"agent": {"name": "paac"}, "sparsity": 0.5}
 AZOPG: dict[str, Any] = {"agent": {"name": "azopg"}, "env": {"source": "lqr", "task": "chain"}}
 CHANGES = {"pruning.change_every", "pruning.change_until", "pruning.drop_share"}
 DENSE = CHANGES | {"mask_seed", "pruning.min_fan_in", "pruning.min_fan_out", "pruning.block_fan_in"}
+DENSE |= {"pruning.initial_scale"}
+BASE = {"agent.base_width", "agent.base_density"}
+"""Of a parametrisation that is the same at every base."""
 
 
 @pytest.mark.parametrize(
@@ -51,9 +56,25 @@ DENSE = CHANGES | {"mask_seed", "pruning.min_fan_in", "pruning.min_fan_out", "pr
 )
 def test_what_is_not_read_by_hand(composed: dict[str, Any], keys: set[str]) -> None:
     found = unread(composed, run_config(composed))
-    assert set(found) == keys
-    assert keys <= POSSIBLE
+    assert set(found) == keys | (BASE if "parametrisation" in schema_of(composed) else set())
+    assert keys | BASE <= POSSIBLE
     assert all(found.values())
+
+
+def schema_of(composed: dict[str, Any]) -> dict[str, Any]:
+    schema: Any = AGENT_CONFIGS[composed["agent"]["name"]]
+    return fields_of(schema)
+
+
+@pytest.mark.parametrize(
+    ("parametrisation", "keys"), [("standard", BASE), ("mup", {"agent.base_density"}), ("smup", set())]
+)
+def test_a_parametrisation_reads_of_its_base_what_it_follows(
+    parametrisation: str, keys: set[str]
+) -> None:
+    agent = {"name": "sac", "parametrisation": parametrisation, "base_width": 64}
+    composed = SAC | {"agent": agent, "sparsity": 0.5}
+    assert BASE & set(unread(composed, run_config(composed))) == keys
 
 
 def test_every_key_that_may_be_unread_is_one_of_the_schema() -> None:

@@ -36,7 +36,7 @@ def test_a_line_of_the_plan_is_what_its_runs_cost(make_config: MakeConfig) -> No
     pruning = {"actor_sparsity": 0.5, "distribution": "uniform"}
     runs = [make_config(seed=s, sparsity=0.75, agent=agent, pruning=pruning) for s in (0, 1)]
     pack = prepare_pack(runs)
-    (line,) = _rows(pack.runs)
+    (line,) = _rows(pack.runs, deep=False)
     dense = 2 * 32 * (4 * (24 + 64 + 16) + 6 * (64 + 256 + 16))
     sparse = 2 * 32 * (4 * (24 + 64 + 16) // 2 + 6 * (64 + 256 + 16) // 4)
     traffic = 4 * (122 * (4 + 8) + 369 * (6 + 11))
@@ -68,3 +68,45 @@ def test_hours_are_work_over_the_rate_that_is_assumed(make_config: MakeConfig, t
 )
 def test_durations_for_people(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_depth_ratio_and_epochs_are_axes_like_width(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Runs of other blocks are told apart in the plan, and those of equal epochs are in one table,
+    however they were mixed.
+
+    SimBa's trunk of width 16 has 8B·16² + 16(d + 7B + 3): with 3 inputs 2,048 and 112 more a block."""
+    ppo = {"name": "ppo", "network": "simba", "actor_blocks": 2}
+    configs = [
+        make_config(agent=ppo | {"critic_blocks": blocks, "epochs": epochs})
+        for blocks in (1, 3)
+        for epochs in (3, 5)
+    ]
+    written = io.StringIO()
+    packs = [prepare_pack([config]) for config in configs]
+    print_plan(Console(file=written, width=300), packs, {}, tmp_path, 10.0)
+    lines = written.getvalue().splitlines()
+    rows = [line.split() for line in lines if re.match(r"16 ", line)]
+    actor = 2 * (2048 + 112) + 16 * (3 + 3) + 16 + 2
+    critics = [blocks * (2048 + 112) + 16 * (3 + 3) + 17 for blocks in (1, 3)]
+    sizes = [amount(actor + critic) for critic in critics]
+    # 200 env steps in rollouts of 5 × 10, two minibatches an epoch
+    told = [(row[1], row[5], row[-1]) for row in rows]
+    once, more = (
+        [(f"2/{b}", size, n) for b, size in zip((1, 3), sizes, strict=True)] for n in ("24", "40")
+    )
+    assert told == [*once, *more]
+    assert len([line for line in lines if "updates on 25 samples" in line]) == 2
+
+
+@pytest.mark.parametrize(("ratio", "updates"), [(0.25, 45), (1.5, 270), (8.0, 1440)])
+def test_a_replay_ratio_is_what_a_run_does(make_config: MakeConfig, ratio: float, updates: int) -> None:
+    """Of 200 interactions 20 are random; by two blocks in the actor and three in the critic."""
+    agent = {"updates_per_interaction": ratio, "actor_blocks": 2, "critic_blocks": 3}
+    _, (run,) = prepare_pack([make_config(agent=agent)])
+    assert run.costs.updates == updates
+    assert run.costs.parameters["critic"].total == 3 * (2048 + 112) + 16 * (4 + 3) + 17
+    width = 4  # of the actor
+    actor = 2 * (8 * width**2 + 7 * width) + width * (3 + 3) + 2 * (width + 1)
+    assert run.costs.parameters["actor"].total == actor
+    kernels = 3 * 2048 + 4 * 16 + 16, 2 * 8 * width**2 + 3 * width + 2 * width
+    assert run.costs.flops_per_update == 2 * 32 * (6 * kernels[0] + 4 * kernels[1])

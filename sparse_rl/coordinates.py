@@ -1,0 +1,47 @@
+"""``python -m sparse_rl.coordinates [key=value …]``: how large what each layer makes is, over widths and
+sparsities, before and after the first updates.
+
+It takes the keys of ``sparse_rl.sweep``, trains nothing beyond ten updates, and writes
+``results/<name>/coordinates.parquet``, ``.csv`` and ``.png`` (docs/parametrisation.md).
+"""
+
+import sys
+from typing import Any
+
+import hydra
+
+from sparse_rl.kernels.compilation import use_cache
+from sparse_rl.records.console import one_line
+from sparse_rl.settings.schema import ConfigError
+from sparse_rl.sweeps.arguments import (
+    CONF,
+    check_arguments,
+    errors_passed_on,
+    for_hydra,
+    strings_for_help,
+)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")
+def _check(jobs: Any, launcher: Any = None, command: str | None = None) -> SystemExit:
+    """Measure a grid: Hydra expands the command line, and the launcher hands all its jobs to this."""
+    from sparse_rl.sweeps.coordinates import check
+
+    del launcher, command
+    return SystemExit(check(jobs))
+
+
+def main() -> None:
+    """Entry point."""
+    with one_line("sparse_rl.coordinates"):
+        use_cache()
+        arguments = check_arguments(sys.argv[1:])
+        if any(argument.startswith("hydra/launcher=") for argument in arguments):
+            raise ConfigError("hydra/launcher: a coordinate check runs in this process; leave it out")
+        sys.argv[1:] = for_hydra(arguments)
+        with strings_for_help(), errors_passed_on():
+            _check()
+
+
+if __name__ == "__main__":
+    main()
