@@ -11,6 +11,7 @@ from sparse_rl.loops.held_out import Attempts, policy, regret, try_set, worst
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.hosted.sessions import seeds_of
+from sparse_rl.loops.hosted.streaming import HostStreamingLoop
 from sparse_rl.loops.making import drawn, make_loop
 from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.on_policy import OnPolicyLoop
@@ -19,6 +20,7 @@ from sparse_rl.loops.probing import TREATMENTS, Prober
 from sparse_rl.loops.recalling import RecallingLoop
 from sparse_rl.loops.replaying import RunState
 from sparse_rl.loops.rollout import view_of
+from sparse_rl.loops.streaming import StreamingLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "CurriculumLoop",
     "HostLoop",
     "HostOffPolicyLoop",
+    "HostStreamingLoop",
     "HostedLoop",
     "Loop",
     "MasterLoop",
@@ -38,6 +41,7 @@ __all__ = [
     "PureLoop",
     "RecallingLoop",
     "RunState",
+    "StreamingLoop",
     "Whole",
     "Workload",
     "drawn",

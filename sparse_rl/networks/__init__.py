@@ -1,7 +1,8 @@
 """Networks with one width each, and how each counts its parameters in closed form: dense trunks and
 heads (:mod:`~sparse_rl.networks.dense`), convolutions (:mod:`~sparse_rl.networks.convolutions`), DrQ's
 encoder and heads (:mod:`~sparse_rl.networks.drq`), networks that remember
-(:mod:`~sparse_rl.networks.recurrent`), mixers of teams' values (:mod:`~sparse_rl.networks.mixers`); and
+(:mod:`~sparse_rl.networks.recurrent`), those that learn from one sample at a time
+(:mod:`~sparse_rl.networks.streaming`), mixers of teams' values (:mod:`~sparse_rl.networks.mixers`); and
 which layer reads which (:mod:`~sparse_rl.networks.wiring`).
 
 Not here: which of their weights survive (:mod:`sparse_rl.pruning`), and what they learn
@@ -33,6 +34,7 @@ from sparse_rl.networks.recurrent import (
     initial_params,
     inputs_of,
 )
+from sparse_rl.networks.streaming import StreamNetwork, sparse_parameters, stream_parameters, zeros_of
 from sparse_rl.networks.wiring import Reached, Wiring, chain, ensemble, follow, kernel_shapes, wiring_of
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "Recurrent",
     "RecurrentCritic",
     "RecurrentPolicy",
+    "StreamNetwork",
     "TwinCritic",
     "Wiring",
     "applications",
@@ -69,5 +72,8 @@ __all__ = [
     "misread",
     "mixer_parameters",
     "slice_size",
+    "sparse_parameters",
+    "stream_parameters",
     "wiring_of",
+    "zeros_of",
 ]

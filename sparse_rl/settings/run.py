@@ -51,6 +51,7 @@ from sparse_rl.settings.schema import (
     limited,
     share,
 )
+from sparse_rl.settings.streaming import StreamingConfig
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,9 @@ class RunConfig:
         """How pruned tensors are held, and why."""
         if self.pruning.method != "static" and self.pruning.storage == "auto":
             return StorageChoice("masked", "masks that change are held whole")
+        if isinstance(self.agent, StreamingConfig) and self.pruning.storage == "auto":
+            choose_storage("compact", self.pruning.pattern, self.width)  # refused with blocks
+            return StorageChoice("compact", self.agent.COMPACT)
         return choose_storage(self.pruning.storage, self.pruning.pattern, self.width)
 
     @functools.cached_property
