@@ -1,10 +1,11 @@
-"""Stream AC(λ) (Elsayed et al. 2024, arXiv 2410.14606, alg. 7): an actor and a critic that learn from each
-transition once, where it happens.
+"""Stream AC(λ) (Elsayed et al. 2024, arXiv 2410.14606, alg. 7): an actor and a critic that learn from
+each transition once, where it happens.
 
-The policy climbs log π(a|s) + τ sign(δ) H(π(·|s)) along its own trace, so that entropy falls with no TD
-error; the value climbs V(s). Continuous actions are a Gaussian whose deviation is the softplus of a head;
-discrete ones are drawn from logits. A termination is worth nothing more, and where time runs out the
-successor is worth its value: the public code takes both for a termination.
+The policy climbs log π(a|s) + τ sign(δ) H(π(·|s)) along its own trace, so that the bonus is for entropy
+whatever the sign of the TD error; the value climbs V(s). Continuous actions are a Gaussian whose
+deviation is the softplus of a head; discrete ones are drawn from logits. A termination is worth nothing
+more, and where time runs out the successor is worth its value: the public code takes both for a
+termination.
 """
 
 import functools

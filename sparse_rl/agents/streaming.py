@@ -2,6 +2,7 @@
 their networks say, and one step along them."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agents import stepping
+from sparse_rl.agents import stepping, stream_layers
 from sparse_rl.agents.contract import TRACE_TRAFFIC, Metrics, RunInputs, StreamingAgent
 from sparse_rl.agents.pruned import Params, Probed, draw_pruned, health
+from sparse_rl.agents.sparse_start import sparse_parameters
 from sparse_rl.agents.stepping import Sums
-from sparse_rl.diagnostics import global_norm
-from sparse_rl.networks import StreamNetwork, sparse_parameters, wiring_of
+from sparse_rl.networks import StreamNetwork, wiring_of
 from sparse_rl.pruning import apply, store, support_masks
 from sparse_rl.settings.run import RunConfig, agent_settings
 from sparse_rl.settings.streaming import StreamingConfig
@@ -52,12 +53,13 @@ class Streamer(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """What a network said of n samples, and how its gradient is taken."""
+    """What a network said of n samples, and how its gradient joins the traces."""
 
     heads: dict[str, Array]
     """name → float32 ``[n, units]``."""
-    pull: Callable[[dict[str, Array]], Params]
-    """``derivatives by the heads of the first sample → by the parameters``."""
+    trace: Callable[[dict[str, Array], Params, Array], tuple[Params, Sums]]
+    """``(derivatives by the heads of the first sample, traces, what of these goes on) → (traces, sums
+    over them and the gradient)``."""
 
 
 def init(streamer: Streamer, config: RunConfig, key: Array, inputs: RunInputs) -> StreamState:
@@ -100,18 +102,39 @@ def say(streamer: Streamer, state: StreamState, name: str, seen: Array) -> dict[
 def look(streamer: Streamer, state: StreamState, name: str, seen: Array) -> Looked:
     """The same, for a gradient by the first of the samples."""
     network, supports = streamer.networks[name], state.supports[name]
+    if stream_layers.serves(network, supports):
+        return _looked_by_layers(network, state.networks[name], supports, seen)
 
     def said(params: Params) -> dict[str, Array]:
         return apply(network, params, supports, seen)
 
     heads, back = jax.vjp(said, state.networks[name])
 
-    def pull(derivatives: dict[str, Array]) -> Params:
+    def trace(derivatives: dict[str, Array], traces: Params, kept: Array) -> tuple[Params, Sums]:
         rest = len(seen) - 1
         padded = jax.tree.map(lambda d: jnp.pad(d[None], ((0, rest), (0, 0))), derivatives)
-        return back(padded)[0]
+        (grads,) = back(padded)
+        traces = jax.tree.map(lambda z, g: kept * z + g, traces, grads)
+        sums = (_total(jnp.abs, traces), _total(jnp.square, traces), _total(jnp.square, grads))
+        return traces, Sums(*sums)
 
-    return Looked(heads, pull)
+    return Looked(heads, trace)
+
+
+def _looked_by_layers(network: StreamNetwork, params: Params, supports: Any, seen: Array) -> Looked:
+    """:func:`look` with products of ours, which touch nothing but what survives."""
+    layers = stream_layers.of(network, params, supports)
+    heads, kept = stream_layers.look(seen, layers)
+
+    def trace(derivatives: dict[str, Array], traces: Params, decay: Array) -> tuple[Params, Sums]:
+        by_heads = jnp.concatenate([derivatives[name] for name, _ in network.heads])
+        held = stream_layers.of(network, traces, supports)
+        made, sums = stream_layers.trace(seen[:1], kept, by_heads, decay, layers, held)
+        return stream_layers.joined(network, made), Sums(*sums)
+
+    ends = list(itertools.accumulate(units for _, units in network.heads))[:-1]
+    parts = jnp.split(heads, ends, axis=1)
+    return Looked({name: x for (name, _), x in zip(network.heads, parts, strict=True)}, trace)
 
 
 def _total(function: Callable[[Array], Array], tree: Params) -> Array:
@@ -136,14 +159,11 @@ def advance(
     Returns:
         The new state, and metrics.
     """
-    settings, metrics = streamer.config, {}
+    metrics: Metrics = {}
     networks, traces, intents = dict(state.networks), dict(state.traces), dict(state.intents)
     for name, (looked, derivatives) in ascents.items():
-        grads, kept = looked.pull(derivatives), streamer.decay * state.alive
-        traces[name] = jax.tree.map(lambda z, g, kept=kept: kept * z + g, state.traces[name], grads)
-        sums = Sums(
-            _total(jnp.abs, traces[name]), _total(jnp.square, traces[name]), _total(jnp.square, grads)
-        )
+        kept = streamer.decay * state.alive
+        traces[name], sums = looked.trace(derivatives, state.traces[name], kept)
         factor, intents[name] = _factor(streamer, state, name, error, sums)
         networks[name] = jax.tree.map(
             lambda w, z, factor=factor: w + factor * z, state.networks[name], traces[name]

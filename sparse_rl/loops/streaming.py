@@ -279,9 +279,7 @@ class StreamingLoop(NamedTuple):
         """What acting and evaluating needs: parameters as stored, supports, the normaliser."""
         return to_arrays(acting(self.agent, state))
 
-    def interact(
-        self, state: StreamRun, totals: Totals, interaction: Array
-    ) -> tuple[StreamRun, Totals]:
+    def interact(self, state: StreamRun, totals: Totals, interaction: Array) -> tuple[StreamRun, Totals]:
         """Give the environment its action, and learn from what it brings."""
         before = with_levels_ahead(self.env, state.key, interaction, state.envs)
         key, given = interaction_keys(state.key, interaction).env, actions_of(self.env)

@@ -13,6 +13,7 @@ from sparse_rl.networks.convolutions import Picture, by_slices, drq_patch_bytes,
 from sparse_rl.networks.dense import (
     ACTIVATION,
     CONVOLVING,
+    MLP_LAYERS,
     ROUNDING,
     Critic,
     DeterministicActor,
@@ -34,12 +35,14 @@ from sparse_rl.networks.recurrent import (
     initial_params,
     inputs_of,
 )
-from sparse_rl.networks.streaming import StreamNetwork, sparse_parameters, stream_parameters, zeros_of
+from sparse_rl.networks.streaming import LEAK, StreamNetwork, leaky, normed, stream_parameters
 from sparse_rl.networks.wiring import Reached, Wiring, chain, ensemble, follow, kernel_shapes, wiring_of
 
 __all__ = [
     "ACTIVATION",
     "CONVOLVING",
+    "LEAK",
+    "MLP_LAYERS",
     "ROUNDING",
     "Cell",
     "Critic",
@@ -69,11 +72,11 @@ __all__ = [
     "initial_params",
     "inputs_of",
     "kernel_shapes",
+    "leaky",
     "misread",
     "mixer_parameters",
+    "normed",
     "slice_size",
-    "sparse_parameters",
     "stream_parameters",
     "wiring_of",
-    "zeros_of",
 ]

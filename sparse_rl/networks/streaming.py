@@ -1,9 +1,7 @@
 """Networks that learn from one sample at a time (Elsayed et al. 2024, arXiv 2410.14606, §3): layer norm
-without scale or shift before each LeakyReLU, and weights of which most are zero at first."""
+without scale or shift before each LeakyReLU."""
 
-import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -27,19 +25,24 @@ EPSILON = 1e-5
 """Added to the variance by the layer norm, PyTorch's."""
 
 
-def normed(x: Array) -> Array:
-    """Layer norm of each sample over all of its numbers, without parameters: ``[n, …]`` → the same."""
+def normed(x: Array) -> tuple[Array, Array]:
+    """Layer norm of each sample over all of its numbers, without parameters: ``[n, …]`` → the same, and
+    by what each sample was multiplied, ``[n, 1, …]``."""
     axes = tuple(range(1, x.ndim))
-    mean = jnp.mean(x, axis=axes, keepdims=True)
-    centred = x - mean
+    centred = x - jnp.mean(x, axis=axes, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=axes, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + EPSILON)
+    scale = jax.lax.rsqrt(variance + EPSILON)
+    return centred * scale, scale
+
+
+def leaky(x: Array) -> Array:
+    """LeakyReLU."""
+    return jnp.where(x > 0, x, LEAK * x)
 
 
 def activation(x: Array) -> Array:
-    """What follows each hidden layer: :func:`normed`, then LeakyReLU."""
-    x = normed(x)
-    return jnp.where(x > 0, x, LEAK * x)
+    """What follows each hidden layer: :func:`normed`, then :func:`leaky`."""
+    return leaky(normed(x)[0])
 
 
 class StreamTrunk(nn.Module):
@@ -99,50 +102,3 @@ def stream_parameters(
     channels = conv_channels(width)
     conv = channels * (CONV_SIZE**2 * picture[2] + 1)
     return conv + width * (conv_positions(picture) * channels + 1) + heads
-
-
-def zeros_of(inputs: int, share: float) -> int:
-    """How many of a unit's inputs have the weight 0 at first: ⌈share · inputs⌉, as published."""
-    return math.ceil(round(share * inputs, 9))
-
-
-def sparse_kernel(key: Array, shape: tuple[int, int], share: float, mask: Array | None) -> Array:
-    """Uniform within ±1/√inputs, and zero at ⌈share · inputs⌉ of each unit's inputs (Elsayed et al. 2024,
-    alg. 1). What is zero is free to learn.
-
-    Where weights are pruned, the zeros are those first, so that a pruned network begins with as many
-    weights as a dense one, as far as its units keep so many.
-
-    Args:
-        key: of the draw.
-        shape: inputs and units.
-        share: of each unit's inputs, in [0, 1).
-        mask: bool ``[inputs, units]``, which weights survive; ``None``: all.
-    """
-    key_values, key_zeros = jax.random.split(key)
-    inputs, bound = shape[0], shape[0] ** -0.5
-    values = jax.random.uniform(key_values, shape, jnp.float32, -bound, bound)
-    drawn = jax.random.uniform(key_zeros, shape)  # [0, 1): those of pruned weights come first
-    order = jnp.argsort(drawn if mask is None else jnp.where(mask, drawn, -1.0), axis=0)
-    rank = jnp.argsort(order, axis=0)  # whole numbers: what is drawn twice is still counted once
-    kept = rank >= zeros_of(inputs, share)
-    return jnp.where(kept if mask is None else kept & mask, values, 0.0)
-
-
-def sparse_parameters(params: Any, key: Array, share: float, masks: Any) -> Any:
-    """The same layers with kernels of :func:`sparse_kernel` and biases 0.
-
-    Args:
-        params: flax parameters, or their shapes; a layer is what has a ``kernel``.
-        key: of the draws: each layer's is a child of it.
-        share: of each unit's inputs that begin at zero.
-        masks: of the same form, ``None`` where all survive.
-    """
-    if "kernel" in params:
-        kernel = sparse_kernel(key, params["kernel"].shape, share, masks["kernel"])
-        return {"kernel": kernel, "bias": jnp.zeros(params["bias"].shape)}
-    return {
-        name: sparse_parameters(part, jax.random.fold_in(key, i), share, masks[name])
-        for i, (name, part) in enumerate(sorted(params.items()))
-        if isinstance(part, Mapping)
-    }

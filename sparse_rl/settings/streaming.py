@@ -17,8 +17,8 @@ OF_RULES = {"obgd": "kappa", "intentional": "share"}
 
 @dataclass(frozen=True, kw_only=True)
 class StreamingConfig:
-    """What agents have in common that learn from a stream: batch 1, eligibility traces, one step rule for
-    each network. The defaults are those of Elsayed et al. 2024 (arXiv 2410.14606), and for
+    """What agents have in common that learn from a stream: batch 1, eligibility traces, one step rule
+    for each network. The defaults are those of Elsayed et al. 2024 (arXiv 2410.14606), and for
     shares of Sharifnassab et al. 2026 (arXiv 2604.19033)."""
 
     network: Literal["stream_mlp", "stream_minatar"] = "stream_mlp"
@@ -53,8 +53,8 @@ class StreamingConfig:
         """Raise :class:`ConfigError` if settings do not fit each other."""
         if self.time_feature and self.network == PICTURES:
             raise ConfigError(
-                f"agent.time_feature=true puts a number beside what is seen, and agent.network={PICTURES} "
-                "reads nothing but pictures; give agent.time_feature=false"
+                "agent.time_feature=true puts a number beside what is seen, and "
+                f"agent.network={PICTURES} reads nothing but pictures; give agent.time_feature=false"
             )
 
 
