@@ -91,8 +91,10 @@ def deviation(state: Normaliser, lost: int = 0) -> Array:
         state: the statistics.
         lost: degrees of freedom: 1 for the deviation of a sample.
     """
-    seen = state.seen - lost if lost else state.seen
-    variance = state.squares.high / jnp.maximum(seen, 1).astype(jnp.float32)
+    variance = state.squares.high / jnp.maximum(state.seen, 1).astype(jnp.float32)
+    if lost:
+        seen = state.seen.astype(jnp.float32)
+        variance *= seen / jnp.maximum(seen - lost, 1.0)
     variance = jnp.where(state.seen > 1, variance, 1.0)
     return jnp.sqrt(variance + 1e-8)
 

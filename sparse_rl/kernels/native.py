@@ -18,7 +18,6 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -136,28 +135,21 @@ def multiplier() -> str:
 
 
 def call(
-    target: str, shapes: list[tuple[int, ...]], *arrays: Array, **options: np.bool_ | np.int64
-) -> Sequence[Array]:
-    """One of our kernels: float32 of these shapes; more leading axes are more layers."""
-    made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return jax.ffi.ffi_call(target, made, vmap_method="broadcast_all")(*arrays, **options)
-
-
-def call_alone(
     target: str,
     shapes: list[tuple[int, ...]],
     *arrays: Array,
-    in_place: Mapping[int, int] = MappingProxyType({}),
-    **options: np.int64,
+    in_place: Mapping[int, int] | None = None,
+    **options: np.bool_ | np.int64,
 ) -> Sequence[Array]:
-    """The same of a kernel that knows no further axes: under ``vmap`` one call after the other.
+    """One of our kernels: float32 of these shapes; more leading axes are more layers.
 
     Args:
-        target, shapes, arrays, options: as of :func:`call`.
-        in_place: number of an array → of the result that takes its place.
+        target, shapes, arrays, options: name, results, and what it is given.
+        in_place: of a kernel that knows no further axes, and is called once for each run of a batch:
+            number of an array → of the result that takes its place.
     """
     made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    kernel = jax.ffi.ffi_call(
-        target, made, vmap_method="sequential", input_output_aliases=dict(in_place)
-    )
-    return kernel(*arrays, **options)
+    if in_place is None:
+        return jax.ffi.ffi_call(target, made, vmap_method="broadcast_all")(*arrays, **options)
+    alone = {"vmap_method": "sequential", "input_output_aliases": dict(in_place)}
+    return jax.ffi.ffi_call(target, made, **alone)(*arrays, **options)

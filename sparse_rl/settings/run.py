@@ -144,6 +144,13 @@ class RunConfig:
             return StorageChoice("compact", self.agent.COMPACT)
         return choose_storage(self.pruning.storage, self.pruning.pattern, self.width)
 
+    @property
+    def multiplies_stored(self) -> bool:
+        """Whether products read what is stored of a kernel and no dense array made of it."""
+        streams = isinstance(self.agent, StreamingConfig) and self.agent.network == "stream_mlp"
+        storage = self.storage.storage
+        return storage == "block" or (storage == "compact" and streams)
+
     @functools.cached_property
     def run_id(self) -> str:
         """Readable axes and a hash of all settings that decide numbers: the same run has the same id."""

@@ -200,7 +200,7 @@ def test_steps_are_the_papers_in_float64(name: str, discrete: bool, rule: str, s
 
 
 def test_time_that_runs_out_is_worth_what_follows_and_an_end_is_not() -> None:
-    """Equal transitions but for the kind of end: δ differs by γ V(s'), and after either traces are new."""
+    """Of equal transitions δ differs by γ V(s') after an end by itself; traces are new after either."""
     config = config_of("stream_q", agent={"initial_zeros": 0.0})
     agent, state, update = made(config, discrete=True)
     one, other = stream_of(True, 2)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from conftest import MakeConfig
 
-from sparse_rl.agents import OFF_POLICY, ON_POLICY, RECALLING
+from sparse_rl.agents import OFF_POLICY, ON_POLICY, RECALLING, STREAMING
 from sparse_rl.kernels import native
 from sparse_rl.runs.lockstep import stack
 from sparse_rl.runs.pack import prepare_pack
@@ -69,7 +69,7 @@ def exported(configs: list[Any]) -> set[str]:
 
 @pytest.mark.usefixtures("without_health")
 @pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("name", [*OFF_POLICY, *ON_POLICY, *RECALLING])
+@pytest.mark.parametrize("name", [*OFF_POLICY, *ON_POLICY, *RECALLING, *STREAMING])
 def test_programs_for_accelerators_hold_none_of_our_kernels(
     make_config: MakeConfig,
     monkeypatch: pytest.MonkeyPatch,

@@ -44,6 +44,8 @@ TASKS = {
     "mappo": ("jaxmarl", "switch_riddle"),
     "pqn_vdn": ("jaxmarl", "switch_riddle"),
     **dict.fromkeys(("iql", "vdn", "qmix"), ("jaxmarl", "switch_riddle")),
+    "stream_ac": ("probe", "truncation"),
+    "stream_q": ("probe", "discrete_truncation"),
 }
 """Agent → where it learns here."""
 RUN: Settings = {"width": 12, "sparsity": 0.5, "env_steps": 200, "log_every": 100, "eval_every": 100}
@@ -61,6 +63,10 @@ NEEDS: dict[str, Settings] = {
         for key in ("memory_width_ratio", "memory_span", "sequence_length")
     },
     **{f"{agent}.memory": {"agent.num_envs": 4} for agent in ("ppo", "ippo", "mappo", "pqn_vdn")},
+    **{
+        f"{agent}.{key}_share": {"agent.step_rule": "intentional"}
+        for agent, key in (("stream_ac", "value"), ("stream_ac", "policy"), ("stream_q", "value"))
+    },
     "jaxmarl.shaping_steps": {"env.task": "overcooked_cramped_room"},
     "probe.delay": {"env.task": "cue"},
     "probe.hidden": {"env.source": "gymnax", "env.task": "CartPole-v1"},
