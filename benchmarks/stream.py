@@ -15,6 +15,7 @@ the rate of a copy of as many, whichever is longer.
 
 import argparse
 import functools
+import importlib
 import os
 import statistics
 import sys
@@ -77,22 +78,22 @@ def public(copy: str, task: str, width: int, steps: int) -> Callable[[], None]:
     sys.path.insert(0, copy)
     import gymnasium
     import torch
-    from normalization_wrappers import NormalizeObservation, ScaleReward
-    from stream_ac_continuous import StreamAC
-    from time_wrapper import AddTimeInfo
+
+    stats, clock = (importlib.import_module(name) for name in ("normalization_wrappers", "time_wrapper"))
+    agents = importlib.import_module("stream_ac_continuous")
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     env: Any = gymnasium.make(TASKS[task])
     for wrapper in (
         gymnasium.wrappers.FlattenObservation, gymnasium.wrappers.RecordEpisodeStatistics,
-        gymnasium.wrappers.ClipAction, ScaleReward, NormalizeObservation,
+        gymnasium.wrappers.ClipAction, stats.ScaleReward, stats.NormalizeObservation,
     ):  # fmt: skip
         env = wrapper(env)
     env.num_envs = 1  # which wrappers of this version no longer say
-    env = AddTimeInfo(env)
+    env = clock.AddTimeInfo(env)
     sizes = (env.observation_space.shape[0], env.action_space.shape[0])
-    agent = StreamAC(n_obs=sizes[0], n_actions=sizes[1], hidden_size=width)
+    agent = agents.StreamAC(n_obs=sizes[0], n_actions=sizes[1], hidden_size=width)
     held = {"seen": env.reset(seed=0)[0]}
 
     def act() -> None:
@@ -156,7 +157,7 @@ def update(width: int, sparsity: float, updates: int, rule: str) -> tuple[Callab
         following = jax.lax.dynamic_slice_in_dim(given[0], i % 63 + 1, 1)
         ended = jnp.full(1, i % 200 == 199)
         happened = Happened(seen, action, reward[0], following, ended, ended)
-        return agent.update(state, happened, False)[0]
+        return agent.update(state, happened, jnp.bool_(False))[0]
 
     @functools.partial(jax.jit, donate_argnums=0)
     def many(state: Any, given: Any) -> Any:

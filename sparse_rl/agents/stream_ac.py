@@ -65,14 +65,13 @@ def _ascent(ac: StreamAc, error: Array, action: Array, heads: Heads) -> tuple[Ar
 
 def _divergence(before: Heads, after: Heads) -> Array:
     """KL(π‖π') of one sample's policies."""
-    old, new = _policy(before), _policy(after)
-    if isinstance(old, tuple):
-        (mean, log_std), (mean_new, log_std_new) = old, new
+    if "logits" not in before:
+        (mean, log_std), (mean_new, log_std_new) = _policy(before), _policy(after)
         spread = jnp.exp(2.0 * (log_std - log_std_new))
         shift = jnp.square((mean - mean_new) * jnp.exp(-log_std_new))
         return jnp.sum(log_std_new - log_std + 0.5 * (spread + shift - 1.0))
-    old, new = jax.nn.log_softmax(old), jax.nn.log_softmax(new)
-    return jnp.sum(jnp.exp(old) * (old - new))
+    log_probs, changed = (jax.nn.log_softmax(heads["logits"]) for heads in (before, after))
+    return jnp.sum(jnp.exp(log_probs) * (log_probs - changed))
 
 
 def _update(

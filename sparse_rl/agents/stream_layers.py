@@ -89,7 +89,7 @@ def _dense(layer: tuple[Array, ...], inputs: int) -> Array:
 
 def _our_look(x: Array, *arrays: Array) -> Sequence[Array]:
     shapes = _shapes(x, _grouped(arrays, 3))
-    return native.call("stream_look", shapes, x, *arrays, in_place={}, hidden=np.int64(MLP_LAYERS))
+    return native.call_each("stream_look", shapes, {}, x, *arrays, hidden=np.int64(MLP_LAYERS))
 
 
 def _look(x: Array, *arrays: Array) -> Sequence[Array]:
@@ -127,7 +127,7 @@ def _our_trace(x: Array, kept: Array, by_heads: Array, decay: Array, *arrays: Ar
     places = {first + 4 * i + 2 + k: 2 * i + k for i in range(len(layers)) for k in (0, 1)}
     given = (x, kept, by_heads, decay, *arrays)
     options = {"hidden": np.int64(MLP_LAYERS)}
-    return native.call("stream_trace", [*shapes, (3,)], *given, in_place=places, **options)
+    return native.call_each("stream_trace", [*shapes, (3,)], places, *given, **options)
 
 
 def _trace(x: Array, kept: Array, by_heads: Array, decay: Array, *arrays: Array) -> Sequence[Array]:

@@ -135,21 +135,28 @@ def multiplier() -> str:
 
 
 def call(
+    target: str, shapes: list[tuple[int, ...]], *arrays: Array, **options: np.bool_ | np.int64
+) -> Sequence[Array]:
+    """One of our kernels: float32 of these shapes; more leading axes are more layers."""
+    made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.ffi.ffi_call(target, made, vmap_method="broadcast_all")(*arrays, **options)
+
+
+def call_each(
     target: str,
     shapes: list[tuple[int, ...]],
+    in_place: Mapping[int, int],
     *arrays: Array,
-    in_place: Mapping[int, int] | None = None,
-    **options: np.bool_ | np.int64,
+    **options: np.int64,
 ) -> Sequence[Array]:
-    """One of our kernels: float32 of these shapes; more leading axes are more layers.
+    """The same of a kernel that knows no further axes: of a batch it is called for each.
 
     Args:
         target, shapes, arrays, options: name, results, and what it is given.
-        in_place: of a kernel that knows no further axes, and is called once for each run of a batch:
-            number of an array → of the result that takes its place.
+        in_place: number of an array → of the result that takes its place.
     """
     made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    if in_place is None:
-        return jax.ffi.ffi_call(target, made, vmap_method="broadcast_all")(*arrays, **options)
-    alone = {"vmap_method": "sequential", "input_output_aliases": dict(in_place)}
-    return jax.ffi.ffi_call(target, made, **alone)(*arrays, **options)
+    kernel = jax.ffi.ffi_call(
+        target, made, vmap_method="sequential", input_output_aliases=dict(in_place)
+    )
+    return kernel(*arrays, **options)

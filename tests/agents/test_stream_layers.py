@@ -14,7 +14,7 @@ from sparse_rl.kernels import native
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
 INPUTS, UNITS, HEADS = 7, 37, (3, 18)
-DECAY = np.float32(0.8)
+DECAY: Any = np.float32(0.8)
 
 
 def layers_of(rng: np.random.Generator, kept: float | None) -> list[Layer]:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from references import streaming as reference
 from references.arithmetic import flat
 
@@ -19,9 +20,13 @@ from sparse_rl.agents.contract import RunInputs
 from sparse_rl.agents.sparse_start import sparse_kernel
 from sparse_rl.envs import Spec
 from sparse_rl.loops.streaming import Streaming, StreamRun, Told
+from sparse_rl.networks import StreamNetwork, stream_parameters
+from sparse_rl.networks.streaming import StreamKind
 from sparse_rl.pruning import dense_shape, restore, support_masks
 from sparse_rl.pruning.one_shot import FixedCount
+from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.schema import ConfigError
 
 PUBLIC: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "data/streaming_public.json").read_text()
@@ -78,12 +83,11 @@ def made(config: RunConfig, discrete: bool, kept: dict[str, int] | None = None) 
 def happened(one: dict[str, Any]) -> Happened:
     """One transition of a recorded stream."""
     action = one["a"]
-    given = np.array([action], np.int32 if isinstance(action, int) else np.float32)
+    given: Any = np.array([action], np.int32 if isinstance(action, int) else np.float32)
     terminated = one.get("terminated", one.get("done"))
-    return Happened(
-        np.float32([one["s"]]), given, np.float32([one["r"]]), np.float32([one["n"]]),
-        np.array([terminated]), np.array([one.get("ended", terminated)]),
-    )  # fmt: skip
+    seen, reward, following = (jnp.asarray([one[name]], jnp.float32) for name in "srn")
+    flags = (jnp.asarray([flag]) for flag in (terminated, one.get("ended", terminated)))
+    return Happened(seen, given, reward, following, *flags)
 
 
 def ours(public: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +208,7 @@ def test_time_that_runs_out_is_worth_what_follows_and_an_end_is_not() -> None:
     config = config_of("stream_q", agent={"initial_zeros": 0.0})
     agent, state, update = made(config, discrete=True)
     one, other = stream_of(True, 2)
-    best = int(agent.act_greedily(state, np.float32([one["s"]]))[0])
+    best = int(agent.act_greedily(state, jnp.asarray([one["s"]]))[0])
     errors, carried = {}, {}
     for kind, flags in {"goes on": (False, False), "time": (False, True), "end": (True, True)}.items():
         told = one | {"a": best, "terminated": flags[0], "ended": flags[1]}
@@ -261,14 +265,12 @@ def test_intentional_steps_by_hand() -> None:
 def test_the_share_of_an_error_that_a_step_removed_is_measured() -> None:
     """(V'(s) − V(s)) / δ by what the agent says before and after; nothing where it is not asked."""
     config = config_of("stream_q", agent={"initial_zeros": 0.0, "value_kappa": 30.0})
-    agent, state, update = made(config, discrete=True)
+    _, state, update = made(config, discrete=True)
     one = stream_of(True, 1)[0] | {"r": 3.0}
     after, metrics, found = update(state, happened(one), True)
-    network, seen = agent.wiring, np.float32([one["s"]])
-    assert network
+    seen = torch.tensor(one["s"], dtype=torch.float64)
     before, now = (
-        reference.says(flat(each.networks["critic"]), "value", reference.torch.tensor(seen[0]).double())
-        for each in (state, after)
+        reference.says(flat(each.networks["critic"]), "value", seen) for each in (state, after)
     )
     error = math.copysign(math.sqrt(float(metrics["loss/critic"])), 1.0)  # 3 and more
     share = (float(now[one["a"]]) - float(before[one["a"]])) / error
@@ -331,7 +333,38 @@ def test_statistics_are_the_public_codes() -> None:
         return state._replace(reward_scale=scale), seen[0], scaled[0]
 
     for observation, reward, ended, seen, scaled in zip(*recorded.values(), strict=True):
-        given = np.float32([observation]), np.float32([reward]), np.array([ended])
+        given = jnp.asarray([observation]), jnp.asarray([reward]), np.array([ended])
         state, found, rewarded = take(state, *given)
         np.testing.assert_allclose(found, seen, rtol=2e-4, atol=2e-4)
         np.testing.assert_allclose(rewarded, scaled, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"agent": {"network": "stream_minatar", "time_feature": False}}, "small pictures"),
+        ({"agent": {"network": "stream_minatar"}}, "agent.time_feature=true"),
+        ({"agent": {"name": "stream_q", "network": "stream_mlp"}}, "discrete actions"),
+        ({"width": 2}, "LayerNorms"),
+        ({"products": "bfloat16"}, "stream_mlp multiplies in float32"),
+        ({"curriculum": {"method": "dr"}}, "learn from rollouts"),
+        ({"sparsity": 0.5, "pruning": {"method": "set"}}, "not for stream_ac"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], says: str) -> None:
+    agent = {"name": "stream_ac"} | changes.get("agent", {})
+    env = {"source": "probe", "task": "policy"}
+    data = {"env": env, "width": 8, "env_steps": 100, "log_every": 50, **changes, "agent": agent}
+    with pytest.raises(ConfigError, match=says):
+        prepare_pack([run_config(data)])
+
+
+@pytest.mark.parametrize("width", [4, 24])
+def test_parameters_in_closed_form(width: int) -> None:
+    picture = (6, 5, 2)
+    kinds: dict[StreamKind, int] = {"stream_mlp": 9, "stream_minatar": 60}
+    for kind, size in kinds.items():
+        network = StreamNetwork(kind, width, (("mean", 3), ("deviation", 2)), picture)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size)))["params"]
+        total = sum(x.size for x in jax.tree.leaves(shapes))
+        assert stream_parameters(kind, width, size, 5, picture) == total

@@ -42,13 +42,17 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there i
 def asked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Our kernels that are asked for while something is traced, whatever it is then lowered for."""
     jax.clear_caches()  # what another agent has traced would not be traced again
-    found, call = set(), native.call
+    found: set[str] = set()
 
-    def seen(target: str, *arguments: Any, **options: Any) -> Any:
-        found.add(target)
-        return call(target, *arguments, **options)
+    def watch(call: Any) -> Any:
+        def seen(target: str, *arguments: Any, **options: Any) -> Any:
+            found.add(target)
+            return call(target, *arguments, **options)
 
-    monkeypatch.setattr(native, "call", seen)
+        return seen
+
+    for name in ("call", "call_each"):
+        monkeypatch.setattr(native, name, watch(getattr(native, name)))
     return found
 
 

@@ -74,7 +74,8 @@ class Run(NamedTuple):
     """A run from its start to its end, on the host."""
 
     rows: list[dict[str, Any]]
-    diary: Diary
+    diary: Any
+    """A :class:`Diary`."""
     evaluated: dict[str, Any]
 
 
@@ -137,7 +138,7 @@ def played(where: str) -> Frames:
 
 def paid(where: str, action: np.ndarray) -> np.ndarray:
     """The environment's rewards for such actions, as far as they are within its range."""
-    given = np.clip(np.float64(action), -1.0, 1.0)
+    given: Any = np.clip(action.astype(np.float64), -1.0, 1.0)
     return np.array([
         sum(pays(time + k, a) for k in range(int(frames)))
         for time, frames, a in zip(*played(where)[:2], given, strict=True)
@@ -169,7 +170,7 @@ def test_numbers_are_normalised_by_all_that_was_seen_and_time_stands_beside(wher
     shown: list[np.ndarray] = []
 
     def normalised(x: np.ndarray) -> np.ndarray:
-        shown.append(np.float64(x))
+        shown.append(x.astype(np.float64))
         deviation = np.std(shown, axis=0, ddof=1) if len(shown) > 1 else np.ones(3)
         return (shown[-1] - np.mean(shown, axis=0)) / np.sqrt(deviation**2 + 1e-8)
 
