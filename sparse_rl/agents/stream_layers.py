@@ -17,6 +17,8 @@ from sparse_rl.networks import LEAK, MLP_LAYERS, StreamNetwork, leaky, normed
 from sparse_rl.pruning import Compact
 
 Params = Any
+MOST_SAMPLES = 2
+"""That our kernels take at once: what is seen, and what is seen next."""
 
 
 class Layer(NamedTuple):

@@ -96,7 +96,10 @@ def init(streamer: Streamer, config: RunConfig, key: Array, inputs: RunInputs) -
 
 def say(streamer: Streamer, state: StreamState, name: str, seen: Array) -> dict[str, Array]:
     """What a network says of ``[n, o]``: head → ``[n, units]``."""
-    return apply(streamer.networks[name], state.networks[name], state.supports[name], seen)
+    network, params, supports = streamer.networks[name], state.networks[name], state.supports[name]
+    if len(seen) <= stream_layers.MOST_SAMPLES and stream_layers.serves(network, supports):
+        return _looked_by_layers(network, params, supports, seen).heads
+    return apply(network, params, supports, seen)
 
 
 def look(streamer: Streamer, state: StreamState, name: str, seen: Array) -> Looked:

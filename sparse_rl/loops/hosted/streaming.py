@@ -77,6 +77,25 @@ class HostStreamingLoop(NamedTuple):
         return init, driver.chunk, driver.evaluate
 
 
+def packed(told: Told) -> np.ndarray:
+    """What one environment told as one array, float32 ``[2 · o + 3]``: to hand over several costs more
+    than a small network's update."""
+    return np.concatenate([np.ravel(field) for field in told], dtype=np.float32, casting="unsafe")
+
+
+def unpacked(held: Array) -> Told:
+    """What :func:`packed` took; pictures of bytes come as the same numbers."""
+    size = (held.shape[0] - 3) // 2
+    reward, terminated, truncated = held[-3:]
+    return Told(
+        held[None, :size],
+        held[None, size : 2 * size],
+        reward[None],
+        terminated[None] > 0,
+        truncated[None] > 0,
+    )
+
+
 class OnDevice(NamedTuple):
     """What is compiled. All methods are pure."""
 
@@ -95,10 +114,10 @@ class OnDevice(NamedTuple):
         return self._given(learner)
 
     def step(
-        self, learner: StreamRun, totals: Totals, told: Told, interaction: Array
+        self, learner: StreamRun, totals: Totals, held: Array, interaction: Array
     ) -> tuple[StreamRun, Totals, Array]:
-        """Learn from an interaction; the action to give next."""
-        learner, totals = self.streaming.learn(learner, totals, told, interaction)
+        """Learn from an interaction (:func:`packed`); the action to give next."""
+        learner, totals = self.streaming.learn(learner, totals, unpacked(held), interaction)
         return learner, totals, self._given(learner)
 
     def greedily(self, learner: StreamRun, observation: Array, interaction: Array) -> Array:
@@ -118,13 +137,12 @@ class OnDevice(NamedTuple):
         i = of((), jnp.int32)
         many = self.streaming.config.env.eval_episodes
         seen, all_seen = (of((n, size), kind) for n in (1, many))
-        reward, flag = of((1,), jnp.float32), of((1,), jnp.bool_)
         totals = jax.eval_shape(self.streaming.nothing_learned, learner)
-        told = Told(seen, seen, reward, flag, flag)
+        held = of((2 * size + 3,), jnp.float32)
         return {
             "begin": jax.jit(self.begin, donate_argnums=0).lower(learner, seen),
             "again": jax.jit(self.again).lower(learner),
-            "step": jax.jit(self.step, donate_argnums=(0, 1)).lower(learner, totals, told, i),
+            "step": jax.jit(self.step, donate_argnums=(0, 1)).lower(learner, totals, held, i),
             "row": jax.jit(self.streaming.row).lower(learner, totals),
             "greedily": jax.jit(self.greedily).lower(learner, all_seen, i),
         }
@@ -138,7 +156,7 @@ class Compiled(NamedTuple):
     again: Any
     """``learner → action``."""
     step: Any
-    """``(learner, totals, told, interaction) → (learner, totals, action)``, in place."""
+    """``(learner, totals, what was told, interaction) → (learner, totals, action)``, in place."""
     row: Any
     """``(learner, totals) → row``."""
     greedily: Any
@@ -184,7 +202,7 @@ class Driver(NamedTuple):
             successor = step.final_observation if over else step.observation
             told = Told(successor, group.observation, step.reward, step.terminated, step.truncated)
             with clock.on("learning"):
-                learner, totals, action = self.programs.step(learner, totals, told, np.int32(t))
+                learner, totals, action = self.programs.step(learner, totals, packed(told), np.int32(t))
             if over:
                 returned += float(episode_return[0])
                 finished += 1
