@@ -16,10 +16,13 @@
 constexpr float LEAK = 0.01f, EPSILON = 1e-5f;  // as in networks/streaming.py
 typedef float Pair __attribute__((vector_size(8)));
 
+// Two halves at a time: one lane after the other would wait for each sum.
 static inline float total(Vector v) {
-  float sum = 0.0f;
-  for (int i = 0; i < LANES; ++i) sum += v[i];
-  return sum;
+  float lanes[LANES];
+  store(lanes, v);
+  UNROLL for (int half = LANES / 2; half; half /= 2)
+    UNROLL for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
 }
 
 static inline Vector size_of(Vector v) { return v < Vector{} ? -v : v; }
@@ -165,55 +168,75 @@ static ffi::Error look(ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t
   return ffi::Error::Success();
 }
 
+// Over all weights of a network: lanes are added up now and then, in double.
 struct Sums {
   double size = 0, square = 0, grad = 0;
+  Vector sizes{}, squares{}, grads{};
+  void add(Vector trace, Vector g) {
+    sizes += size_of(trace), squares += trace * trace, grads += g * g;
+  }
+  void together() {
+    size += total(sizes), square += total(squares), grad += total(grads);
+    sizes = squares = grads = Vector{};
+  }
 };
+constexpr int64_t ROWS_TOGETHER = 32;
 
-// One row of a trace and of its kernel: z ← decay z + x dy at these places, and dx = Σ k dy.
-template <bool DX, typename Dy>
-static float trace_row(float* z, const float* k, int64_t n, float decay, float x, const Dy& dy, Sums& sums) {
-  Vector size{}, square{}, grad{}, back{};
+// One row of a trace and of its dense kernel: z ← decay z + x dy, and dx = Σ k dy.
+template <bool DX>
+static float trace_row(float* z, const float* k, int64_t n, float decay, float x, const float* dy, Sums& sums) {
+  Vector back{};
   int64_t j = 0;
   for (; j + LANES <= n; j += LANES) {
-    const Vector d = dy.at(j), g = x * d, trace = decay * load(z + j) + g;
+    const Vector d = load(dy + j), g = x * d, trace = decay * load(z + j) + g;
     store(z + j, trace);
-    size += size_of(trace), square += trace * trace, grad += g * g;
+    sums.add(trace, g);
     if (DX) back += load(k + j) * d;
   }
   float found = DX ? total(back) : 0.0f;
-  double rest[3] = {total(size), total(square), total(grad)};
   for (; j < n; ++j) {
-    const float d = dy[j], g = x * d, trace = decay * z[j] + g;
+    const float g = x * dy[j], trace = decay * z[j] + g;
     z[j] = trace;
-    rest[0] += std::fabs(trace), rest[1] += trace * trace, rest[2] += g * g;
-    if (DX) found += k[j] * d;
+    sums.size += std::fabs(trace), sums.square += trace * trace, sums.grad += g * g;
+    if (DX) found += k[j] * dy[j];
   }
-  sums.size += rest[0], sums.square += rest[1], sums.grad += rest[2];
   return found;
 }
 
-struct Whole {  // dy of a dense row
-  const float* dy;
-  Vector at(int64_t j) const { return load(dy + j); }
-  float operator[](int64_t j) const { return dy[j]; }
-};
-
-struct Placed {  // dy at the places of a row whose first one is `first`
-  const float* dy;
-  const int32_t* place;
-  int32_t first;
-  Vector at(int64_t j) const {
+// The same of what survives of a row whose places begin at `first`, from the p-th value on; p goes on to the
+// next row.
+template <bool DX>
+static float kept_row(const Layer& l, float* z, int64_t& p, int64_t first, float decay, float x,
+                      const float* dy, Sums& sums) {
+  const int64_t last = first + l.units;
 #if defined(__AVX512F__)
-    const __m512i row = _mm512_sub_epi32(_mm512_loadu_si512(place + j), _mm512_set1_epi32(first));
-    return (Vector)_mm512_i32gather_ps(row, dy, 4);
-#else
-    Vector found;
-    for (int i = 0; i < LANES; ++i) found[i] = dy[place[j + i] - first];
-    return found;
-#endif
+  const __m512i begin = _mm512_set1_epi32((int32_t)first), end = _mm512_set1_epi32((int32_t)last);
+  Vector back{};
+  for (__mmask16 ours = 0xFFFF; ours == 0xFFFF;) {
+    const int64_t left = l.kept - p;
+    const __mmask16 there = left >= LANES ? 0xFFFF : (__mmask16)((1u << left) - 1);
+    const __m512i at = _mm512_maskz_loadu_epi32(there, l.place + p);
+    ours = _mm512_mask_cmplt_epi32_mask(there, at, end);
+    const __m512i in_row = _mm512_sub_epi32(at, begin);
+    const Vector d = (Vector)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), ours, in_row, dy, 4);
+    const Vector g = x * d, trace = decay * (Vector)_mm512_maskz_loadu_ps(ours, z + p) + g;
+    _mm512_mask_storeu_ps(z + p, ours, (__m512)trace);
+    sums.add(trace, g);
+    if (DX) back += (Vector)_mm512_maskz_loadu_ps(ours, l.values + p) * d;
+    p += __builtin_popcount(ours);
   }
-  float operator[](int64_t j) const { return dy[place[j] - first]; }
-};
+  return DX ? total(back) : 0.0f;
+#else
+  float found = 0.0f;
+  for (; p < l.kept && l.place[p] < last; ++p) {
+    const float d = dy[l.place[p] - first], g = x * d, trace = decay * z[p] + g;
+    z[p] = trace;
+    sums.size += std::fabs(trace), sums.square += trace * trace, sums.grad += g * g;
+    if (DX) found += l.values[p] * d;
+  }
+  return found;
+#endif
+}
 
 template <bool DX>
 static void trace_layer(const Layer& l, float* z, float decay, const float* x, const float* dy, float* dx,
@@ -221,18 +244,12 @@ static void trace_layer(const Layer& l, float* z, float decay, const float* x, c
   int64_t p = 0;
   for (int64_t i = 0; i < l.inputs; ++i) {
     const int64_t first = i * l.units;
-    float back;
-    if (l.place) {
-      int64_t q = p;
-      while (q < l.kept && l.place[q] < first + l.units) ++q;
-      back = trace_row<DX>(z + p, l.values + p, q - p, decay, x[i], Placed{dy, l.place + p, (int32_t)first},
-                           sums);
-      p = q;
-    } else {
-      back = trace_row<DX>(z + first, l.values + first, l.units, decay, x[i], Whole{dy}, sums);
-    }
+    const float back = l.place ? kept_row<DX>(l, z, p, first, decay, x[i], dy, sums)
+                               : trace_row<DX>(z + first, l.values + first, l.units, decay, x[i], dy, sums);
     if (DX) dx[i] += back;
+    if (i % ROWS_TOGETHER == 0) sums.together();
   }
+  sums.together();
 }
 
 // x [1, inputs], what look kept, dheads [outputs], decay [], and of each layer values, place and the traces
@@ -255,7 +272,8 @@ static ffi::Error trace(ffi::RemainingArgs args, ffi::RemainingRets rets, int64_
     float* const zb = (*rets.get<Floats>(2 * l + 1))->typed_data();
     dx ? trace_layer<true>(all[l], z, decay, x, dy, dx, sums)
        : trace_layer<false>(all[l], z, decay, x, dy, dx, sums);
-    trace_row<false>(zb, nullptr, all[l].units, decay, 1.0f, Whole{dy}, sums);
+    trace_row<false>(zb, nullptr, all[l].units, decay, 1.0f, dy, sums);
+    sums.together();
   };
   auto keeps = [&](int64_t l) { return kept.typed_data() + l * axis(kept, 1); };
   std::vector<float> h(inputs), dh(inputs, 0.0f);

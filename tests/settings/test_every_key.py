@@ -67,6 +67,14 @@ NEEDS: dict[str, Settings] = {
         f"{agent}.{key}_share": {"agent.step_rule": "intentional"}
         for agent, key in (("stream_ac", "value"), ("stream_ac", "policy"), ("stream_q", "value"))
     },
+    **{
+        f"{agent}.network": {
+            "env.source": "gymnax",
+            "env.task": "Breakout-MinAtar",
+            "agent.time_feature": False,
+        }
+        for agent in ("stream_ac", "stream_q")
+    },
     "jaxmarl.shaping_steps": {"env.task": "overcooked_cramped_room"},
     "probe.delay": {"env.task": "cue"},
     "probe.hidden": {"env.source": "gymnax", "env.task": "CartPole-v1"},
@@ -106,8 +114,10 @@ def base(agent: str = "sac", source: str | None = None, task: str | None = None)
     small |= {"agent.network": "mlp", "agent.actor_width_ratio": 0.5} if agent in ("sac", "ddpg") else {}
     source, task = (source, task) if source else TASKS[agent]
     env = {"env.source": source, "env.task": task, "env.eval_episodes": 3}
-    width = {"width": 3} if agent == "azopg" else {}
-    return {**RUN, **width, "agent.name": agent, **small, **env}
+    own: Settings = {"width": 3} if agent == "azopg" else {}
+    if agent.startswith("stream"):  # compact storage puts numbers of survivors into the program
+        own = {"pruning.storage": "masked"}
+    return {**RUN, **own, "agent.name": agent, **small, **env}
 
 
 def numbers(now: Any) -> list[Any]:
