@@ -150,7 +150,6 @@ def stream_of(discrete: bool, steps: int) -> list[dict[str, Any]]:
     [
         ("stream_ac", False, "obgd", "masked"),
         ("stream_ac", True, "intentional", "compact"),
-        ("stream_ac", False, "intentional", "compact"),
         ("stream_q", True, "obgd", "compact"),
     ],
 )
