@@ -66,6 +66,7 @@ def draw_pruned(
         network → parameters as stored, and network → their supports.
     """
     mask_key = jax.random.fold_in(key_of(inputs.mask_seed), MASK_STREAM)
+    initial = jax.jit(initial, inline=True)  # traced once for all that follows; the program is the same
     shapes = jax.eval_shape(initial, key)
     form: Any = jax.tree.structure(shapes)
 

@@ -25,9 +25,11 @@ from sparse_rl.sweeps.compose import compose
 from sparse_rl.sweeps.tasks import LOCK, Settings, Task, is_owned, owned, read_task, write_task
 
 GRID = (
-    "width=8,12", "sparsity=0.5", "seed=0,1", "env_steps=4000", "log_every=100", "eval_every=2000",
-    "agent.batch_size=16", "env.eval_episodes=2", "checkpoint_every=200",
+    "agent=dqn", "agent.num_envs=10", "env=probe/cue", "env.delay=3", "width=8,12", "sparsity=0.5",
+    "seed=0,1", "env_steps=20000", "log_every=500", "eval_every=10000", "env.eval_episodes=2",
+    "checkpoint_every=500",
 )  # fmt: skip
+"""What costs little beside starting a process, and yet is long enough to be killed in its middle."""
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="workers are found in /proc")

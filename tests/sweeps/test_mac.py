@@ -33,8 +33,8 @@ os.cpu_count = lambda: 2
 
 
 GRID = (
-    "width=8", "sparsity=0.5", "seed=0,1", "env_steps=200", "log_every=100", "eval_every=100",
-    "agent.batch_size=16", "env.eval_episodes=2",
+    "agent=dqn", "agent.num_envs=10", "env=probe/cue", "env.delay=3", "width=8", "sparsity=0.5",
+    "seed=0,1", "env_steps=200", "log_every=100", "eval_every=100", "env.eval_episodes=2",
 )  # fmt: skip
 
 
