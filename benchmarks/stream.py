@@ -163,7 +163,7 @@ def update(width: int, sparsity: float, updates: int, rule: str) -> tuple[Callab
     def many(state: Any, given: Any) -> Any:
         return jax.lax.fori_loop(0, updates, lambda i, state: one(i, state, given), state)
 
-    quickly = {"xla_backend_optimization_level": 0}  # it runs once
+    quickly: Any = {"xla_backend_optimization_level": 0}  # it runs once
     begin = jax.jit(agent.init).lower(jax.random.key(0), run.inputs).compile(compiler_options=quickly)
     held = {"state": begin(jax.random.key(0), run.inputs)}
 

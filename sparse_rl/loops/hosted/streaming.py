@@ -17,6 +17,7 @@ from sparse_rl.envs import HostEnv
 from sparse_rl.kernels.compilation import compile_all
 from sparse_rl.loops.contract import Workload
 from sparse_rl.loops.hosted import hosting
+from sparse_rl.loops.hosted.holding import Held, holding_of
 from sparse_rl.loops.hosted.hosting import Clock, Greedily, HostState
 from sparse_rl.loops.streaming import Streaming, StreamRun, Told, Totals
 from sparse_rl.records.checkpoints import Arrays, from_arrays, to_arrays
@@ -114,11 +115,27 @@ class OnDevice(NamedTuple):
         return self._given(learner)
 
     def step(
-        self, learner: StreamRun, totals: Totals, held: Array, interaction: Array
-    ) -> tuple[StreamRun, Totals, Array]:
+        self, carried: tuple[StreamRun, Totals], told: Array, interaction: Array
+    ) -> tuple[tuple[StreamRun, Totals], Array]:
         """Learn from an interaction (:func:`packed`); the action to give next."""
-        learner, totals = self.streaming.learn(learner, totals, unpacked(held), interaction)
-        return learner, totals, self._given(learner)
+        learner, totals = self.streaming.learn(*carried, unpacked(told), interaction)
+        return (learner, totals), self._given(learner)
+
+    def lowered_steps(self, carried: tuple[StreamRun, Totals], told: Any, i: Any) -> dict[str, Any]:
+        """The step's program before compilation, and those that lay down what it carries and take it
+        up."""
+        holding = holding_of(self.step, carried, told, i)
+
+        def step(same: Any, held: Held, told: Array, interaction: Array) -> tuple[Held, Array]:
+            after, given = self.step(holding.unpack(same, held), told, interaction)
+            return holding.pack(after)[1], given
+
+        same, held = jax.eval_shape(holding.pack, carried)
+        return {
+            "lay_down": jax.jit(holding.pack).lower(carried),
+            "step": jax.jit(step, donate_argnums=1).lower(same, held, told, i),
+            "take_up": jax.jit(holding.unpack).lower(same, held),
+        }
 
     def greedily(self, learner: StreamRun, observation: Array, interaction: Array) -> Array:
         """The deterministic policy's actions at such an interaction of all episodes."""
@@ -138,11 +155,11 @@ class OnDevice(NamedTuple):
         many = self.streaming.config.env.eval_episodes
         seen, all_seen = (of((n, size), kind) for n in (1, many))
         totals = jax.eval_shape(self.streaming.nothing_learned, learner)
-        held = of((2 * size + 3,), jnp.float32)
+        told = of((2 * size + 3,), jnp.float32)
         return {
             "begin": jax.jit(self.begin, donate_argnums=0).lower(learner, seen),
             "again": jax.jit(self.again).lower(learner),
-            "step": jax.jit(self.step, donate_argnums=(0, 1)).lower(learner, totals, held, i),
+            **self.lowered_steps((learner, totals), told, i),
             "row": jax.jit(self.streaming.row).lower(learner, totals),
             "greedily": jax.jit(self.greedily).lower(learner, all_seen, i),
         }
@@ -155,8 +172,12 @@ class Compiled(NamedTuple):
     """``(learner, observation) → (learner, action)``, in place."""
     again: Any
     """``learner → action``."""
+    lay_down: Any
+    """``((learner, totals)) → (what stays the same, held)``."""
     step: Any
-    """``(learner, totals, what was told, interaction) → (learner, totals, action)``, in place."""
+    """``(what stays the same, held, what was told, interaction) → (held, action)``, in place."""
+    take_up: Any
+    """``(what stays the same, held) → (learner, totals)``."""
     row: Any
     """``(learner, totals) → row``."""
     greedily: Any
@@ -191,6 +212,7 @@ class Driver(NamedTuple):
         (group,), clock, start = living.groups, Clock(), int(first)
         learner, totals = state.learner, jax.device_put(self.programs.nothing)
         learner, action = self._answer(learner, group.observation, start)
+        same, held = self.programs.lay_down((learner, totals))
         returned, finished = 0.0, 0
         for t in range(start, start + self.streaming.interactions_per_chunk):
             with clock.on("learning"):
@@ -202,10 +224,11 @@ class Driver(NamedTuple):
             successor = step.final_observation if over else step.observation
             told = Told(successor, group.observation, step.reward, step.terminated, step.truncated)
             with clock.on("learning"):
-                learner, totals, action = self.programs.step(learner, totals, packed(told), np.int32(t))
+                held, action = self.programs.step(same, held, packed(told), np.int32(t))
             if over:
                 returned += float(episode_return[0])
                 finished += 1
+        learner, totals = self.programs.take_up(same, held)
         means = {"finished_return": np.float32(returned), "finished": np.float32(finished)}
         row = self.programs.row(learner, totals._replace(**means))
         return state._replace(learner=learner), row | clock.shares() | living.restarts()
