@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import threefry  # noqa: E402
 
-from sparse_rl.agents import actor_critic, choosing, drq, q_learner  # noqa: E402
+from sparse_rl.agents import actor_critic, choosing, drq, q_learner, streaming  # noqa: E402
 from sparse_rl.agents.actor_critic import ActorCritic  # noqa: E402
 from sparse_rl.agents.contract import RunInputs  # noqa: E402
 from sparse_rl.experience.replay import Transition  # noqa: E402
@@ -74,6 +74,7 @@ SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("iql", "vdn", "qmix"), RECALLING),
     "paac": {"num_envs": 10, "num_steps": 5},
     "dqn": {"num_envs": 10, "num_steps": 5},
+    "stream_q": {"network": "stream_mlp"},
 }
 """Settings of runs of seconds, by agent."""
 
@@ -196,7 +197,9 @@ def programs_once(
         if isinstance(loop, pack.DRIVEN):
             return compile_programs(loop, inputs, layout)
         given = _form(inputs if layout == "vmap" else inputs[0])
-        looked_at = tuple(module.health for module in (actor_critic, choosing, drq, q_learner))
+        looked_at = tuple(
+            module.health for module in (actor_critic, choosing, drq, q_learner, streaming)
+        )
         key = pack.program_of(loop.config), layout, given, looked_at
         if key not in known_programs:
             known_programs[key] = compile_programs(loop, inputs, layout)
@@ -212,7 +215,7 @@ def _nothing_measured(*_: Any) -> dict[str, Any]:
 @pytest.fixture
 def without_health(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks at the health of networks, which is half of a small program: for tests of others."""
-    for module in (actor_critic, choosing, drq, q_learner):
+    for module in (actor_critic, choosing, drq, q_learner, streaming):
         monkeypatch.setattr(module, "health", _nothing_measured)
 
 
@@ -223,9 +226,10 @@ def make_config() -> MakeConfig:
     def make(**changes: Any) -> RunConfig:
         name = changes.get("agent", {}).get("name", "sac")
         agent = SMALL.get(name, {})
-        source, task = {"dqn": ("gymnax", "CartPole-v1"), "drq": ("probe", "picture")}.get(
-            name, ("gymnax", "Pendulum-v1")
-        )
+        source, task = {
+            **dict.fromkeys(("dqn", "stream_q"), ("gymnax", "CartPole-v1")),
+            "drq": ("probe", "picture"),
+        }.get(name, ("gymnax", "Pendulum-v1"))
         env = {"source": source, "task": task, "eval_episodes": 3}
         data = {
             "agent": agent | changes.pop("agent", {}),

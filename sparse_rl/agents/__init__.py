@@ -5,7 +5,20 @@ Not here: what drives them in environments (:mod:`sparse_rl.loops`), and what th
 (:mod:`sparse_rl.experience`).
 """
 
-from sparse_rl.agents import azopg, ddpg, dqn, drq, gradients, mixing, paac, ppo, pqn_vdn, sac
+from sparse_rl.agents import (
+    azopg,
+    ddpg,
+    dqn,
+    drq,
+    gradients,
+    mixing,
+    paac,
+    ppo,
+    pqn_vdn,
+    sac,
+    stream_ac,
+    stream_q,
+)
 from sparse_rl.agents.actions import actions_of
 from sparse_rl.agents.azopg import AzopgAgent, AzopgState, of_kernel
 from sparse_rl.agents.batches import ordered
@@ -14,6 +27,7 @@ from sparse_rl.agents.comparators import compare
 from sparse_rl.agents.contract import (
     ActingAgent,
     Experience,
+    Happened,
     Learned,
     Learner,
     Memories,
@@ -22,6 +36,7 @@ from sparse_rl.agents.contract import (
     OnPolicyAgent,
     RecallingAgent,
     RunInputs,
+    StreamingAgent,
     Streams,
     View,
 )
@@ -37,15 +52,19 @@ ON_POLICY = {
     "pqn_vdn": pqn_vdn.make,
 }  # fmt: skip
 """Those that learn from rollouts, each once."""
+STREAMING = {"stream_ac": stream_ac.make, "stream_q": stream_q.make}
+"""Those that learn from single transitions, each once."""
 
 __all__ = [
     "OFF_POLICY",
     "ON_POLICY",
     "RECALLING",
+    "STREAMING",
     "ActingAgent",
     "AzopgAgent",
     "AzopgState",
     "Experience",
+    "Happened",
     "Learned",
     "Learner",
     "Memories",
@@ -54,6 +73,7 @@ __all__ = [
     "OnPolicyAgent",
     "RecallingAgent",
     "RunInputs",
+    "StreamingAgent",
     "Streams",
     "View",
     "acting",

@@ -17,6 +17,9 @@ ADAM_TRAFFIC = 8
 gradient and two moments are each written and read."""
 RMSPROP_TRAFFIC = 6
 """The same with one moment."""
+TRACE_TRAFFIC = 5
+"""Of a step along an eligibility trace: the trace is written and read twice, the parameter written and
+read once. The gradient of one sample is made where it is added to the trace."""
 TARGET_TRAFFIC = 3
 """More for a moving average of the weights: both are read and one is written."""
 
@@ -225,6 +228,47 @@ class RecallingAgent(NamedTuple):
     """As of :class:`OffPolicyAgent`."""
     samples: Mapping[str, int]
     """network, or ``network/label`` where agents do not share it → samples of an optimiser step."""
+
+
+class Happened(NamedTuple):
+    """One transition of a stream, as an agent learns from it: once, where it happens."""
+
+    observation: Array
+    """float32 ``[1, o]``: as the networks saw it when they acted."""
+    action: Array
+    """float32 ``[1, a]`` or int32 ``[1]``: as it was drawn."""
+    reward: Array
+    """float32 ``[1]``: as it is learned from."""
+    next_observation: Array
+    """float32 ``[1, o]``: the true successor."""
+    terminated: Array
+    """bool ``[1]``: the task ended by itself; the successor is worth nothing."""
+    ended: Array
+    """bool ``[1]``: the episode ended, by itself or because time ran out."""
+
+
+class StreamingAgent(NamedTuple):
+    """The functions that drive an agent which learns from each transition once. Observations arrive
+    normalised."""
+
+    init: Callable[[Array, RunInputs], Any]
+    """As of :class:`OffPolicyAgent`."""
+    act: Callable[[Any, Array, Array, Array], Array]
+    """``(state, [1, o], progress, key) → one action``: drawn; progress is the share of the run that is
+    over."""
+    act_greedily: Callable[[Any, Array], Array]
+    """``(state, [n, o]) → n actions``: for evaluation."""
+    update: Callable[[Any, Happened, Array], tuple[Any, Metrics, Metrics]]
+    """``(state, transition, whether it is measured) → (state, metrics, measured)``: one step of each
+    network; what is measured, at the price of a forward pass, is 0 where it is not."""
+    diagnose: Callable[[Any, Array], Metrics]
+    """``(state, [n, o]) → health``."""
+    parameters: Callable[[Any], Mapping[str, Any]]
+    supports: Callable[[Any], Mapping[str, Any]]
+    passes: Mapping[str, int]
+    traffic: Mapping[str, int]
+    wiring: Mapping[str, Wiring]
+    """As of :class:`OffPolicyAgent`."""
 
 
 class ActingAgent(Protocol):

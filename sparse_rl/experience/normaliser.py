@@ -84,16 +84,25 @@ def update(state: Normaliser, observations: Array, weight: Array | None = None) 
     )
 
 
-def deviation(state: Normaliser) -> Array:
-    """Standard deviation, float32 ``[observation_size]``; 1 until two observations were seen."""
+def deviation(state: Normaliser, lost: int = 0) -> Array:
+    """Standard deviation, float32 ``[observation_size]``; 1 until two observations were seen.
+
+    Args:
+        state: the statistics.
+        lost: degrees of freedom: 1 for the deviation of a sample.
+    """
     variance = state.squares.high / jnp.maximum(state.seen, 1).astype(jnp.float32)
+    if lost:
+        seen = state.seen.astype(jnp.float32)
+        variance *= seen / jnp.maximum(seen - lost, 1.0)
     variance = jnp.where(state.seen > 1, variance, 1.0)
     return jnp.sqrt(variance + 1e-8)
 
 
-def normalise(state: Normaliser, observations: Array) -> Array:
-    """``(x − mean) / sqrt(variance + 1e-8)``; the identity until two observations were seen."""
-    return ((observations - state.mean.high) - state.mean.low) / deviation(state)
+def normalise(state: Normaliser, observations: Array, lost: int = 0) -> Array:
+    """``(x − mean) / sqrt(variance + 1e-8)``; only the mean is taken off until two observations were
+    seen. ``lost`` as of :func:`deviation`."""
+    return ((observations - state.mean.high) - state.mean.low) / deviation(state, lost)
 
 
 def part(state: Normaliser, first: int, last: int) -> Normaliser:

@@ -2,7 +2,7 @@
 
 XLA's products of many small blocks use a third to two thirds of what a core can do, it makes surviving
 values dense on one core (docs/storage.md), and its convolutions copy every patch (docs/drq.md). The
-kernels are three files of C++ that g++ or clang turns into a library in the user's cache the first time
+kernels are files of C++ that g++ or clang turns into a library in the user's cache the first time
 that one is called. Without them (no compiler, ``SPARSE_RL_KERNELS=0``) XLA does the same: the same
 numbers within float tolerance. Programs for other platforms hold XLA's form, wherever they are traced
 (:mod:`~sparse_rl.kernels.platforms`).
@@ -16,7 +16,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -28,7 +28,7 @@ from sparse_rl.kernels.compilation import cache_folder
 from sparse_rl.kernels.machine import processor
 
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / name for name in ("blocks.cc", "compact.cc", "convolution.cc")]
+SOURCES = [FOLDER / name for name in ("blocks.cc", "compact.cc", "convolution.cc", "streams.cc")]
 HEADER = FOLDER / "kernels.h"
 COMPILERS = ("g++", "clang++")
 """Tried in this order; Apple's ``g++`` is clang."""
@@ -37,6 +37,7 @@ TARGETS = (
     "block_outputs", "block_inputs", "block_gradients",
     "compact_tile",
     "convolution_outputs", "convolution_inputs", "convolution_gradients",
+    "stream_look", "stream_trace",
 )  # fmt: skip
 BUILD_SECONDS = 120
 
@@ -139,3 +140,23 @@ def call(
     """One of our kernels: float32 of these shapes; more leading axes are more layers."""
     made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     return jax.ffi.ffi_call(target, made, vmap_method="broadcast_all")(*arrays, **options)
+
+
+def call_each(
+    target: str,
+    shapes: list[tuple[int, ...]],
+    in_place: Mapping[int, int],
+    *arrays: Array,
+    **options: np.int64,
+) -> Sequence[Array]:
+    """The same of a kernel that knows no further axes: of a batch it is called for each.
+
+    Args:
+        target, shapes, arrays, options: name, results, and what it is given.
+        in_place: number of an array → of the result that takes its place.
+    """
+    made = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    kernel = jax.ffi.ffi_call(
+        target, made, vmap_method="sequential", input_output_aliases=dict(in_place)
+    )
+    return kernel(*arrays, **options)

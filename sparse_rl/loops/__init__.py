@@ -12,6 +12,7 @@ from sparse_rl.loops.held_out import Act, Attempts, policy, regret, try_set, wor
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
 from sparse_rl.loops.hosted.sessions import seeds_of
+from sparse_rl.loops.hosted.streaming import HostStreamingLoop
 from sparse_rl.loops.learning import LearnerState
 from sparse_rl.loops.making import agent_of, drawn, make_loop
 from sparse_rl.loops.off_policy import OffPolicyLoop
@@ -21,6 +22,7 @@ from sparse_rl.loops.probing import TREATMENTS, Prober
 from sparse_rl.loops.recalling import RecallingLoop
 from sparse_rl.loops.replaying import RunState
 from sparse_rl.loops.rollout import view_of
+from sparse_rl.loops.streaming import StreamingLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "CurriculumLoop",
     "HostLoop",
     "HostOffPolicyLoop",
+    "HostStreamingLoop",
     "HostedLoop",
     "LearnerState",
     "Loop",
@@ -44,6 +47,7 @@ __all__ = [
     "PureLoop",
     "RecallingLoop",
     "RunState",
+    "StreamingLoop",
     "Whole",
     "Workload",
     "agent_of",

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, cast
 
-from sparse_rl.agents import OFF_POLICY, ON_POLICY, RECALLING, RunInputs, azopg, compare
+from sparse_rl.agents import OFF_POLICY, ON_POLICY, RECALLING, STREAMING, RunInputs, azopg, compare
 from sparse_rl.curricula import METHODS
 from sparse_rl.envs import Env, HostEnv, Spec, TeamEnv, named
 from sparse_rl.loops import paired
@@ -11,10 +11,12 @@ from sparse_rl.loops.contract import Loop
 from sparse_rl.loops.curriculum import CurriculumLoop
 from sparse_rl.loops.hosted.off_policy import HostOffPolicyLoop
 from sparse_rl.loops.hosted.on_policy import HostLoop
+from sparse_rl.loops.hosted.streaming import HostStreamingLoop
 from sparse_rl.loops.off_policy import OffPolicyLoop
 from sparse_rl.loops.on_policy import OnPolicyLoop
 from sparse_rl.loops.recalling import RecallingLoop
 from sparse_rl.loops.replaying import schedule_of
+from sparse_rl.loops.streaming import StreamingLoop
 from sparse_rl.loops.zero_order import loop as zero_order
 from sparse_rl.loops.zero_order.loop import ZeroOrderLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
@@ -126,6 +128,8 @@ def agent_of(config: RunConfig, env: Spec) -> Any:
     name = config.agent.name
     if name in ON_POLICY:
         return ON_POLICY[name](config, env)
+    if name in STREAMING:
+        return STREAMING[name](config, env)
     updates = schedule_of(config).updates_by(config.interactions)
     if name in RECALLING:
         assert isinstance(env, TeamEnv)  # checked
@@ -157,6 +161,9 @@ def make_loop(config: RunConfig, env: Env | HostEnv) -> Loop:
         make_method = METHODS[config.curriculum.method]
         method = make_method(config.curriculum, env.levels, config.agent.num_envs)
         return CurriculumLoop(config, env, agent, method)
+    if name in STREAMING:
+        streaming_loop = HostStreamingLoop if isinstance(env, HostEnv) else StreamingLoop
+        return streaming_loop(config, cast(Any, env), agent)
     if name in RECALLING:
         assert isinstance(env, TeamEnv)  # checked
         return RecallingLoop(config, env, agent)

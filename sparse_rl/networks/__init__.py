@@ -1,7 +1,8 @@
 """Networks with one width each, and how each counts its parameters in closed form: dense trunks and
 heads (:mod:`~sparse_rl.networks.dense`), convolutions (:mod:`~sparse_rl.networks.convolutions`), DrQ's
 encoder and heads (:mod:`~sparse_rl.networks.drq`), networks that remember
-(:mod:`~sparse_rl.networks.recurrent`), mixers of teams' values (:mod:`~sparse_rl.networks.mixers`);
+(:mod:`~sparse_rl.networks.recurrent`), those that learn from one sample at a time
+(:mod:`~sparse_rl.networks.streaming`), mixers of teams' values (:mod:`~sparse_rl.networks.mixers`);
 which layer reads which (:mod:`~sparse_rl.networks.wiring`), and how they follow width and density
 (:mod:`~sparse_rl.networks.parametrisation`).
 
@@ -13,6 +14,7 @@ from sparse_rl.networks.convolutions import Picture, by_slices, drq_patch_bytes,
 from sparse_rl.networks.dense import (
     ACTIVATION,
     CONVOLVING,
+    MLP_LAYERS,
     ROUNDING,
     Critic,
     DeterministicActor,
@@ -42,11 +44,14 @@ from sparse_rl.networks.recurrent import (
     initial_params,
     inputs_of,
 )
+from sparse_rl.networks.streaming import LEAK, StreamNetwork, leaky, normed, stream_parameters
 from sparse_rl.networks.wiring import Reached, Wiring, chain, ensemble, follow, kernel_shapes, wiring_of
 
 __all__ = [
     "ACTIVATION",
     "CONVOLVING",
+    "LEAK",
+    "MLP_LAYERS",
     "ROUNDING",
     "Cell",
     "Critic",
@@ -65,6 +70,7 @@ __all__ = [
     "RecurrentCritic",
     "RecurrentPolicy",
     "Scale",
+    "StreamNetwork",
     "TwinCritic",
     "Wiring",
     "applications",
@@ -79,10 +85,13 @@ __all__ = [
     "inputs_of",
     "kept_scales",
     "kernel_shapes",
+    "leaky",
     "misread",
     "mixer_parameters",
+    "normed",
     "scales",
     "slice_size",
+    "stream_parameters",
     "times",
     "wiring_of",
 ]

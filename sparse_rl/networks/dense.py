@@ -33,11 +33,13 @@ from sparse_rl.networks.convolutions import (
 from sparse_rl.networks.observing import make_trunk
 
 Kind = Literal["simba", "mlp", "minatar", "minigrid", "nips", "nature"] | OwnCode
-Reader = Kind | DrqKind | Literal["linear"]
+Reader = Kind | DrqKind | Literal["linear", "stream_mlp", "stream_minatar"]
 """What an agent may read observations with; a linear one has no hidden layers."""
 ROUNDING: tuple[Reader, ...] = ("simba", "mlp")
 """Those whose products can be of bfloat16."""
-CONVOLVING: tuple[Reader, ...] = ("minatar", "minigrid", "nips", "nature", "drq", "drq_strided")
+CONVOLVING: tuple[Reader, ...] = (
+    "minatar", "minigrid", "nips", "nature", "drq", "drq_strided", "stream_minatar",
+)  # fmt: skip
 """Those that read pictures, with convolutions."""
 
 ROWS_AT_ONCE = 64
@@ -168,6 +170,9 @@ def misread(kind: Reader, picture: Picture | None, beside: int = 0) -> str | Non
     ``env``; ``None``: nothing."""
     if kind not in CONVOLVING:
         return None
+    if kind == "stream_minatar":
+        fits = picture is not None and picture != ATARI_PICTURE and not beside
+        return None if fits else "reads small pictures and nothing beside them; choose stream_mlp"
     if picture is None:
         return "reads pictures, and env={env} shows none; choose mlp or simba"
     if kind != "minigrid" and beside:

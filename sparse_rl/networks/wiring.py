@@ -27,6 +27,7 @@ from sparse_rl.networks.drq import HEADS, Encoder, PixelActor, TwinCritic
 from sparse_rl.networks.mixers import HIDDEN, Mixer
 from sparse_rl.networks.observing import READ, observed
 from sparse_rl.networks.recurrent import KERNELS, LAYERS, Recurrent, RecurrentCritic, RecurrentPolicy
+from sparse_rl.networks.streaming import StreamNetwork
 
 
 class Wire(NamedTuple):
@@ -252,6 +253,12 @@ def _recurrent(network: Recurrent, last: str) -> Wiring:
     return Wiring((*trunk.layers, *gates, *heads(last, of=memory)))
 
 
+def _stream(network: StreamNetwork) -> Wiring:
+    alike: Kind = "mlp" if network.kind == "stream_mlp" else "minatar"
+    trunk = _trunk(alike, network.width, 1, network.picture)
+    return Wiring((*trunk.layers, *trunk.read_by(*(name for name, _ in network.heads))))
+
+
 def wiring_of(network: nn.Module) -> Wiring:
     """The wiring of one of our networks.
 
@@ -281,6 +288,8 @@ def wiring_of(network: nn.Module) -> Wiring:
             return Wiring(chain(*hidden, "mean", inputs="seen"))
         case TwinCritic():
             return _twin()
+        case StreamNetwork():
+            return _stream(network)
         case _:
             raise TypeError(f"nothing is known of what the layers of a {type(network).__name__} read")
     seen = None if isinstance(network, GaussianActor | DeterministicActor) else network.picture

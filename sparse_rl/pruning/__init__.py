@@ -13,6 +13,7 @@ Knows nothing of agents or environments. Three questions, three rooms: how many 
 from sparse_rl.pruning import dynamic, expected
 from sparse_rl.pruning.axes import Axes, AxesError
 from sparse_rl.pruning.blocks import FOR_KERNELS, BlockError, BlockGrid
+from sparse_rl.pruning.compact import Compact
 from sparse_rl.pruning.distributions import DISTRIBUTIONS, Distribution, densities, surviving_counts
 from sparse_rl.pruning.dynamic import Change, Method
 from sparse_rl.pruning.flax_layers import flax_axes
@@ -27,7 +28,7 @@ from sparse_rl.pruning.one_shot import (
     random_supports,
     survivors,
 )
-from sparse_rl.pruning.patterns import PATTERNS, Pattern
+from sparse_rl.pruning.patterns import PATTERNS, Pattern, some_inputs
 from sparse_rl.pruning.storage import (
     STORAGES,
     Masked,
@@ -60,6 +61,7 @@ __all__ = [
     "BlockError",
     "BlockGrid",
     "Change",
+    "Compact",
     "Distribution",
     "Masked",
     "Method",
@@ -89,6 +91,7 @@ __all__ = [
     "random_supports",
     "read_inputs",
     "restore",
+    "some_inputs",
     "store",
     "support_masks",
     "surviving_counts",

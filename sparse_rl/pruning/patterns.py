@@ -116,6 +116,13 @@ def unstructured(key: Array, shape: tuple[int, int], count: Array, min_fan_in: i
     return _smallest(drawn, count, first)
 
 
+@functools.partial(jax.jit, static_argnames=("shape", "count"))
+def some_inputs(key: Array, shape: tuple[int, int], count: int, without: Array | None = None) -> Array:
+    """bool ``[inputs, units]``: so many inputs of each unit, at random; those that it is ``without``
+    (bool, of the same shape) before all others."""
+    return _smallest(_bits(key, shape), jnp.full(shape[1], count, jnp.int32), without)
+
+
 @functools.partial(jax.jit, static_argnames="shape")
 def constant_fan_in(key: Array, shape: tuple[int, int], count: Array) -> Array:
     """bool ``[inputs, units]``: each unit keeps as many inputs as the next one, give or take one."""

@@ -203,7 +203,7 @@ def _work(
     batch_size: int, picture: Picture | None, samples: Mapping[str, int] = MappingProxyType({}),
 ) -> Work:  # fmt: skip
     """Counts of one learner; ``networks`` are the dense ones."""
-    storage, stored = loop.config.storage.storage, agent.parameters(state)
+    by_stored, stored = loop.config.multiplies_stored, agent.parameters(state)
     parameters, sparse, dense, traffic = {}, 0, 0, 0
     for name, network in networks.items():
         total = parameter_counts({}, network).total
@@ -214,7 +214,7 @@ def _work(
         passes = agent.passes[name]
         sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes
         dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes
-        multiplied = _nbytes(stored[name]) if storage == "block" else _nbytes(network)
+        multiplied = _nbytes(stored[name]) if by_stored else _nbytes(network)
         traffic += multiplied * passes + _nbytes(stored[name]) * agent.traffic[name]
     return Work(parameters, sparse, dense, traffic)
 

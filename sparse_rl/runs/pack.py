@@ -23,6 +23,7 @@ from sparse_rl.loops import (
     HostedLoop,
     HostLoop,
     HostOffPolicyLoop,
+    HostStreamingLoop,
     Loop,
     MasterLoop,
     PureLoop,
@@ -46,7 +47,7 @@ from sparse_rl.settings.common import ParametrisedConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
-DRIVEN = (HostLoop, HostOffPolicyLoop, MasterLoop)
+DRIVEN = (HostLoop, HostOffPolicyLoop, HostStreamingLoop, MasterLoop)
 """Loops that bring functions of the host which drive compiled programs."""
 SIDE_BY_SIDE_FLOPS = 2e9
 """On a CPU, an update above this many FLOPs keeps all cores busy by itself (measured with SimBa at

@@ -33,6 +33,7 @@ from sparse_rl.settings.schema import (
     positive,
     whole,
 )
+from sparse_rl.settings.streaming import StreamAcConfig, StreamQConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +95,14 @@ class AzopgConfig:
 AgentConfig = (
     SacConfig | DdpgConfig | DrqConfig | PpoConfig | PaacConfig | DqnConfig | AzopgConfig
     | IppoConfig | MappoConfig | PqnVdnConfig | IqlConfig | VdnConfig | QmixConfig
+    | StreamAcConfig | StreamQConfig
 )  # fmt: skip
 AGENT_CONFIGS: dict[str, type[AgentConfig]] = {
     "sac": SacConfig, "ddpg": DdpgConfig, "drq": DrqConfig,
     "ppo": PpoConfig, "paac": PaacConfig, "dqn": DqnConfig, "azopg": AzopgConfig,
     "ippo": IppoConfig, "mappo": MappoConfig, "pqn_vdn": PqnVdnConfig,
     "iql": IqlConfig, "vdn": VdnConfig, "qmix": QmixConfig,
+    "stream_ac": StreamAcConfig, "stream_q": StreamQConfig,
 }  # fmt: skip
 
 

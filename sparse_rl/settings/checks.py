@@ -17,6 +17,7 @@ from sparse_rl.settings.off_policy import OffPolicyConfig, ReplayConfig
 from sparse_rl.settings.on_policy import ActorCriticConfig, OnPolicyConfig
 from sparse_rl.settings.pruning import PruningConfig
 from sparse_rl.settings.schema import ConfigError
+from sparse_rl.settings.streaming import StreamingConfig
 from sparse_rl.settings.widths import LEAST_NORMED
 
 
@@ -156,9 +157,10 @@ def check_own(agent: AgentConfig, storage: Storage) -> None:
 
 def check_width(agent: AgentConfig, width: int) -> None:
     """LayerNorm leaves nothing of one number, and of two their order."""
-    if agent.network == "simba" and width < LEAST_NORMED:
+    normed = agent.network == "simba" or isinstance(agent, StreamingConfig)
+    if normed and width < LEAST_NORMED:
         raise ConfigError(
-            f"width={width} is out of range for agent.network=simba: its LayerNorms make "
+            f"width={width} is out of range for agent.network={agent.network}: its LayerNorms make "
             f"{'a constant of one unit' if width == 1 else 'a sign of two units'}; "
             f"allowed: >= {LEAST_NORMED}"
         )

@@ -55,6 +55,7 @@ from sparse_rl.settings.schema import (
     share,
     whole,
 )
+from sparse_rl.settings.streaming import StreamingConfig
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,17 @@ class RunConfig:
         """How pruned tensors are held, and why."""
         if self.pruning.method != "static" and self.pruning.storage == "auto":
             return StorageChoice("masked", "masks that change are held whole")
+        if isinstance(self.agent, StreamingConfig) and self.pruning.storage == "auto":
+            choose_storage("compact", self.pruning.pattern, self.width)  # refused with blocks
+            return StorageChoice("compact", self.agent.COMPACT)
         return choose_storage(self.pruning.storage, self.pruning.pattern, self.width)
+
+    @property
+    def multiplies_stored(self) -> bool:
+        """Whether products read what is stored of a kernel and no dense array made of it."""
+        streams = isinstance(self.agent, StreamingConfig) and self.agent.network == "stream_mlp"
+        storage = self.storage.storage
+        return storage == "block" or (storage == "compact" and streams)
 
     @functools.cached_property
     def run_id(self) -> str:

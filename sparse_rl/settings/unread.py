@@ -17,6 +17,7 @@ from sparse_rl.settings.common import ParametrisedConfig
 from sparse_rl.settings.on_policy import PaacConfig
 from sparse_rl.settings.pruning import READ
 from sparse_rl.settings.run import BUDGET, RunConfig
+from sparse_rl.settings.streaming import OF_RULES, StreamingConfig
 
 DEFAULTS = ("width", *BUDGET)
 """Settings of a run that take the agent's or the environment's value where they are not given."""
@@ -38,6 +39,7 @@ POSSIBLE = frozenset(
             f"agent.{name}"
             for name in (*REAL_CLOCK, *BLOCKS, *BASE["standard"], "learning_rate_per_env")
         ),
+        *(f"agent.{of}_{part}" for of in ("value", "policy") for part in OF_RULES.values()),
     ]
 )
 """Keys that some runs do not read."""
@@ -74,6 +76,11 @@ def _unread(composed: Mapping[str, Any], config: RunConfig) -> Iterator[tuple[st
             yield f"agent.{name}", f"agent.parametrisation={agent.parametrisation} {why}"
     if isinstance(agent, PaacConfig) and own.get("learning_rate") is not None:
         yield "agent.learning_rate_per_env", "agent.learning_rate is given"
+    if isinstance(agent, StreamingConfig):
+        for rule, part in OF_RULES.items():
+            for name in (f"value_{part}", f"policy_{part}"):
+                if rule != agent.step_rule and hasattr(agent, name):
+                    yield f"agent.{name}", f"agent.step_rule={agent.step_rule} does not ask for it"
     if isinstance(agent, AzopgConfig) and agent.clock != "real":
         for name in REAL_CLOCK:
             yield f"agent.{name}", f"agent.clock={agent.clock} times no worker"

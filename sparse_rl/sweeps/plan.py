@@ -124,12 +124,12 @@ def _raised(pack: PreparedPack) -> Iterator[str]:
 
 
 def _work(runs: Iterable[Run]) -> float:
-    """FLOPs of the products that all updates make: dense ones, unless weights are held in blocks."""
+    """FLOPs of the products that all updates make: dense ones, unless these are of what is stored."""
     return sum(
         run.costs.updates
         * (
             run.costs.flops_per_update
-            if run.config.storage.storage == "block"
+            if run.config.multiplies_stored
             else run.costs.flops_per_update_dense
         )
         for run in runs

@@ -129,6 +129,15 @@ EXPECTED = {
         {"critic": Network(critic(4, 2), 16 + 16 + 2, 0.25, 3, 8 + 3)},
         batch=50, updates=4, stored=4 * 386 + 3,
     ),
+    # Pendulum and the time: one update on each of 200 interactions; a trace for every parameter, what of
+    # it goes on, and the rate.
+    "stream_ac": Expected(
+        {
+            "actor": Network([4 * 16, 16 * 16, 16, 16], 16 + 16 + 1 + 1, 0.5, 3, 5),
+            "critic": Network(critic(4), 16 + 16 + 1, 0.25, 4, 5),
+        },
+        batch=1, updates=200, stored=2 * (386 + 369) + 1 + 1,
+    ),
     # Three masses: 3 forces of 6 numbers; an update is two rollouts, each one frame.
     "azopg": Expected({"actor": Network([6 * 3], 0, 0.5, 2, 2)}, batch=1, updates=200, stored=18),
 }  # fmt: skip
@@ -151,6 +160,7 @@ def config_of(name: str, **changes: Any) -> RunConfig:
     pruning = {"distribution": "uniform", "actor_sparsity": 0.5}
     sparse = {"sparsity": 0.25} if name == "azopg" else {"sparsity": 0.75}
     pruning |= {} if name != "dqn" else {"actor_sparsity": None}
+    pruning |= {"storage": "masked"} if name == "stream_ac" else {}
     data = {
         "agent": agent,
         "env": env,
@@ -178,8 +188,9 @@ def test_every_number_of_a_record_is_what_it_is_by_hand(name: str) -> None:
         "actor_sparsity": 0.75 if name == "dqn" else 0.5,
         "critic_sparsity": config.sparsity, "pattern": "unstructured", "method": "static",
         "distribution": "uniform", "storage": "masked", "products": "float32",
-        "learning_rate": {"paac": 0.007, "dqn": 3e-3, "azopg": 5e-4}.get(name, 1e-3),
-        "num_envs": {"ppo": 5, "paac": 10, "dqn": 10}.get(name, 2), "seed": 3, "mask_seed": 4,
+        "learning_rate": {"paac": 0.007, "dqn": 3e-3, "azopg": 5e-4, "stream_ac": 1.0}.get(name, 1e-3),
+        "num_envs": {"ppo": 5, "paac": 10, "dqn": 10, "stream_ac": 1}.get(name, 2),
+        "seed": 3, "mask_seed": 4,
         **{key: getattr(agent, key) for key in agent.RECORDED},
         "parameters_total": sum(n.total for n in parts.values()),
         "parameters_nonzero": sum(n.nonzero for n in parts.values()),
@@ -236,6 +247,22 @@ def test_traffic_in_blocks_is_of_what_is_stored() -> None:
         )
         assert costs.bytes_per_update == expected
     assert found["block"][0].bytes_per_update < 0.6 * found["masked"][0].bytes_per_update
+
+
+def test_traffic_of_a_stream_is_of_what_survives() -> None:
+    """Four and three products with the weights that are stored, and five accesses along the traces."""
+    data = {
+        "agent": {"name": "stream_ac"}, "env": {"source": "gymnax", "task": "Pendulum-v1"}, "width": 16,
+        "pruning": {"distribution": "uniform"}, "sparsity": 0.75, "env_steps": 400, "log_every": 200,
+    }  # fmt: skip
+    _, (run,) = prepare_pack([run_config(data)])
+    assert run.config.storage.storage == "compact"
+    parts = EXPECTED["stream_ac"].networks
+    kept = {name: sum(part.kernels) // 4 + part.rest for name, part in parts.items()}
+    assert run.costs.bytes_per_update == 4 * (kept["actor"] * (3 + 5) + kept["critic"] * (4 + 5))
+    traces = 2 * sum(kept.values()) + 2
+    places = sum(sum(part.kernels) // 4 + 2 * len(part.kernels) for part in parts.values())
+    assert run.costs.state_bytes == 4 * (traces + places)
 
 
 def chunks(told: list[tuple[str, int]], updates: float = 7.0) -> Programs:

@@ -44,6 +44,8 @@ TASKS = {
     "mappo": ("jaxmarl", "switch_riddle"),
     "pqn_vdn": ("jaxmarl", "switch_riddle"),
     **dict.fromkeys(("iql", "vdn", "qmix"), ("jaxmarl", "switch_riddle")),
+    "stream_ac": ("probe", "truncation"),
+    "stream_q": ("probe", "discrete_truncation"),
 }
 """Agent → where it learns here."""
 RUN: Settings = {"width": 12, "sparsity": 0.5, "env_steps": 200, "log_every": 100, "eval_every": 100}
@@ -68,6 +70,18 @@ NEEDS: dict[str, Settings] = {
         f"{agent}.{key}": {"agent.parametrisation": "smup", "agent.base_width": 24}
         for agent in PARAMETRISED
         for key in ("base_width", "base_density")
+    },
+    **{
+        f"{agent}.{key}_share": {"agent.step_rule": "intentional"}
+        for agent, key in (("stream_ac", "value"), ("stream_ac", "policy"), ("stream_q", "value"))
+    },
+    **{
+        f"{agent}.network": {
+            "env.source": "gymnax",
+            "env.task": "Breakout-MinAtar",
+            "agent.time_feature": False,
+        }
+        for agent in ("stream_ac", "stream_q")
     },
     "jaxmarl.shaping_steps": {"env.task": "overcooked_cramped_room"},
     "probe.delay": {"env.task": "cue"},
@@ -108,8 +122,10 @@ def base(agent: str = "sac", source: str | None = None, task: str | None = None)
     small |= {"agent.network": "mlp", "agent.actor_width_ratio": 0.5} if agent in ("sac", "ddpg") else {}
     source, task = (source, task) if source else TASKS[agent]
     env = {"env.source": source, "env.task": task, "env.eval_episodes": 3}
-    width = {"width": 3} if agent == "azopg" else {}
-    return {**RUN, **width, "agent.name": agent, **small, **env}
+    own: Settings = {"width": 3} if agent == "azopg" else {}
+    if agent.startswith("stream"):  # compact storage puts numbers of survivors into the program
+        own = {"pruning.storage": "masked"}
+    return {**RUN, **own, "agent.name": agent, **small, **env}
 
 
 def numbers(now: Any) -> list[Any]:

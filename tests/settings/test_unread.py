@@ -52,6 +52,15 @@ BASE = {"agent.base_width", "agent.base_density"}
         ),
         (AZOPG, DENSE | {"agent.work", "agent.estimate_seconds"}),
         (AZOPG | {"agent": {"name": "azopg", "clock": "real"}}, DENSE),
+        (
+            SAC | {"agent": {"name": "stream_ac"}},
+            DENSE | {"agent.value_share", "agent.policy_share"},
+        ),
+        (
+            SAC | {"agent": {"name": "stream_ac", "step_rule": "intentional"}},
+            DENSE | {"agent.value_kappa", "agent.policy_kappa"},
+        ),
+        (SAC | {"agent": {"name": "stream_q"}}, DENSE | {"agent.value_share"}),
     ],
 )
 def test_what_is_not_read_by_hand(composed: dict[str, Any], keys: set[str]) -> None:
