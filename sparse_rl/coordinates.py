@@ -14,12 +14,12 @@ from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records.console import one_line
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps.arguments import (
-    CONF,
     check_arguments,
     errors_passed_on,
     for_hydra,
     strings_for_help,
 )
+from sparse_rl.sweeps.presets import CONF
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")

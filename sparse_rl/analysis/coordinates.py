@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis.figures import palette, style
+from sparse_rl.analysis.figures import style
+from sparse_rl.analysis.looks import palette
 
 GRID = ["width", "sparsity"]
 """What a parametrisation should make no difference of."""

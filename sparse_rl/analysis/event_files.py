@@ -35,8 +35,8 @@ def scalars(path: Path) -> pd.DataFrame:
         ValueError: it is no event file.
     """
     try:
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-        from tensorboardX.proto.event_pb2 import Event  # type: ignore[import-untyped]
+        from google.protobuf.message import DecodeError
+        from tensorboardX.proto.event_pb2 import Event
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "TensorBoard's files need tensorboardX: pip install 'sparse_rl[tensorboard]'"

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis import figures, keys, scores, verdicts
+from sparse_rl.analysis import figures, keys, looks, scores, verdicts
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.series import Series
 from sparse_rl.analysis.tables import spread
@@ -83,7 +83,7 @@ def figure(series: Series, key: str) -> Figure:
     final, column = _finals(series, key), keys.column_of(key)
     told = scores.summary(final, RETURN, _by(key))
     panels = sorted(told["width"].unique()) if column != "width" else [None]
-    colours = figures.palette(told["sparsity"].unique())
+    colours = looks.palette(told["sparsity"].unique())
     columns = min(len(panels), 4)
     lines = -(-len(panels) // columns)
     size = (max(2.8 * columns, 4.5) + 1.2, 2.7 * lines + 0.8)

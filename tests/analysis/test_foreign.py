@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
-from tensorboardX.proto.event_pb2 import Event  # type: ignore[import-untyped]
+from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event
 
 from sparse_rl import laws as command
 from sparse_rl.analysis import event_files, foreign, importers, load_all, scores
