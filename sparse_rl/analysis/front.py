@@ -66,8 +66,8 @@ def _places(lines: pd.DataFrame) -> str:
     return ", ".join(f"sparsity {sparsity:g} at width {width:g}" for sparsity, width in places)
 
 
-def answer(found: Comparisons) -> str:
-    """One sentence: how many comparisons at equal width say what, and where."""
+def answer(found: Comparisons, margin: float) -> str:
+    """How many comparisons at equal width say what, and where; how many seeds would tell."""
     table = found["width"]
     if table.empty:
         return "No dense network has a sparse counterpart of its width."
@@ -81,8 +81,11 @@ def answer(found: Comparisons) -> str:
         verb = "these runs cannot tell" if word == "cannot tell" else f"sparse is {WORDS[word]}"
         parts.append(f"{verb} in {of}{where}")
     text = f"Beside dense networks of equal width: {'; '.join(parts)} comparisons."
-    doubt = table[table["verdict"] == "cannot tell"]["seeds"].dropna()
-    return text + (f" With {doubt.max():,.0f} seeds of each cell they would." if len(doubt) else "")
+    doubt = table[table["verdict"] == "cannot tell"]["seeds"]
+    if doubt.empty or doubt.isna().any():
+        return text
+    seeds = f"{doubt.max():,.0f} seeds of each cell"
+    return f"{text} A difference of {margin:.4g} would be told by {seeds}, in 80 % of studies."
 
 
 def _signed(value: float) -> str:
@@ -145,7 +148,7 @@ def overview(series: Series, margin: float | None, figure: str) -> Html:
     margin = margin_of(series, margin)
     try:
         found = comparisons(series, margin)
-        told, made = answer(found), verdict_tables(series, found, margin)
+        told, made = answer(found, margin), verdict_tables(series, found, margin)
     except ValueError as error:
         told, made = f"Sparse and dense cannot be compared: {error}.", ""
     return Html(

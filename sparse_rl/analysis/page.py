@@ -71,7 +71,7 @@ def _small(picture: io.BytesIO) -> tuple[str, int, int]:
     """A picture with a palette, a third of its size, as text; its width and height on the page."""
     with Image.open(picture) as whole:
         kept = io.BytesIO()
-        whole.convert("RGB").quantize(128).save(kept, "PNG", optimize=True)
+        whole.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE).save(kept, "PNG", optimize=True)
         scale = 96 / DPI
         size = round(whole.width * scale), round(whole.height * scale)
     return base64.b64encode(kept.getvalue()).decode(), *size

@@ -49,10 +49,11 @@ def test_verdicts_stand_at_their_width_and_sparsity() -> None:
         (0.5, 16): "same", (0.5, 22): "worse", (0.5, 64): "better",
         (0.9, 16): "worse", (0.9, 22): "better", (0.9, 64): "same",
     }  # fmt: skip
-    said = front.answer(found)
+    said = front.answer(found, 30.0)
     places = "sparsity 0.5 at width 64, sparsity 0.9 at width 22"
     assert f"sparse is better in 2 of 6 ({places})" in said
     assert "sparse is worse in 2 of 6 (sparsity 0.5 at width 22, sparsity 0.9 at width 16)" in said
+    assert "seeds of each cell" not in said  # nothing is in doubt
     text = front.verdict_tables(series, found, 30.0)
     lines = re.findall(r'<th scope="row">(\d+)</th>(.*?)</tr>', text.split("</table>")[0])
     cells = {width: re.findall(r'<td class="([a-z-]+)">.*?<small>(.*?) ', line) for width, line in lines}
@@ -76,6 +77,22 @@ def test_sizes_that_are_held_equal_are_those_of_the_dense_network() -> None:
     assert re.findall(r'<th scope="row">(\d+)</th><td class="([a-z-]+)"', second) == [
         ("16", "better"), ("22", "none"), ("64", "none"),
     ]  # fmt: skip
+
+
+def test_doubt_is_counted_in_seeds() -> None:
+    series = only(
+        grid({(8, 0.0): 10.0, (8, 0.5): 12.0, (16, 0.0): 20.0, (16, 0.5): 21.0}, seeds=(-9.0, 0.0, 9.0))
+    )
+    found = front.comparisons(series, 3.0)
+    most = found["width"]["seeds"].max()
+    assert found["width"]["verdict"].tolist() == ["cannot tell"] * 2
+    said = front.answer(found, 3.0)
+    assert said.startswith(
+        "Beside dense networks of equal width: these runs cannot tell in all 2 comparisons."
+    )
+    assert said.endswith(
+        f"A difference of 3 would be told by {most:,.0f} seeds of each cell, in 80 % of studies."
+    )
 
 
 def test_without_dense_runs_there_is_no_verdict() -> None:

@@ -63,7 +63,7 @@ def comparisons(grid: series.Series) -> str:
         "does not matter; a triangle at the edge stands for what lies beyond it",
         out,
         front.forest_plot(found, delta),
-        front.answer(found),
+        front.answer(found, delta),
     )
 
 
