@@ -79,7 +79,7 @@ def draw(table: pd.DataFrame) -> Figure:
         told = dict(zip(ALIKE, alike, strict=True))
         for ax, layer in zip(row, layers, strict=True):
             _panel(ax, group[group["layer"] == layer], colours)
-            style(ax, "width (units)" if row is axes[-1] else "", "")
+            style(ax, "width (units)" if ax in axes[-1] else "", "")
             ax.set_title(layer, fontsize=7)
         row[0].set_ylabel(f"{told['parametrisation']}, {told['initial_scale']}\nRMS pre-activation")
     last = table["updates"].max()
