@@ -74,13 +74,13 @@ def draw(table: pd.DataFrame) -> Figure:
     checks = list(table.groupby(ALIKE, sort=False))
     layers = list(dict.fromkeys(table["layer"]))
     figure = Figure(figsize=(2.1 * len(layers) + 1.2, 2.2 * len(checks) + 0.8), layout="constrained")
-    axes = figure.subplots(len(checks), len(layers), squeeze=False, sharex=True)
+    axes = figure.subplots(len(checks), len(layers), squeeze=False, sharex=True, sharey="col")
     colours = palette(table["sparsity"].unique())
     for row, (alike, group) in zip(axes, checks, strict=True):
         told = dict(zip(ALIKE, alike, strict=True))
         for ax, layer in zip(row, layers, strict=True):
             _panel(ax, group[group["layer"] == layer], colours)
-            style(ax, "width (units)" if row is axes[-1] else "", "")
+            style(ax, "width (units)" if ax in axes[-1] else "", "")
             ax.set_title(layer, fontsize=7)
         row[0].set_ylabel(f"{told['parametrisation']}, {told['initial_scale']}\nRMS pre-activation")
     last = table["updates"].max()
@@ -92,7 +92,7 @@ def draw(table: pd.DataFrame) -> Figure:
         row[0].plot([], [], color="grey", linestyle="--", label="before the first update")[0],
         row[0].plot([], [], color="grey", label=f"after {last} updates")[0],
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     first = table.iloc[0]
     seeds = table["seed"].nunique()
     figure.suptitle(
