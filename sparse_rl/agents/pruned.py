@@ -44,6 +44,25 @@ def _alone(draw: Callable[[], Any], like: Any) -> Any:
     return jax.lax.cond(always, draw, lambda: jax.tree.map(jnp.zeros_like, like))
 
 
+def _supports(
+    config: RunConfig, wiring: Mapping[str, Wiring], shapes: Mapping[str, Params], inputs: RunInputs
+) -> dict[str, Any]:
+    """network → the supports that its mask key draws."""
+    mask_key = jax.random.fold_in(key_of(inputs.mask_seed), MASK_STREAM)
+    return {
+        name: draw_supports(
+            jax.random.fold_in(mask_key, i),
+            params,
+            inputs.budgets[name],
+            pattern=config.pruning.pattern,
+            storage=config.storage.storage,
+            min_fan_in=config.pruning.min_fan_in,
+            min_fan_out=dict.fromkeys(wiring[name].first, config.pruning.fan_out),
+        )
+        for i, (name, params) in enumerate(shapes.items())
+    }
+
+
 def draw_pruned(
     config: RunConfig,
     wiring: Mapping[str, Wiring],
@@ -66,25 +85,12 @@ def draw_pruned(
     Returns:
         network → parameters as stored, and network → their supports.
     """
-    mask_key = jax.random.fold_in(key_of(inputs.mask_seed), MASK_STREAM)
     initial = jax.jit(initial, inline=True)  # traced once for all that follows; the program is the same
     shapes = jax.eval_shape(initial, key)
     form: Any = jax.tree.structure(shapes)
 
     def supports() -> list[Any]:
-        drawn = {
-            name: draw_supports(
-                jax.random.fold_in(mask_key, i),
-                params,
-                inputs.budgets[name],
-                pattern=config.pruning.pattern,
-                storage=config.storage.storage,
-                min_fan_in=config.pruning.min_fan_in,
-                min_fan_out=dict.fromkeys(wiring[name].first, config.pruning.fan_out),
-            )
-            for i, (name, params) in enumerate(shapes.items())
-        }
-        return cast(list[Any], form.flatten_up_to(drawn))
+        return cast(list[Any], form.flatten_up_to(_supports(config, wiring, shapes, inputs)))
 
     def weights() -> list[Array]:
         return jax.tree.leaves(initial(key))

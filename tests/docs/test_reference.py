@@ -74,7 +74,7 @@ FIRST = jax.ShapeDtypeStruct((), jnp.int32)
 TASKS = {
     "drq": ("probe", "picture"),
     "paac": ("probe", "discrete_truncation"),
-    "dqn": ("probe", "discrete_truncation"),
+    **dict.fromkeys(("dqn", "stream_q"), ("probe", "discrete_truncation")),
     "azopg": ("lqr", "chain"),
     **dict.fromkeys(("ippo", "mappo", "pqn_vdn", "iql", "vdn", "qmix"), ("jaxmarl", "crew")),
 }
@@ -82,6 +82,7 @@ TASKS = {
 MORE: dict[str, dict[str, Any]] = {
     "sac": {"pruning": {"method": "set", "change_every": 40}},
     "ppo": {"agent": {"memory": "gru", "num_envs": 4}},
+    "dqn": {"diagnostics": {"preactivations": True}},
     "paac": {"env": {"source": "maze", "task": "5"}, "curriculum": {"method": "plr", "buffer_size": 20}},
 }  # fmt: skip
 """Agent → settings under which more is measured."""
@@ -95,7 +96,8 @@ def recorded(agent: str) -> tuple[RunConfig, Costs, set[str]]:
     settings = {"name": agent, **SMALL.get(agent, {}), **more.get("agent", {})}
     axes = {"width": 3 if agent == "azopg" else 12, "sparsity": 0.5}
     budget = {"env_steps": 200, "log_every": 100, "eval_every": 100}
-    others: dict[str, Any] = {name: more[name] for name in ("pruning", "curriculum") if name in more}
+    rest = ("pruning", "curriculum", "diagnostics")
+    others: dict[str, Any] = {name: more[name] for name in rest if name in more}
     config = run_config({"agent": settings, "env": env, **axes, **budget, **others})
     loop: Any
     loop, (run,) = prepare_pack([config])
