@@ -136,6 +136,34 @@ def _work(runs: Iterable[Run]) -> float:
     )
 
 
+def _print_group(out: Console, group: Sequence[PreparedPack]) -> None:
+    """The table of packs that have all but their widths in common, and what is to be said of them."""
+    deep = len({_depth(pack.runs[0].config) for pack in group}) > 1
+    headings = (HEADINGS[0], "blocks (actor/critic)", *HEADINGS[1:]) if deep else HEADINGS
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    storages: set[StorageChoice] = set()
+    convolving = False
+    warnings: list[str] = []
+    for pack in group:
+        warnings += [*_raised(pack), *_unconnected(pack, deep)]
+        convolving |= pack.runs[0].config.agent.network in CONVOLVING
+        storages.update(run.config.storage for run in pack.runs)
+        for row in _rows(pack.runs, deep):
+            table.add_row(*row)
+    out.print(table)
+    for storage, reason in sorted(storages):
+        out.print(f"storage {storage}: {reason}")
+        if storage == "block":
+            out.print(f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {native.multiplier()}")
+    told = list(dict.fromkeys(warnings))  # runs that learn more often have the same networks
+    for line in told[:MOST_LINES]:
+        out.print(line, soft_wrap=True)
+    if len(told) > MOST_LINES:
+        out.print(f"and {len(told) - MOST_LINES} more of these")
+    if convolving:
+        out.print(f"convolutions: by {native.multiplier()}")
+
+
 def print_plan(
     out: Console,
     packs: Sequence[PreparedPack],
@@ -164,32 +192,7 @@ def print_plan(
         groups.setdefault(_setting(pack), []).append(pack)
     for setting, group in groups.items():
         out.print(f"\n{setting}")
-        deep = len({_depth(pack.runs[0].config) for pack in group}) > 1
-        headings = (HEADINGS[0], "blocks (actor/critic)", *HEADINGS[1:]) if deep else HEADINGS
-        table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-        storages: set[StorageChoice] = set()
-        convolving = False
-        warnings: list[str] = []
-        for pack in group:
-            warnings += [*_raised(pack), *_unconnected(pack, deep)]
-            convolving |= pack.runs[0].config.agent.network in CONVOLVING
-            storages.update(run.config.storage for run in pack.runs)
-            for row in _rows(pack.runs, deep):
-                table.add_row(*row)
-        out.print(table)
-        for storage, reason in sorted(storages):
-            out.print(f"storage {storage}: {reason}")
-            if storage == "block":
-                out.print(
-                    f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {native.multiplier()}"
-                )
-        told = list(dict.fromkeys(warnings))  # runs that learn more often have the same networks
-        for line in told[:MOST_LINES]:
-            out.print(line, soft_wrap=True)
-        if len(told) > MOST_LINES:
-            out.print(f"and {len(told) - MOST_LINES} more of these")
-        if convolving:
-            out.print(f"convolutions: by {native.multiplier()}")
+        _print_group(out, group)
     work = _work(run for pack in packs for run in pack.runs)
     hours = work / tflops / 3.6e15
     said = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

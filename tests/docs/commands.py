@@ -31,7 +31,7 @@ def _words(line: str) -> tuple[str, ...]:
     command its module."""
     words = shlex.split(re.sub(r"<(\w+)>", r"\1", line), comments=True)
     if words[0] == "sparse-rl" and len(words) > 1:
-        words[:2] = ["python", "-m", f"sparse_rl.{words[1]}"]
+        words[:2] = ["python", "-m", f"sparse_rl.{words[1].replace('-', '_')}"]
     return tuple(word for word in words if word != "…")
 
 

@@ -26,6 +26,8 @@ from hydra.types import RunMode
 from sparse_rl.runs import prepare_pack
 
 SWEEP = "python -m sparse_rl.sweep"
+CHECK = "python -m sparse_rl.coordinates"
+"""Reads what a sweep reads."""
 PLAN = "plan=true"
 
 
@@ -60,7 +62,8 @@ make = python -m sparse_rl.nothing
 
 def sweeps() -> dict[tuple[str, ...], Command]:
     """Arguments of a sweep → where they are shown; with and without ``plan=true`` is one."""
-    return {tuple(w for w in one.words[3:] if w != PLAN): one for one in commands(SWEEP)}
+    shown = [*commands(SWEEP), *commands(CHECK)]
+    return {tuple(w for w in one.words[3:] if w != PLAN): one for one in shown}
 
 
 def test_every_sweep_is_taken_and_has_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +121,7 @@ def read_arguments(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 OTHERS = [
     one
     for one in commands("python ")
-    if not " ".join(one.words).startswith(SWEEP) and not one.words[1].startswith("docs/")
+    if not " ".join(one.words).startswith((SWEEP, CHECK)) and not one.words[1].startswith("docs/")
 ]
 
 
