@@ -81,11 +81,14 @@ def answer(found: Comparisons, margin: float) -> str:
         verb = "these runs cannot tell" if word == "cannot tell" else f"sparse is {WORDS[word]}"
         parts.append(f"{verb} in {of}{where}")
     text = f"Beside dense networks of equal width: {'; '.join(parts)} comparisons."
-    doubt = table[table["verdict"] == "cannot tell"]["seeds"]
-    if doubt.empty or doubt.isna().any():
+    doubt = table[table["verdict"] == "cannot tell"].sort_values("seeds", kind="stable")
+    if doubt.empty or doubt["seeds"].isna().any():
         return text
-    seeds = f"{doubt.max():,.0f} seeds of each cell"
-    return f"{text} A difference of {margin:.4g} would be told by {seeds}, in 80 % of studies."
+    ends = doubt.iloc[[0, -1]].drop_duplicates("seeds")
+    seeds = " to ".join(f"{n:,.0f} seeds ({_places(ends[ends['seeds'] == n])})" for n in ends["seeds"])
+    return (
+        f"{text} A difference of {margin:.4g} would be told by {seeds} of each cell, in 80 % of studies."
+    )
 
 
 def _signed(value: float) -> str:

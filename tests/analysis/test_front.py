@@ -84,15 +84,18 @@ def test_doubt_is_counted_in_seeds() -> None:
         grid({(8, 0.0): 10.0, (8, 0.5): 12.0, (16, 0.0): 20.0, (16, 0.5): 21.0}, seeds=(-9.0, 0.0, 9.0))
     )
     found = front.comparisons(series, 3.0)
-    most = found["width"]["seeds"].max()
+    found["width"]["seeds"] = [500.0, 20.0]
     assert found["width"]["verdict"].tolist() == ["cannot tell"] * 2
     said = front.answer(found, 3.0)
     assert said.startswith(
         "Beside dense networks of equal width: these runs cannot tell in all 2 comparisons."
     )
     assert said.endswith(
-        f"A difference of 3 would be told by {most:,.0f} seeds of each cell, in 80 % of studies."
+        "A difference of 3 would be told by 20 seeds (sparsity 0.5 at width 16) to 500 seeds "
+        "(sparsity 0.5 at width 8) of each cell, in 80 % of studies."
     )
+    found["width"]["seeds"] = [20.0, 20.0]
+    assert "by 20 seeds (sparsity 0.5 at width 8) of each cell" in front.answer(found, 3.0)
 
 
 def test_without_dense_runs_there_is_no_verdict() -> None:
