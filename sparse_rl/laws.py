@@ -139,16 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--by", metavar="KEY", help="N is a key that was swept, e.g. agent.batch_size or env_steps"
     )
-    parser.add_argument(
-        "--tune",
-        metavar="KEY",
-        help="every cell at its best setting of a key, e.g. agent.learning_rate; seeds that choose do "
-        "not judge",
-    )
-    parser.add_argument(
-        "--tune-seeds", nargs="+", type=int, default=[], metavar="SEED",
-        help="these choose, all others judge (default: each seed is judged where the others choose)",
-    )  # fmt: skip
+    tuning.add_options(parser)
     parser.add_argument(
         "--hold-out", type=int, default=1, help="so many of the largest sizes (default: 1)"
     )

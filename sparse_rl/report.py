@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from sparse_rl.analysis import tuning
 from sparse_rl.analysis.report import Swept, write_report
 from sparse_rl.records.console import one_line, program
 
@@ -28,16 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--by", metavar="KEY", help="a key that was swept is an axis too, e.g. agent.batch_size"
     )
-    parser.add_argument(
-        "--tune",
-        metavar="KEY",
-        help="every cell at its best setting of a key, e.g. agent.learning_rate; seeds that choose do "
-        "not judge",
-    )
-    parser.add_argument(
-        "--tune-seeds", nargs="+", type=int, default=[], metavar="SEED",
-        help="these choose, all others judge (default: each seed is judged where the others choose)",
-    )  # fmt: skip
+    tuning.add_options(parser)
     options = parser.parse_args(arguments)
     if options.tune_seeds and not options.tune:
         parser.error("--tune-seeds choose a setting of --tune KEY, which is not given")

@@ -10,6 +10,7 @@ training parts overlap Nadeau and Bengio (2003, *Inference for the generalizatio
 variance (1/n + n_test/n_train)·σ², here (1/n + 1/(n − 1))·σ².
 """
 
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -165,3 +166,17 @@ def tune(rows: pd.DataFrame, key: str, choosing: Sequence[int] = (), by: Sequenc
     told = _words(key, choices, choosing)
     judged = rows[rows["run_id"].isin(judges)].reset_index(drop=True)
     return Tuned(judged.assign(**{DEPENDENCE: judged["run_id"].map(judges)}), choices, told)
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """``--tune`` and ``--tune-seeds``, for every command that has them."""
+    parser.add_argument(
+        "--tune",
+        metavar="KEY",
+        help="every cell at its best setting of a key, e.g. agent.learning_rate; seeds that choose do "
+        "not judge",
+    )
+    parser.add_argument(
+        "--tune-seeds", nargs="+", type=int, default=[], metavar="SEED",
+        help="these choose, all others judge (default: each seed is judged where the others choose)",
+    )  # fmt: skip
