@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 
 from sparse_rl.kernels.compilation import use_cache
-from sparse_rl.records.console import one_line
+from sparse_rl.records.console import one_line, program
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps.arguments import (
     check_arguments,
@@ -31,9 +31,25 @@ def _check(jobs: Any, launcher: Any = None, command: str | None = None) -> Syste
     return SystemExit(check(jobs))
 
 
+HELP = """\
+usage: {program} [key=value …]
+
+How large what each layer makes is, before training and after its first updates, over widths,
+sparsities and seeds: a table and a picture (docs/parametrisation.md).
+
+  {program} study=coordinates
+  {program} agent=sac_mlp env=gymnax/pendulum width=64,256 sparsity=0,0.9 seed=0,1,2
+
+It takes every key of a sweep, and trains here: hydra/launcher=… is refused.
+"""
+
+
 def main() -> None:
     """Entry point."""
     with one_line("sparse_rl.coordinates"):
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            print(HELP.format(program=program("coordinates")), end="")
+            return
         use_cache()
         arguments = check_arguments(sys.argv[1:])
         if any(argument.startswith("hydra/launcher=") for argument in arguments):

@@ -116,6 +116,7 @@ def told_of_all(out: Console, candidates: Sequence[Law], points: Points, choice:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program("laws"),
+        usage="%(prog)s [options] paths [paths ...]",
         description="Score against network size, laws fitted to the smaller sizes, held-out prediction.",
     )
     parser.add_argument(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from sparse_rl.analysis import load_all, planning, series
 from sparse_rl.analysis.terminal import show
-from sparse_rl.records.console import console, one_line
+from sparse_rl.records.console import console, one_line, program
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
-        prog="python -m sparse_rl.plan_seeds",
+        prog=program("plan_seeds"),
         description="Seeds that tell a difference, at the noise that the runs of a study have.",
     )
     parser.add_argument("studies", type=Path, nargs="+", help="folders of studies, e.g. results/demo")

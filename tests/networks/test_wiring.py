@@ -140,8 +140,8 @@ def test_who_is_read_by_no_row_does_not_matter(name: str) -> None:
 
 def test_the_residual_stream_is_read_by_whoever_comes_after() -> None:
     assert wiring_of(Critic("simba", 6, 2)).layers[3:] == (
-        Wire("trunk/block_1_expand", (("trunk/embed", "trunk/block_0_project"),)),
-        Wire("trunk/block_1_project", (("trunk/block_1_expand",),)),
+        Wire("trunk/block_1_expand", (("trunk/embed", "trunk/block_0_project"),), drawn="fan_in"),
+        Wire("trunk/block_1_project", (("trunk/block_1_expand",),), drawn="fan_in"),
         Wire("value", (("trunk/embed", "trunk/block_0_project", "trunk/block_1_project"),)),
     )
 
@@ -180,7 +180,8 @@ def test_what_reads_a_picture_and_numbers_beside_it() -> None:
     np.testing.assert_array_equal(rows["conv"]["trunk/dense_0/kernel"], np.arange(36).reshape(12, 3).T)
     np.testing.assert_array_equal(rows["beside"]["trunk/dense_0/kernel"], np.arange(36, 41)[:, None])
     cell = {wire.layer: wire for wire in wiring_of(RECALLING).layers}["cell/iz"]
-    assert cell == Wire("cell/iz", (("trunk/conv",), ("trunk/beside",)), places=(12, 1))
+    reads = (("trunk/conv",), ("trunk/beside",))
+    assert cell == Wire("cell/iz", reads, places=(12, 1), drawn="fan_in")
     assert kernel_shapes(wiring, shapes)["trunk/conv/kernel"] == (3, 3, 3, 3)
 
 
