@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from sparse_rl.envs.contract import Env, HostEnv, TeamEnv
 from sparse_rl.extensions import CodeError, load
+from sparse_rl.kernels.keys import key_of
 
 
 def make(task: str) -> Env | HostEnv:
@@ -39,7 +40,7 @@ def _form(tree: Any) -> Any:
 
 def _check(env: Env) -> None:
     """Raise :class:`CodeError` where shapes or types are not the contract's; nothing is computed."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = jax.eval_shape(lambda: key_of(0))
     action = jax.ShapeDtypeStruct((), jnp.int32) if env.discrete else _floats(env.action_size)
     try:
         state, seen = jax.eval_shape(env.reset, key)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from sparse_rl.agents import Learner, RunInputs
+from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import Loop, agent_of
 from sparse_rl.networks import Layer, Scale, kept_scales, scales, times
 from sparse_rl.pruning import BlockError, path_name, prunable_shapes, survivors
@@ -59,7 +60,7 @@ def shapes_of(agent: Any, config: RunConfig) -> Networks:
     """Shapes of an agent's networks, nothing removed."""
     nothing: dict[str, Any] = {name: {} for name in config.agent.NETWORKS}
     unpruned = RunInputs(np.uint32(0), np.uint32(0), np.float32(0), nothing)
-    state = jax.eval_shape(lambda: agent.init(jax.random.key(0), unpruned))
+    state = jax.eval_shape(lambda: agent.init(key_of(0), unpruned))
     networks: Networks = agent.parameters(state)
     return networks
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from sparse_rl.analysis import load, load_runs, lqr, lqr_words
-from sparse_rl.analysis.report import NOTEBOOKS, notebook, notebooks_of
+from sparse_rl.analysis.report import NOTEBOOKS, RUNS, notebook, notebooks_of
 from sparse_rl.runs.pack import prepare_pack, train_pack
 from sparse_rl.settings.run import run_config
 from sparse_rl.sweeps.grid import packs
@@ -91,8 +91,8 @@ def test_the_notebook_of_a_small_study(tmp_path: Path) -> None:
     for group in packs(grid):
         train_pack(prepare_pack(group), tmp_path)
     runs = load_runs(tmp_path)
-    assert notebooks_of(runs, runs) == ["lqr"]
-    assert notebooks_of(runs.assign(agent="sac"), runs) == list(NOTEBOOKS)
+    assert notebooks_of(runs, runs) == ["lqr", RUNS]
+    assert notebooks_of(runs.assign(agent="sac"), runs) == [*NOTEBOOKS, RUNS]
     found = lqr.outcomes(runs, load(tmp_path))
     assert len(found) == 30
     assert (found.loc[found["status"] == "diverged", "time_to_target"] == np.inf).all()

@@ -17,9 +17,8 @@ from slurm_cluster import cluster
 from sparse_rl.records import results
 
 GRID = (
-    "agent=dqn", "agent.num_envs=10", "env=probe/cue", "env.delay=3", "width=8,12", "sparsity=0.5",
-    "seed=0,1", "env_steps=80000", "log_every=2000", "eval_every=40000", "env.eval_episodes=2",
-    "checkpoint_every=4000",
+    "width=8,12", "sparsity=0.5", "seed=0,1", "env_steps=16000", "log_every=400", "eval_every=8000",
+    "agent.batch_size=16", "env.eval_episodes=2", "checkpoint_every=2000",
 )  # fmt: skip
 SLURM = (
     "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=30",
