@@ -97,6 +97,11 @@ def margin_of(series: Series, share: float = MARGIN) -> float:
     return share * abs(high - low)
 
 
+def margin_or(series: Series, asked: float | None) -> float:
+    """The margin that was asked for, or that of these runs."""
+    return margin_of(series) if asked is None else asked
+
+
 def thresholds_of(series: Series) -> list[float]:
     """Two returns that tell cells apart: half and nine tenths of the way up to the best cell.
 

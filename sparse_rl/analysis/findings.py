@@ -174,7 +174,7 @@ def words(series: Series, margin: float | None = None) -> Iterator[str]:
         yield from scores.interval_doubts(final, RETURN, ["width", "sparsity"])
     levels = [float(sparsity) for sparsity in sorted(series.rows["sparsity"].unique())]
     if not final.empty:
-        margin = budgets.margin_of(series) if margin is None else margin
+        margin = budgets.margin_or(series, margin)
         parts: list[tuple[str, Callable[[], str]]] = [
             ("the best sparsity", lambda: _best_words(series)),
             *[(f"a comparison at equal {MATCHES[at]}", partial(_comparison_words, series, at, margin))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis import answers, budgets, looks, scores, statistics, verdicts
+from sparse_rl.analysis import answers, looks, scores, statistics, verdicts
 from sparse_rl.analysis.figures import FONT, style
 from sparse_rl.analysis.interactive import Panel, Plot, axis, layout, numbers, ranged
 from sparse_rl.analysis.looks import Mark
@@ -54,11 +54,6 @@ def comparisons(series: Series, margin: float) -> Comparisons:
         nearest = [int(np.abs(dense.to_numpy() - size).argmin()) for size in table["size"]]
         found[at] = table.assign(width=dense.index.to_numpy()[nearest])
     return found
-
-
-def margin_of(series: Series, margin: float | None) -> float:
-    """The margin that was asked for, or that of these runs."""
-    return budgets.margin_of(series) if margin is None else margin
 
 
 def _places(lines: pd.DataFrame) -> str:
@@ -142,18 +137,25 @@ def verdict_tables(series: Series, found: Comparisons, margin: float) -> str:
     return f'<div>{"".join(made)}<p class="note">{note}</p></div>'
 
 
-def overview(series: Series, margin: float | None, figure: str) -> Html:
+def compared(series: Series, margin: float) -> Comparisons | str:
+    """:func:`comparisons`, or why there are none."""
+    try:
+        return comparisons(series, margin)
+    except ValueError as error:
+        return str(error)
+
+
+def overview(series: Series, found: Comparisons | str, margin: float, figure: str) -> Html:
     """The answer, the scaling figure and the verdicts of one grid.
 
     Args:
+        found: of :func:`compared`.
         figure: the scaling figure, as HTML.
     """
-    margin = margin_of(series, margin)
-    try:
-        found = comparisons(series, margin)
+    if isinstance(found, str):
+        told, made = f"Sparse and dense cannot be compared: {found}.", ""
+    else:
         told, made = answer(found, margin), verdict_tables(series, found, margin)
-    except ValueError as error:
-        told, made = f"Sparse and dense cannot be compared: {error}.", ""
     return Html(
         f'<div class="front"><h3>{html.escape(series.label)}</h3>'
         f'<p class="answer">{html.escape(told)}</p><div class="beside">{figure}{made}</div></div>'

@@ -12,6 +12,7 @@ import pytest
 from made_up import grid, nonzero, only, rows, total
 
 from sparse_rl.analysis import (
+    budgets,
     choices,
     figures,
     front,
@@ -100,11 +101,11 @@ def test_doubt_is_counted_in_seeds() -> None:
 
 def test_without_dense_runs_there_is_no_verdict() -> None:
     series = only(grid({(16, 0.9): 1.0, (32, 0.9): 2.0}))
-    text = front.overview(series, 1.0, "<figure></figure>")
+    text = front.overview(series, front.compared(series, 1.0), 1.0, "<figure></figure>")
     assert "cannot be compared: no run has sparsity 0" in text
     assert "<table" not in text
     dense = only(grid({(16, 0.0): 1.0, (32, 0.0): 2.0}))
-    assert "no sparse run has ended" in front.overview(dense, 1.0, "")
+    assert "no sparse run has ended" in front.overview(dense, front.compared(dense, 1.0), 1.0, "")
 
 
 def test_far_out_is_three_quartile_distances_beyond() -> None:
@@ -292,3 +293,11 @@ def test_what_was_run_is_what_the_records_say(tmp_path: Path) -> None:
     assert told["Command"] == "python -m sparse_rl.sweep width=8 ; python -m sparse_rl.sweep width=9"
     (folder / results.COMMANDS).write_text('{"x": 3}')
     assert "cannot be read" in origins.facts(load_runs(folder), load(folder), [folder])["Command"]
+
+
+def test_a_margin_that_is_asked_for_is_taken() -> None:
+    series = only(made())
+    own = budgets.margin_of(series)
+    assert budgets.margin_or(series, own + 3.0) == own + 3.0
+    assert budgets.margin_or(series, 0.0) == 0.0 < own
+    assert budgets.margin_or(series, None) == own

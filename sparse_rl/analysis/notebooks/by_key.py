@@ -28,7 +28,7 @@ page.words(
 # %%
 page.together(
     page.heading(f"{grid.label}: {by}")
-    + page.words(swept.words(grid, by, budgets.margin_of(grid) if margin is None else margin))
+    + page.words(swept.words(grid, by, budgets.margin_or(grid, margin)))
     + page.show(
         swept.figure(grid, by),
         f"by_{page.slug(by)}_{page.slug(grid.label)}",

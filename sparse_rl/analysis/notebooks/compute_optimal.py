@@ -61,7 +61,7 @@ page.together(
         answers.compare(
             scores.final_values(grid.rows, scores.RETURN),
             at,
-            margin=budgets.margin_of(grid) if margin is None else margin,
+            margin=budgets.margin_or(grid, margin),
         ),
         f"{grid.label}: at equal {words}{tables.pack_note(grid) if at == 'train_seconds' else ''}",
         grid.query(),

@@ -2,7 +2,7 @@
 # # Does removing weights before training help at this width?
 
 # %%
-from sparse_rl.analysis import figures, findings, front, load, page, plots, scores, series
+from sparse_rl.analysis import budgets, figures, findings, front, load, page, plots, scores, series
 
 # %% tags=["parameters"]
 studies = ["results/demo"]
@@ -28,7 +28,12 @@ def scaling(grid: series.Series) -> str:
     )
 
 
-page.together(front.overview(grid, margin, scaling(grid)) for grid in trained)
+margins = [budgets.margin_or(grid, margin) for grid in trained]
+compared = [front.compared(grid, delta) for grid, delta in zip(trained, margins, strict=True)]
+page.together(
+    front.overview(grid, found, delta, scaling(grid))
+    for grid, found, delta in zip(trained, compared, margins, strict=True)
+)
 
 # %% [markdown]
 # ## What was found
@@ -47,13 +52,10 @@ page.together(
 
 
 # %%
-def comparisons(grid: series.Series) -> str:
+def comparisons(grid: series.Series, found: front.Comparisons | str, delta: float) -> str:
     """All comparisons of a grid with their intervals, or why there are none."""
-    delta = front.margin_of(grid, margin)
-    try:
-        found = front.comparisons(grid, delta)
-    except ValueError as error:
-        return page.words([f"{grid.label}: {error}."])
+    if isinstance(found, str):
+        return page.words([f"{grid.label}: {found}."])
     if all(table.empty for table in found.values()):
         return page.words([f"{grid.label}: no dense network has a sparse counterpart."])
     return page.show(
@@ -67,4 +69,4 @@ def comparisons(grid: series.Series) -> str:
     )
 
 
-page.together(comparisons(grid) for grid in trained)
+page.together(map(comparisons, trained, compared, margins))

@@ -63,7 +63,7 @@ page.together(
         answers.compare(
             scores.final_values(grid.rows, scores.RETURN),
             at,
-            margin=budgets.margin_of(grid) if margin is None else margin,
+            margin=budgets.margin_or(grid, margin),
         ),
         f"{grid.label}: at equal {answers.MATCHES[at]}",
     )
