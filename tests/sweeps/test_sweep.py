@@ -39,7 +39,8 @@ def command(
 
 
 def test_a_grid_trains_resumes_and_reports(tmp_path: Path) -> None:
-    grid = ("+width=8,16", "sparsity=0,0.5", "+seed=0,1", "agent=sac_mlp", *SMALL)
+    where = "hydra/launcher=inprocess"
+    grid = (where, "+width=8,16", "sparsity=0,0.5", "+seed=0,1", "agent=sac_mlp", *SMALL)
     first = command("sweep", *grid, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "8 runs in 4 packs" in first.stdout
