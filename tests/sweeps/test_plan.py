@@ -75,7 +75,7 @@ def test_a_memory_is_part_of_what_a_network_is_called(
     memory: str, told: str, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     written = io.StringIO()
-    pack = prepare_pack([make_config(agent={"name": "ppo", "memory": memory})])
+    pack = prepare_pack([make_config(agent={"name": "ppo", "memory": memory, "num_envs": 4})])
     print_plan(Console(file=written, width=300), [pack], {}, tmp_path, 10.0)
     assert told in written.getvalue()
 
