@@ -36,6 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     tuning.add_options(parser)
     parser.add_argument(
+        "--base", type=float, metavar="WIDTH", help="the dense cell whose best setting of --tune is "
+        "tried on all others (default: the narrowest)",
+    )  # fmt: skip
+    parser.add_argument(
         "--only", nargs="+", metavar="COLUMN=VALUE", help="of these runs, e.g. agent=ppo"
     )
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw the curves there (PNG)")
@@ -80,9 +84,11 @@ def _tuned(out: Console, rows: pd.DataFrame, options: argparse.Namespace) -> int
         _tell(out, grid, f"each cell at its own {options.tune}", options)
         apart = rows.query(grid.query())
         try:
+            moved = claims.transfer(apart, options.tune, options.base)
+            show(out, moved, f"{grid.label}: does the base's {options.tune} serve all cells?")
             same, words = claims.common(apart, options.tune, options.tune_seeds)
         except ValueError as error:
-            out.print(f"{grid.label}: no common setting: {error}", "")
+            out.print(f"{grid.label}: no setting for all cells: {error}", "")
             continue
         _tell(out, grid._replace(rows=same), words, options)
     return len(grids)
@@ -95,6 +101,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if options.tune_seeds and not options.tune:
             raise ValueError("--tune-seeds choose a setting of --tune KEY, which is not given")
+        if options.base is not None and not options.tune:
+            raise ValueError(
+                "--base is the cell whose setting of --tune KEY is tried, which is not given"
+            )
         if options.margin is not None and not options.margin > 0:
             raise ValueError(f"--margin takes a number > 0, got {options.margin:g}")
         named = [text.partition("=")[0] for text in options.only or ()]

@@ -8,6 +8,7 @@ at once, each at 1 − 0.05 / curves (Bonferroni), so that the best of many spar
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from sparse_rl.analysis import answers, keys, scores, statistics, verdicts
@@ -138,8 +139,10 @@ def equal_table(final: pd.DataFrame, margin: float) -> pd.DataFrame:
             widest = own.iloc[-1]
             last = f"{widest['difference']:+.4g} [{widest['low']:+.4g}, {widest['high']:+.4g}]"
             lines.append(
-                {"at equal": answers.MATCHES[at], "sparsity": level} | told
-                | {"at the largest": f"{widest['size']:,.0f}: {last}"}
+                {
+                    "at equal": answers.MATCHES[at], "sparsity": level, **told,
+                    "at the largest": f"{widest['size']:,.0f}: {last}",
+                }
             )  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -171,3 +174,47 @@ def common(rows: pd.DataFrame, key: str, seeds: Sequence[int] = ()) -> tuple[pd.
         f"{key}={best}, of {statistics.counted(everywhere.shape[1], 'setting')} the best for all cells"
     )
     return rows[rows["run_id"].isin(kept["run_id"])], words
+
+
+def transfer(rows: pd.DataFrame, key: str, base: float | None = None) -> pd.DataFrame:
+    """Does the setting that is best in one dense cell serve all others?
+
+    Args:
+        rows: of one series, with the key's column.
+        base: width of that cell; by default the narrowest.
+
+    Returns:
+        A line per cell: its ``best`` setting by the highest interquartile mean, how many ``times the
+        base's`` it is, and what it ``gains`` over the base's, with ``low`` and ``high`` that hold
+        together for all cells. The best is picked from the runs that are compared, so gains are too large
+        rather than too small. nan where the base's setting is the best, or was not tried.
+
+    Raises:
+        ValueError: the key is no number, or the base's cell was not trained.
+    """
+    column = keys.column_of(key)
+    final = keys.beside(scores.final_values(rows, RETURN), rows, [key])
+    if not pd.api.types.is_numeric_dtype(final[column]):
+        raise ValueError(f"{key} is no number, so its best settings have no ratio")
+    found = scores.cell_estimates(final, RETURN, ["width", "sparsity", column], method="t")
+    value = {cell: float(estimate.value) for cell, estimate in found.items()}
+    best: dict[tuple[float, float], float] = {}
+    for width, level, setting in sorted(value, key=lambda cell: value[cell]):
+        best[float(width), float(level)] = float(setting)  # the last one is the highest
+    start = (float(min(width for width, _ in best) if base is None else base), 0.0)
+    if start not in best:
+        raise ValueError(f"no dense run has width {start[0]:g}")
+    cells = sorted(best)
+    pairs = [((*cell, best[cell]), (*cell, best[start])) for cell in cells]
+    known = [(own, common) for own, common in pairs if own != common and common in found]
+    gain = np.array([value[own] - value[common] for own, common in known])
+    samples = [found[own].samples - found[common].samples for own, common in known]
+    low, high = verdicts.together(gain, np.array(samples)) if known else (gain, gain)
+    told = {own[:2]: numbers for (own, _), *numbers in zip(known, gain, low, high, strict=True)}
+    lines = [
+        (*cell, best[cell], best[cell] / best[start], *told.get(cell, (float("nan"),) * 3))
+        for cell in cells
+    ]
+    return pd.DataFrame(
+        lines, columns=["width", "sparsity", "best", "times the base's", "gains", "low", "high"]
+    )

@@ -167,6 +167,36 @@ def test_a_common_setting_is_the_best_of_all_cells_and_choosing_seeds_do_not_jud
         claims.common(lacking[~((lacking["rate"] == 0.1) & (lacking["sparsity"] == 0))], "rate")
 
 
+def test_what_is_best_in_one_cell_is_tried_on_the_others() -> None:
+    """Width 8 dense wants 0.1; width 16 wants 0.3 and gains 4 by it; sparse width 8 wants 0.1 too."""
+    score = {
+        (8, 0.0): {0.1: 5.0, 0.3: 1.0}, (16, 0.0): {0.1: 6.0, 0.3: 10.0}, (8, 0.5): {0.1: 3.0, 0.3: 2.0},
+        (16, 0.5): {0.3: 7.0},
+    }  # fmt: skip
+    frame = pd.concat(
+        [
+            rows(f"{w}-{s}-{rate}-{i}", [value + own] * POINTS, s, w, seed=i).assign(rate=rate)
+            for (w, s), at in score.items()
+            for rate, value in at.items()
+            for i, own in enumerate(NOISE)
+        ]
+    )
+    told = claims.transfer(frame, "rate").set_index(["width", "sparsity"])
+    assert dict(told["best"]) == {(8, 0.0): 0.1, (8, 0.5): 0.1, (16, 0.0): 0.3, (16, 0.5): 0.3}
+    assert list(told["times the base's"]) == pytest.approx([1.0, 1.0, 3.0, 3.0])
+    gains, low, high = told.loc[(16, 0.0), ["gains", "low", "high"]].to_numpy(dtype=np.float64)
+    assert gains == pytest.approx(4.0)
+    assert low < 4.0 < high
+    assert told["gains"].isna().tolist() == [True, True, False, True]
+    of_wide = claims.transfer(frame, "rate", base=16).set_index(["width", "sparsity"])
+    assert list(of_wide["times the base's"]) == pytest.approx([1 / 3, 1 / 3, 1.0, 1.0])
+    assert of_wide.loc[(8, 0.0), "gains"] == pytest.approx(4.0)
+    with pytest.raises(ValueError, match="no dense run has width 32"):
+        claims.transfer(frame, "rate", base=32)
+    with pytest.raises(ValueError, match="rate is no number"):
+        claims.transfer(frame.assign(rate="x"), "rate")
+
+
 def test_the_command_tells_each_cell_at_its_own_rate_and_all_at_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,7 +229,9 @@ def test_the_command_tells_each_cell_at_its_own_rate_and_all_at_one(
     assert "dense stops and sparse goes on" not in own
     assert "dense stops and sparse goes on" in same
     assert len(list(figures.glob("claim_*.png"))) == 2
+    assert "does the base's agent.learning_rate serve all cells?" in told
     for bad, reason in (
+        (["--base", "8"], "--base is the cell whose setting of --tune KEY is tried"),
         (["--tune-seeds", "1"], "--tune-seeds choose a setting of --tune KEY"),
         (["--margin", "0"], "--margin takes a number > 0, got 0"),
         (["--only", "width=9"], "no run has width=9"),
