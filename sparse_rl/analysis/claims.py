@@ -186,8 +186,8 @@ def transfer(rows: pd.DataFrame, key: str, base: float | None = None) -> pd.Data
     Returns:
         A line per cell: its ``best`` setting by the highest interquartile mean, how many ``times the
         base's`` it is, and what it ``gains`` over the base's, with ``low`` and ``high`` that hold
-        together for all cells. The best is picked from the runs that are compared, so gains are too large
-        rather than too small. nan where the base's setting is the best, or was not tried.
+        together for all cells. The best is picked from the runs that are compared, which flatters it.
+        nan where the base's setting is the best, or was not tried.
 
     Raises:
         ValueError: the key is no number, or the base's cell was not trained.
