@@ -1,11 +1,13 @@
 """Do dense networks stop where sparse ones of the same width go on? What a grid of runs says of it.
 
 A curve goes on if its widest network is better than the one before; it stops if no wider network is
-better by the margin, or a wider one is worse (:func:`.verdicts.growth`). All curves of a grid are judged
-at once, each at 1 − 0.05 / curves (Bonferroni), so that the best of many sparsities may be picked.
+better by the margin, or a wider one is worse (:func:`.verdicts.growth`). Where dense stops, sparse goes
+on only if its widest network is better than every dense one: else it catches up, as it does where dense
+is at a ceiling that sparse is slower to reach. All curves of a grid are judged at once, each at
+1 − 0.05 / curves (Bonferroni), so that the best of many sparsities may be picked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,11 +15,12 @@ import pandas as pd
 
 from sparse_rl.analysis import answers, keys, scores, statistics, verdicts
 from sparse_rl.analysis.scores import RETURN
-from sparse_rl.analysis.statistics import LEVEL
+from sparse_rl.analysis.statistics import LEVEL, Estimate
 from sparse_rl.analysis.verdicts import Growth
 
 Verdict = Literal[
     "dense stops and sparse goes on",
+    "dense stops and sparse catches up",
     "both go on",
     "both stop",
     "dense goes on and sparse stops",
@@ -37,17 +40,38 @@ class Family(NamedTuple):
     """Sparsity → what more width brings."""
 
 
-def judge(dense: Growth, sparse: Sequence[Growth]) -> Verdict:
-    """What the curves say together; sparse networks go on if those of one sparsity do."""
-    goes_on = any(curve.kind == "grows" for curve in sparse)
-    all_stop = all(curve.kind in STOPS for curve in sparse)
-    if goes_on and dense.kind in STOPS:
-        return "dense stops and sparse goes on"
-    if goes_on and dense.kind == "grows":
+def judge(dense: Growth, sparse: Mapping[float, Growth], beyond: Collection[float]) -> Verdict:
+    """What the curves say together; sparse networks go on if those of one sparsity do.
+
+    Args:
+        beyond: sparsities whose widest network is better than every dense one.
+    """
+    growing = [level for level, curve in sparse.items() if curve.kind == "grows"]
+    all_stop = all(curve.kind in STOPS for curve in sparse.values())
+    if growing and dense.kind in STOPS:
+        goes_on = any(level in beyond for level in growing)
+        return "dense stops and sparse goes on" if goes_on else "dense stops and sparse catches up"
+    if growing and dense.kind == "grows":
         return "both go on"
     if all_stop and dense.kind in STOPS:
         return "both stop"
     return "dense goes on and sparse stops" if all_stop and dense.kind == "grows" else "cannot tell"
+
+
+def _better_than_all(
+    cells: Mapping[scores.Cell, Estimate], levels: Sequence[float], share: float
+) -> set[float]:
+    """Sparsities whose widest network is better than every dense one, at once in so many of studies."""
+    found = set()
+    for level in levels:
+        widest = cells[max(width for width, own in cells if own == level), level]
+        dense = [estimate for (_, own), estimate in cells.items() if own == 0]
+        gain = np.array([float(widest.value) - float(other.value) for other in dense])
+        samples = np.stack([widest.samples - other.samples for other in dense])
+        low, _ = verdicts.together(gain, samples, share)
+        if (low > 0).all():
+            found.add(level)
+    return found
 
 
 def family(final: pd.DataFrame, margin: float, beyond: float = 0.0) -> Family:
@@ -68,6 +92,7 @@ def family(final: pd.DataFrame, margin: float, beyond: float = 0.0) -> Family:
     levels = sorted({float(sparsity) for _, sparsity in cells})
     if levels[:1] != [0.0] or len(levels) < 2:
         raise ValueError("it takes dense runs and sparse ones to compare")
+    share = 1.0 - (1.0 - LEVEL) / len(levels)
     curves = {}
     for level in levels:
         own = {
@@ -76,12 +101,11 @@ def family(final: pd.DataFrame, margin: float, beyond: float = 0.0) -> Family:
             if sparsity == level and width >= beyond
         }
         try:
-            curves[level] = verdicts.growth(
-                list(own.values()), list(own), margin, 1.0 - (1.0 - LEVEL) / len(levels)
-            )
+            curves[level] = verdicts.growth(list(own.values()), list(own), margin, share)
         except ValueError as error:
             raise ValueError(f"sparsity {level:g}: {error}") from None
-    return Family(judge(curves[0.0], [curves[level] for level in levels[1:]]), curves)
+    sparse = {level: curves[level] for level in levels[1:]}
+    return Family(judge(curves[0.0], sparse, _better_than_all(cells, levels[1:], share)), curves)
 
 
 def until(rows: pd.DataFrame, share: float) -> pd.DataFrame:

@@ -16,6 +16,8 @@ from sparse_rl.records import results
 
 WIDTHS = (8, 16, 32, 64)
 GROWS, FLAT, FALLS = (0.0, 10.0, 20.0, 30.0), (0.0, 10.0, 10.0, 10.0), (0.0, 10.0, 20.0, 5.0)
+LATE = (0.0, 3.0, 6.0, 10.0)
+"""Grows up to where :data:`FLAT` has been since its second width."""
 NOISE = (-0.3, -0.1, 0.0, 0.1, 0.3)
 
 
@@ -34,6 +36,14 @@ def final_of(dense: tuple[float, ...], *sparse: tuple[float, ...], noise: float 
     [
         (FLAT, (FLAT, GROWS), "dense stops and sparse goes on"),
         (FALLS, (GROWS,), "dense stops and sparse goes on"),
+        (FALLS, (LATE, GROWS), "dense stops and sparse goes on"),
+        (FLAT, (LATE,), "dense stops and sparse catches up"),
+        (
+            FALLS,
+            (LATE,),
+            "dense stops and sparse catches up",
+        ),  # better than the widest, not than the best
+        (FLAT, (LATE, FLAT), "dense stops and sparse catches up"),
         (GROWS, (GROWS, FALLS), "both go on"),
         (GROWS, (FLAT, FALLS), "dense goes on and sparse stops"),
         (FLAT, (FALLS, FLAT), "both stop"),
@@ -52,9 +62,11 @@ def test_one_curve_in_doubt_is_enough_for_no_verdict() -> None:
     curves = claims.family(final_of(GROWS, FLAT, GROWS), 2.0).curves
     grows, flat = curves[0.9], curves[0.5]
     doubt = grows._replace(kind="cannot tell")
-    assert claims.judge(flat, [flat, doubt]) == "cannot tell"
-    assert claims.judge(doubt, [grows]) == "cannot tell"
-    assert claims.judge(flat, [doubt, grows]) == "dense stops and sparse goes on"
+    assert claims.judge(flat, {0.5: flat, 0.9: doubt}, {0.9}) == "cannot tell"
+    assert claims.judge(doubt, {0.5: grows}, {0.5}) == "cannot tell"
+    assert claims.judge(flat, {0.5: doubt, 0.9: grows}, {0.9}) == "dense stops and sparse goes on"
+    # 0.5 is beyond dense but does not grow, 0.9 grows but is not beyond
+    assert claims.judge(flat, {0.5: flat, 0.9: grows}, {0.5}) == "dense stops and sparse catches up"
 
 
 def test_narrow_networks_do_not_judge_growth_beyond_a_width() -> None:
