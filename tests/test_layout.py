@@ -28,6 +28,7 @@ ROOMS = (
         "held_out",
         "crossplay",
         "video",
+        "selftest",
     ),
     ("sweeps",),
     ("runs",),

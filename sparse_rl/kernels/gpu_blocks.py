@@ -7,7 +7,8 @@ lower them for one and compute them by Pallas's interpreter, and they are used o
 :data:`~sparse_rl.kernels.native.VARIABLE` says so.
 
 Arrays are those of :mod:`sparse_rl.pruning.blocks`: feature-major ``[units, n]``, values ``[groups,
-units of a group, inputs that it reads]`` with 0 at padding, ``rows`` of those inputs, out of range there.
+units of a group, inputs that it reads]`` with 0 at padding, and ``rows`` of those inputs, out of range
+there.
 """
 
 import functools
