@@ -60,17 +60,18 @@ def measured(asked: dict[str, Any], runs: int) -> Line:
     loop, prepared = prepare_pack(configs)
     inputs = [run.inputs for run in prepared]
     programs = compile_programs(loop, inputs, "vmap")  # all at once, as where a pack is one program
-    stats = jax.devices()[0].memory_stats()
-    begin = 0 if stats else forget()
+    on_device = jax.devices()[0].memory_stats() is not None
+    begin = 0 if on_device else forget()
     state = programs.init(stack(inputs))
     for chunk in range(2):
         state, _ = programs.chunk(np.int32(20 * chunk), state)
     jax.block_until_ready(state)
-    peak = int(stats and jax.devices()[0].memory_stats()["peak_bytes_in_use"]) or peak_since(begin)
+    stats = jax.devices()[0].memory_stats()
+    peak = int(stats["peak_bytes_in_use"]) if stats else peak_since(begin)
     return {
         "planned": runs * prepared[0].costs.memory_bytes,
         "measured": peak,
-        "of": "the device's peak" if stats else "the process's peak, less what it held before",
+        "of": "the device's peak" if on_device else "the process's peak, less what it held before",
         "fit": runs_that_fit(prepared[0]),
         "bytes": available_bytes(),
     }

@@ -36,14 +36,17 @@ def worker(module: str, what: Any, more: Mapping[str, str]) -> "Iterator[subproc
     """
     command = [sys.executable, "-m", module, json.dumps(what)]
     variables = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **KEEP_MEMORY, **more}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _ended(process: "subprocess.Popen[str]", when: str) -> RuntimeError:
+    return RuntimeError(f"a process ended {when}: {str(process.args)[-200:]}")
 
 
 def ready(process: "subprocess.Popen[str]") -> None:
@@ -56,7 +59,7 @@ def ready(process: "subprocess.Popen[str]") -> None:
     for line in process.stdout:
         if line.strip() == READY:
             return
-    raise RuntimeError(f"a process ended before it was ready: {' '.join(map(str, process.args))[-200:]}")  # type: ignore[arg-type]
+    raise _ended(process, "before it was ready")
 
 
 def ask(process: "subprocess.Popen[str]") -> None:

@@ -65,7 +65,7 @@ def test_weights_lie_apart_by_the_worst_network_over_how_far_it_moved() -> None:
     [
         (chunk(begun=7e-5, ended=0.009), None),
         (chunk(mask=False), "other weights are pruned"),
-        (chunk(begun=1e-4), "weights begin 1.2e-05 of the largest apart"),
+        (chunk(begun=1.6e-4), "weights begin 2e-05 of the largest apart"),
         (chunk(ended=0.011), "weights end 0.022 of what they moved apart"),
         (chunk(ended=math.nan), "weights end nan of what they moved apart"),
         (chunk(**{"loss/critic": 2.03}), None),
@@ -98,6 +98,7 @@ def test_a_comparison_with_itself_is_none(monkeypatch: pytest.MonkeyPatch) -> No
     for at, wrong in ((gpu, None), (cpu, "sac, block: computed on cpu beside cpu")):
 
         def made(asked: Any, loop: Any, runs: Any, batched: bool, at: At = at) -> Any:
+            assert asked is (gpu if batched else cpu)
             return [chunk(), chunk()], {at if batched else cpu}
 
         monkeypatch.setattr(equal, "chunk_on", made)
