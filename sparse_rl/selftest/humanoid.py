@@ -28,9 +28,11 @@ class Case(NamedTuple):
 
 
 def cases(quick: bool) -> list[Case]:
-    """Dense and sparse beside each other, growing."""
-    widths = (16,) if quick else (512, 1024, 2048)
-    return [Case(w, s, p) for w in widths for s, p in ((0.0, "unstructured"), (0.9, "block"))]
+    """Dense and sparse beside each other, growing; or a small one."""
+    if quick:
+        return [Case(16, 0.5, "block")]
+    networks = ((0.0, "unstructured"), (0.9, "block"))
+    return [Case(width, *each) for width in (512, 1024, 2048) for each in networks]
 
 
 def trained(case: Case, quick: bool, seconds: float, folder: Path) -> list[dict[str, Any]]:
@@ -43,10 +45,9 @@ def trained(case: Case, quick: bool, seconds: float, folder: Path) -> list[dict[
     from sparse_rl.records import results
     from sparse_rl.runs import prepare_pack, train_pack
 
-    sparsity = 0.5 if quick and case.sparsity else case.sparsity
     steps = HUMANOID.small_steps if quick else HUMANOID.steps
     config = config_of(
-        HUMANOID, quick, width=case.width, sparsity=sparsity, pruning={"pattern": case.pattern},
+        HUMANOID, quick, width=case.width, sparsity=case.sparsity, pruning={"pattern": case.pattern},
         env_steps=LONG // steps * steps, eval_every=20 * steps,
     )  # fmt: skip
     stop = threading.Event()

@@ -18,8 +18,11 @@ class Task(NamedTuple):
     small: Mapping[str, Any] = {}
     """Settings of the agent where everything is small."""
     small_steps: int = 64
+    small_env: Mapping[str, Any] = {}
+    """Of its environment there: physics of a humanoid take minutes to compile on a CPU."""
 
 
+CART_POLE = {"task": "CartpoleBalance"}
 TASKS = (
     Task(
         "SAC on Playground",
@@ -29,6 +32,7 @@ TASKS = (
         500,
         {"batch_size": 32},
         40,
+        CART_POLE,
     ),
     Task(
         "PPO on MinAtar",
@@ -69,6 +73,7 @@ HUMANOID = Task(
     1000,
     {"random_interactions": 16, "batch_size": 32},
     64,
+    CART_POLE,
 )
 
 
@@ -78,7 +83,7 @@ def config_of(task: Task, quick: bool, seed: int = 0, **more: Any) -> RunConfig:
     steps = task.small_steps if quick else task.steps
     settings = {
         "agent": agent,
-        "env": {**task.env, "eval_episodes": 2},
+        "env": {**task.env, **(task.small_env if quick else {}), "eval_episodes": 2},
         "width": 16 if quick else task.width,
         "seed": seed,
         "env_steps": 100 * steps,
