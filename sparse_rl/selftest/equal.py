@@ -31,7 +31,10 @@ BEGUN_APART = 1e-5
 ROW_APART = 0.02
 """Of a column of the row, relative; ratios and ranks of layers may differ by one unit besides."""
 
-CHEAPLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+CHEAPLY: dict[str, str | bool] = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_use_fusion_emitters": False,
+}
 """How programs for a CPU are compiled here, which compute much less than they take to compile. What is
 computed is decided before."""
 WIDTH, STEPS = 16, 64

@@ -63,7 +63,7 @@ def trained(case: Case, quick: bool, seconds: float, folder: Path) -> list[dict[
     record, table = results.read_run(run_dir) or {}, results.read_metrics(run_dir)
     if ended != "preempted":
         raise RuntimeError(f"it ended {ended}: {record.get('reason')}")
-    return [{**one, **record["timings"]} for one in table.to_dict("records")]
+    return [{**dict(zip(table, one, strict=True)), **record["timings"]} for one in table.to_numpy()]
 
 
 def told(case: Case, rows: Sequence[dict[str, Any]]) -> Line:

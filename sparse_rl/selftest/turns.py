@@ -80,9 +80,7 @@ def hear(process: "subprocess.Popen[str]") -> Answer:
         if line.startswith("{"):
             found: Answer = json.loads(line)
             return found
-    raise RuntimeError(
-        f"a process ended while it was measured: {' '.join(map(str, process.args))[-200:]}"
-    )  # type: ignore[arg-type]
+    raise _ended(process, "while it was measured")
 
 
 def measure(process: "subprocess.Popen[str]") -> Answer:

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ from sparse_rl.sweeps.arguments import check_arguments
 # Equal numbers
 
 
-def chunk(begun: float = 0.0, ended: float = 0.0, mask: bool = True, **row: float) -> equal.Chunk:
+def chunk(
+    begun: float = 0.0, ended: float = 0.0, mask: bool = True, row: Mapping[str, float] | None = None
+) -> equal.Chunk:
     """Two networks; the numbers are added to the first weight of the second."""
     one = {"kernel": np.array([[3.0, -4.0]], np.float32)}
 
@@ -48,7 +51,7 @@ def chunk(begun: float = 0.0, ended: float = 0.0, mask: bool = True, **row: floa
     after = networks([0.5 + 0.3, -8.0 + 0.4], ended) | {"actor": actor}
     supports = {"actor": None, "critic": {"kernel": np.array([mask, True])}}
     told = {"loss/critic": 2.0, "srank/actor": 5.0, "dormant_ratio/actor": 0.25, "regret": math.nan}
-    return equal.Chunk(networks([0.5, -8.0], begun), after, supports, told | row)
+    return equal.Chunk(networks([0.5, -8.0], begun), after, supports, told | dict(row or {}))
 
 
 def test_weights_lie_apart_by_the_worst_network_over_how_far_it_moved() -> None:
@@ -68,13 +71,13 @@ def test_weights_lie_apart_by_the_worst_network_over_how_far_it_moved() -> None:
         (chunk(begun=1.6e-4), "weights begin 2e-05 of the largest apart"),
         (chunk(ended=0.011), "weights end 0.022 of what they moved apart"),
         (chunk(ended=math.nan), "weights end nan of what they moved apart"),
-        (chunk(**{"loss/critic": 2.03}), None),
-        (chunk(**{"loss/critic": 2.05}), "loss/critic is 2.05 and not 2"),
-        (chunk(**{"srank/actor": 6.0}), None),
-        (chunk(**{"srank/actor": 7.5}), "srank/actor is 7.5 and not 5"),
-        (chunk(**{"dormant_ratio/actor": 0.25 + 0.12}), None),
-        (chunk(**{"dormant_ratio/actor": 0.25 + 0.14}), "dormant_ratio/actor is 0.39 and not 0.25"),
-        (chunk(regret=0.0), "regret is 0 and not nan"),
+        (chunk(row={"loss/critic": 2.03}), None),
+        (chunk(row={"loss/critic": 2.05}), "loss/critic is 2.05 and not 2"),
+        (chunk(row={"srank/actor": 6.0}), None),
+        (chunk(row={"srank/actor": 7.5}), "srank/actor is 7.5 and not 5"),
+        (chunk(row={"dormant_ratio/actor": 0.25 + 0.12}), None),
+        (chunk(row={"dormant_ratio/actor": 0.25 + 0.14}), "dormant_ratio/actor is 0.39 and not 0.25"),
+        (chunk(row={"regret": 0.0}), "regret is 0 and not nan"),
     ],
 )
 def test_what_is_more_than_rounding_is_wrong(found: equal.Chunk, wrong: str | None) -> None:
@@ -213,7 +216,7 @@ def test_ceilings_count_what_is_read_and_written_and_both_operations(
 
 def test_the_best_of_a_few_calls_is_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 3.0, 10.0, 12.5, 20.0, 29.0, 30.0, 34.0, 40.0, 45.0])
-    monkeypatch.setattr(ceilings.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     assert ceilings.best_seconds(lambda x: x + 1.0, jnp.ones(3)) == 2.5
 
 
