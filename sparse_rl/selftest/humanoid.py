@@ -63,7 +63,8 @@ def trained(case: Case, quick: bool, seconds: float, folder: Path) -> list[dict[
     record, table = results.read_run(run_dir) or {}, results.read_metrics(run_dir)
     if ended != "preempted":
         raise RuntimeError(f"it ended {ended}: {record.get('reason')}")
-    return [{**dict(zip(table, one, strict=True)), **record["timings"]} for one in table.to_numpy()]
+    names = list(map(str, table))
+    return [dict(zip(names, one, strict=True)) | record["timings"] for one in table.to_numpy()]
 
 
 def told(case: Case, rows: Sequence[dict[str, Any]]) -> Line:
