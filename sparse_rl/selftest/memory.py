@@ -19,8 +19,8 @@ MODULE = "sparse_rl.selftest.memory"
 MOST = 1.25
 """Of measured over planned: 1 / 0.8."""
 ROOM = 64 << 20
-"""Of a process, once: stacks and arenas of threads, workspaces of a device's libraries. On a CPU two runs
-of width 64, planned at 5 MB, took 21."""
+"""Of a process, once: stacks and arenas of threads, workspaces of libraries. Two runs of width 64 on a
+CPU, planned at 5 MB, took 21."""
 STORAGES = {"masked": "unstructured", "compact": "unstructured", "block": "block"}
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
