@@ -355,8 +355,8 @@ def test_memory_is_wrong_where_a_full_pack_would_not_fit() -> None:
     assert row["a pack is cut at"] == 7
     assert WRONG not in row
     assert WRONG not in memory.told("block", 1024, 0.9, 3, found | {"measured": 5.6e8})
-    more = memory.told("block", 1024, 0.9, 3, found | {"measured": 5.7e8})
-    assert more[WRONG] == "block, width 1024: 1.42 times the planned memory"
+    more = memory.told("block", 1024, 0.9, 3, found | {"measured": 5.8e8})
+    assert more[WRONG] == "block, width 1024: 1.45 times the planned memory"
 
 
 @pytest.mark.skipif(not memory.FORGET.exists(), reason="Linux tells it")
