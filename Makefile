@@ -20,7 +20,7 @@ WHOLE := import tomllib, sparse_rl; from pathlib import Path; here = Path(sparse
   assert all((here / name).exists() for name in ("py.typed", "conf/sweep.yaml", "kernels/kernels.h")); \
   print("dist/ holds sparse_rl", version)
 
-.PHONY: demo test docs reference claim claim-train check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
+.PHONY: demo test docs reference claim claim-train check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark accelerator overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -110,6 +110,14 @@ lqr-real: $(VENV)/.core  ## the same with worker processes on the real clock (a 
 PRODUCTS ?= float32
 storage-benchmark: $(VENV)/.core  ## time and memory of the storages beside dense (about an hour)
 	$(BIN)/python benchmarks/storage.py --products $(PRODUCTS)
+
+DEVICE ?= gpu
+JAX_gpu := jax[cuda13]
+JAX_tpu := jax[tpu]
+JAX_cpu := jax
+accelerator: $(VENV)/.core  ## what is not known of a device: DEVICE=gpu, tpu or cpu (ten minutes)
+	$(INSTALL) -e '.[mjx,teams]' '$(JAX_$(DEVICE))'
+	$(BIN)/python -m sparse_rl.selftest --device $(DEVICE) $(OPTIONS)
 
 overhead: $(VENV)/.core  ## what a sweep of 10,000 runs costs before it trains (a minute)
 	$(BIN)/python benchmarks/overhead.py

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparse_rl.records import checkpoints, results
+from sparse_rl.selftest.resume import outcomes
 
 CHECKPOINT_EVERY = 1000
 SPARED_SECONDS = 10.0
@@ -45,6 +46,7 @@ OPTIONS = {
         "hydra.launcher.array_parallelism=2", "max_runs_per_pack=8",
     ),
 }  # fmt: skip
+STUDY = Path("results") / "demo"
 PATTERNS = {"inprocess": (), "processes": ("sweeps.worker",), "slurm": ("submitit.core._submit",)}
 
 
@@ -60,17 +62,6 @@ def start(folder: Path, launcher: str, steps: int) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "sparse_rl.sweep", *GRID, f"env_steps={steps}", *OPTIONS[launcher]]
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-
-
-def outcomes(folder: Path) -> dict[str, tuple[bytes, bytes]]:
-    """run_id → bytes of rows and of trained parameters; only of runs that are done."""
-    found = {}
-    for run_dir in results.run_dirs(folder / "results" / "demo"):
-        record = results.read_run(run_dir)
-        if record and record["status"] == "done":
-            files = (run_dir / results.METRICS, run_dir / results.PARAMETERS)
-            found[run_dir.name] = (files[0].read_bytes(), files[1].read_bytes())
-    return found
 
 
 def victims(folder: Path, launcher: str) -> list[int]:
@@ -97,7 +88,7 @@ def age(process: Path) -> float:
 
 def saved(folder: Path) -> dict[str, int]:
     """run_id → env steps of its newest checkpoint."""
-    run_dirs = results.run_dirs(folder / "results" / "demo")
+    run_dirs = results.run_dirs(folder / STUDY)
     return {run_dir.name: max(checkpoints.steps(run_dir), default=0) for run_dir in run_dirs}
 
 
@@ -138,7 +129,7 @@ def disturb(
 
 def attempts_of(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """run_id → its attempts."""
-    run_dirs = results.run_dirs(folder / "results" / "demo")
+    run_dirs = results.run_dirs(folder / STUDY)
     return {run_dir.name: (results.read_run(run_dir) or {})["attempts"] for run_dir in run_dirs}
 
 
@@ -175,14 +166,14 @@ def main() -> None:
         begun = time.monotonic()
         if start(folders["peace"], "inprocess", options.env_steps).wait():
             raise RuntimeError((folders["peace"] / "log.txt").read_text())
-        expected = outcomes(folders["peace"])
+        expected = outcomes(folders["peace"] / STUDY)
         print(f"in peace: {len(expected)} runs done in {time.monotonic() - begun:.0f} s", flush=True)
         share = 60 * options.minutes / len(options.launchers)
         for launcher in options.launchers:
             kills, seconds = disturb(
                 folders[launcher], launcher, options.env_steps, share, options.every
             )
-            equal = outcomes(folders[launcher]) == expected
+            equal = outcomes(folders[launcher] / STUDY) == expected
             attempts = attempts_of(folders[launcher])
             twice = trained_twice(attempts, kills)
             counts = list(map(len, attempts.values()))

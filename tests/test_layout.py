@@ -29,6 +29,7 @@ ROOMS = (
         "held_out",
         "crossplay",
         "video",
+        "selftest",
     ),
     ("sweeps",),
     ("runs",),

@@ -40,10 +40,39 @@ TARGETS = (
     "stream_look", "stream_trace",
 )  # fmt: skip
 BUILD_SECONDS = 120
+VARIABLE = "SPARSE_RL_KERNELS"
+PALLAS, INTERPRETED = "pallas", "pallas-interpret"
+CHOICES = ("1", "0", PALLAS, INTERPRETED)
+"""What :data:`VARIABLE` may say: our kernels of C++ (as without it), none of ours, those of
+:mod:`~sparse_rl.kernels.gpu_blocks` for products with blocks, and these by Pallas's interpreter."""
 
 
 class NoKernelsError(RuntimeError):
     """Why XLA does without our kernels."""
+
+
+def choice() -> str:
+    """What :data:`VARIABLE` says."""
+    return os.environ.get(VARIABLE) or "1"
+
+
+def by_pallas() -> bool:
+    """Whether products with blocks are to be those of :mod:`~sparse_rl.kernels.gpu_blocks`."""
+    return choice() in (PALLAS, INTERPRETED)
+
+
+def refusal() -> str | None:
+    """Why nothing can be trained here with the kernels that were asked for; ``None`` if it can."""
+    told = choice()
+    if told not in CHOICES:
+        return f"{VARIABLE}={told} is not allowed; give one of {', '.join(CHOICES)}"
+    device = jax.default_backend()
+    if told == PALLAS and device != "gpu":
+        return (
+            f"{VARIABLE}={PALLAS} is for GPUs, and this is a {device}: unset it, or try the same "
+            f"kernels slowly with {VARIABLE}={INTERPRETED}"
+        )
+    return None
 
 
 def flags() -> list[str]:
@@ -93,8 +122,8 @@ def built() -> Path:
     Raises:
         NoKernelsError: it cannot be made here, or is of no use.
     """
-    if os.environ.get("SPARSE_RL_KERNELS") == "0":
-        raise NoKernelsError("SPARSE_RL_KERNELS=0")
+    if choice() == "0":
+        raise NoKernelsError(f"{VARIABLE}=0")
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise NoKernelsError(f"there is no {' or '.join(COMPILERS)} to build our kernels")
@@ -132,6 +161,14 @@ def multiplier() -> str:
     """What multiplies in programs for this process's own device, in words."""
     device = jax.default_backend()
     return load()[1] if device == "cpu" else f"XLA (this is a {device})"
+
+
+def multiplier_of_blocks() -> str:
+    """The same for products with blocks."""
+    told = choice()
+    if told == INTERPRETED:
+        return "Pallas kernels, interpreted"
+    return "Pallas kernels" if told == PALLAS else multiplier()
 
 
 def call(

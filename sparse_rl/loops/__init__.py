@@ -20,7 +20,7 @@ from sparse_rl.loops.on_policy import OnPolicyLoop
 from sparse_rl.loops.paired import PairedLoop
 from sparse_rl.loops.probing import TREATMENTS, Prober
 from sparse_rl.loops.recalling import RecallingLoop
-from sparse_rl.loops.replaying import RunState
+from sparse_rl.loops.replaying import RunState, interaction_keys
 from sparse_rl.loops.rollout import view_of
 from sparse_rl.loops.streaming import StreamingLoop
 from sparse_rl.loops.zero_order.master import MasterLoop
@@ -52,6 +52,7 @@ __all__ = [
     "Workload",
     "agent_of",
     "drawn",
+    "interaction_keys",
     "make_loop",
     "policy",
     "regret",

@@ -252,6 +252,25 @@ def _kernels_backward(
 _by_kernels.defvjp(_kernels_forward, _kernels_backward)
 
 
+def _product(values: Array, rows: Array, back: Array, x: Array, how: Any) -> Array:
+    """A layer without bias by XLA; ``how``: a :class:`~sparse_rl.kernels.gpu_blocks.Grid`."""
+    grid = BlockGrid(how.inputs, how.units, how.groups, how.fan_in)
+    return _by_xla(values, Blocks(rows, back, grid), x, None, False, how.products, how.precision)
+
+
+def _by_pallas(
+    values: Array, blocks: Blocks, x: Array, bias: Array | None, relu: bool,
+    products: Products, precision: Any,
+) -> Array:  # fmt: skip
+    from sparse_rl.kernels import gpu_blocks  # takes a second, and nearly nobody needs it
+
+    grid, interpret = blocks.grid, native.choice() == native.INTERPRETED
+    shape = grid.inputs, grid.units, grid.groups, grid.fan_in
+    how = gpu_blocks.Grid(*shape, products, precision, interpret)
+    y = gpu_blocks.block_product(values, blocks.rows, blocks.back, x, how, _product)
+    return biased(y, bias, relu)
+
+
 def block_layer(
     values: Array,
     blocks: Blocks,
@@ -275,6 +294,8 @@ def block_layer(
     grid = blocks.grid
     small = grid.stored_shape[1] * grid.stored_shape[2] <= FOR_KERNELS
     single = all(a.dtype == jnp.float32 for a in (values, x, bias) if a is not None)
+    if single and native.by_pallas():
+        return _by_pallas(values, blocks, x, bias, relu, products, precision)
     ours = small and single and products == "float32" and precision is None
     lanes = native.load()[0] if ours else 0
     if lanes and x.shape[1] % lanes == 0:

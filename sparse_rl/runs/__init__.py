@@ -11,10 +11,12 @@ from sparse_rl.runs.costs import count, dense_networks
 from sparse_rl.runs.crossplay import PAIRS, cross_play
 from sparse_rl.runs.film import film
 from sparse_rl.runs.held_out import Asked, try_study
-from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch
+from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch, stack
 from sparse_rl.runs.opened import TrainedPolicy
 from sparse_rl.runs.pack import (
     PreparedPack,
+    available_bytes,
+    compile_programs,
     compiler_options,
     cut,
     default_layout,
@@ -43,8 +45,10 @@ __all__ = [
     "Run",
     "TrainedPolicy",
     "Watch",
+    "available_bytes",
     "code_here",
     "code_of",
+    "compile_programs",
     "compiler_options",
     "connections_of",
     "coordinates_of",
@@ -59,6 +63,7 @@ __all__ = [
     "probe_study",
     "program_of",
     "runs_that_fit",
+    "stack",
     "train_pack",
     "try_study",
     "workers",

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from sparse_rl import envs
 from sparse_rl.agents import RunInputs
-from sparse_rl.kernels import flags
+from sparse_rl.kernels import flags, native
 from sparse_rl.kernels.compilation import compile_all
 from sparse_rl.kernels.machine import allowed_bytes, cores
 from sparse_rl.loops import (
@@ -125,11 +125,15 @@ def prepare_pack(configs: Sequence[RunConfig]) -> PreparedPack:
         configs: runs that differ only in what :func:`program_of` ignores.
 
     Raises:
-        ConfigError: this process has set what would change the runs' numbers or break them.
+        ConfigError: this process has set what would change the runs' numbers or break them, or asks for
+            kernels of another device.
     """
     unfit = flags.unfit()
     if unfit:
         raise ConfigError(f"{', '.join(unfit)}: runs are not trained with this set; unset it")
+    refused = native.refusal()
+    if refused:
+        raise ConfigError(refused)
     first = configs[0]
     loop = make_loop(first, envs.make(first.env.source, first.env.task, **first.env.options))
     counted = zip(configs, count(configs, loop), strict=True)

@@ -35,7 +35,7 @@ def git_commit() -> str | None:
 def _versions(config: RunConfig) -> dict[str, str]:
     packages = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     if config.storage.storage == "block":
-        packages["products of blocks"] = native.multiplier()
+        packages["products of blocks"] = native.multiplier_of_blocks()
     if config.agent.network in CONVOLVING:
         packages["convolutions"] = native.multiplier()
     return {"sparse_rl": __version__, "python": platform.python_version(), **packages}

@@ -158,7 +158,8 @@ def _print_group(out: Console, group: Sequence[PreparedPack]) -> None:
     for storage, reason in sorted(storages):
         out.print(f"storage {storage}: {reason}")
         if storage == "block":
-            out.print(f"blocks of up to {FOR_KERNELS:,} weights: multiplied by {native.multiplier()}")
+            few = "" if native.by_pallas() else f" of up to {FOR_KERNELS:,} weights"
+            out.print(f"blocks{few}: multiplied by {native.multiplier_of_blocks()}")
     told = list(dict.fromkeys(warnings))  # runs that learn more often have the same networks
     for line in told[:MOST_LINES]:
         out.print(line, soft_wrap=True)

@@ -19,6 +19,7 @@ COMMANDS = {
     "held-out": "trained agents in levels that nobody trained on",
     "crossplay": "trained teams play with members of others",
     "video": "an episode of a trained agent, as a GIF",
+    "selftest": "ten minutes on a new device: right numbers, and how fast is what",
 }
 """Word → what the command does."""
 COLUMNS = 100
