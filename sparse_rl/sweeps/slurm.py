@@ -5,7 +5,6 @@ What SLURM does not take is offered again; what it ends is followed up (:class:`
 
 import dataclasses
 import functools
-import json
 import math
 import os
 import signal
@@ -38,6 +37,7 @@ from sparse_rl.sweeps.squeue import (
     RefusedError,
     alive,
     array_limit,
+    jobs_in,
     may_requeue,
     reasons,
     states,
@@ -171,10 +171,8 @@ def _submit(
     except (RuntimeError, subprocess.SubprocessError) as error:
         raise RefusedError(str(error)) from error
     submitted = {job.job_id: task for job, task in zip(jobs, tasks, strict=True)}
-    known = home / JOBS
-    before = json.loads(known.read_text()) if known.exists() else {}
     runs = {i: [run.config.run_id for run in task.pack.runs] for i, task in submitted.items()}
-    results.write_text(known, json.dumps({**before, **runs}))
+    results.write_record(home / JOBS, {**jobs_in(home / JOBS), **runs})
     return submitted
 
 
