@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class TrainTask:
         return _queued_again(TrainTask(), path)
 
 
-def _queued_again(task: object, *arguments: object) -> submitit.helpers.DelayedSubmission:
+def _queued_again(task: Callable[..., None], *arguments: object) -> submitit.helpers.DelayedSubmission:
     """What submitit queues again. Where that is forbidden the job ends; who watches submits another."""
     if not may_requeue(os.environ.get("SLURM_JOB_ID", "")):
         print("saved; this job may not be queued again", flush=True)

@@ -1,6 +1,5 @@
 """Sweeps on a real SLURM: an array, a job killed, one preempted, no accounting database."""
 
-import json
 import os
 import re
 import signal
@@ -107,6 +106,52 @@ def test_a_grid_survives_a_kill_and_a_preemption(tmp_path: Path, calm: Outcomes)
 
 
 @pytest.mark.usefixtures("slurm")
+def test_packs_side_by_side_break_alone_and_leave_together(tmp_path: Path, calm: Outcomes) -> None:
+    """Four packs in two jobs: the process of one is killed, and the other of its job goes on; then all
+    make room for a job in main, and are queued again."""
+    both = ("hydra.launcher.packs_per_job=2", "hydra.launcher.cpus_per_task=2")
+    process = start(tmp_path, *SLURM, *both, "hydra.launcher.partition=low")
+    study = tmp_path / "results" / "demo"
+
+    def trained() -> list[str]:
+        """What the processes of packs train, by their command lines."""
+        listed = subprocess.run(
+            ["pgrep", "-af", f"sweeps.worker {study}"], capture_output=True, text=True
+        )
+        return listed.stdout.splitlines()
+
+    wait_for(process, "a checkpoint", lambda: list(study.glob("*/checkpoints/*.arrow")))
+    (known,) = study.glob(".sweep/*/jobs.json")
+    submitted = results.read_record(known)
+    assert sorted(map(len, submitted.values())) == [2, 2]
+    shown = subprocess.run(
+        [sys.executable, "-m", "sparse_rl.status", str(study), "--once"], capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    wait_for(process, "side by side", lambda: len(trained()) == 4)
+    victim, path = trained()[0].split()[0], trained()[0].split()[-1]
+    os.kill(int(victim), signal.SIGKILL)
+    wait_for(process, "its mark", Path(path).with_suffix(".ended").exists)
+    assert set(submitted) & {job for job, state, _ in jobs() if state == "RUNNING"}
+    wait_for(process, "another job", lambda: len(results.read_record(known)) == 3)
+    subprocess.run(
+        ["sbatch", "-p", "main", "-c", "4", "-o", "/dev/null", "--wrap", "sleep 3"],
+        check=True,
+        cwd=tmp_path,
+    )
+    out = finish(process)
+    assert process.returncode == 0, out
+    assert "4 tasks submitted" in out
+    assert f"{Path(path).stem}: job " in out
+    assert "worker ended by SIGKILL" in out
+    assert out.count("SIGKILL") == 1
+    assert outcomes(study) == calm
+    assert {log.stem for log in known.parent.glob("task_*.log")} >= {f"task_000{i}" for i in range(4)}
+    kept = [(results.read_run(run_dir) or {})["attempts"] for run_dir in results.run_dirs(study)]
+    assert max(map(len, kept)) > 1
+
+
+@pytest.mark.usefixtures("slurm")
 def test_cancelled_jobs_do_not_leave_the_sweep_waiting(tmp_path: Path, calm: Outcomes) -> None:
     """scancel is somebody's wish: not submitted again, and the same command goes on later."""
     process = start(tmp_path, *SLURM)
@@ -151,7 +196,7 @@ def test_where_arrays_are_short_and_nothing_is_queued_again(
         wait_for(process, "a checkpoint", lambda: list(study.glob("*/checkpoints/*.arrow")))
         saved = {path.parent.parent.name for path in study.glob("*/checkpoints/*.arrow")}
         (known,) = study.glob(".sweep/*/jobs.json")
-        submitted: dict[str, list[str]] = json.loads(known.read_text())
+        submitted: dict[str, list[str]] = results.read_record(known)
         assert sorted(job.partition("_")[2] for job in submitted) == ["", "0", "1", "2"]
         warned = [job for job, runs in submitted.items() if saved & set(runs)]
         subprocess.run(["scancel", "--signal=USR2", warned[0]], check=True)

@@ -2,7 +2,7 @@
 
 import os
 import signal
-import sys
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,13 @@ def test_workers_of_a_machine_share_it_as_well(
     with pytest.raises(
         ValueError, match=r"workers=3 with hydra.launcher.packs_per_job=2 on each is more"
     ):
-        processes.places(3, 2)
+        places.places(3, 2)
     with pytest.raises(ValueError, match="5 cores; give at most 5 packs_per_job"):
-        processes.places(None, 6)
+        places.places(None, 6)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     (line,) = processes.describe(packs, Settings(tmp_path), packs_per_job=2)
     assert line.startswith("2 tasks for 2 worker processes, 2 on each accelerator, 34.4GB")
-    assert [place[places.FRACTION] for place in processes.places(None, 2)] == ["0.375", "0.375"]
+    assert [place[places.FRACTION] for place in places.places(None, 2)] == ["0.375", "0.375"]
 
 
 def test_the_plan_says_what_each_pack_gets_and_refuses_what_does_not_fit(
@@ -131,11 +131,10 @@ def scripts(monkeypatch: pytest.MonkeyPatch, told: dict[str, str]) -> None:
     """Instead of training: what the process of each task runs."""
 
     def start(path: Path, place: places.Place) -> Any:
-        monkeypatch.setattr(sys, "executable", "/bin/sh")
         script = path.with_suffix(".sh")
         script.write_text(told[path.stem])
         with path.with_suffix(".log").open("ab") as log:
-            return places.subprocess.Popen(["/bin/sh", str(script)], stdout=log, stderr=log)
+            return subprocess.Popen(["/bin/sh", str(script)], stdout=log, stderr=log)
 
     monkeypatch.setattr(jobs, "start_worker", start)
 
@@ -180,9 +179,9 @@ def test_a_job_that_leaves_asks_all_and_trains_the_rest_when_it_is_queued_again(
 ) -> None:
     begun = "touch $0.begun; "
     told = {
-        "task_0": begun + "trap 'echo saved; exit 0' TERM; while :; do sleep 0.1; done",
+        "task_0": "trap 'echo saved; exit 0' TERM; " + begun + "while :; do sleep 0.1; done",
         "task_1": begun + "exec sleep 100",  # dies of SIGTERM: it had only just begun
-        "task_2": begun + "trap 'exit 9' TERM; while :; do sleep 0.1; done",
+        "task_2": "trap 'exit 9' TERM; " + begun + "while :; do sleep 0.1; done",
         "task_3": begun,
     }  # fmt: skip
     scripts(monkeypatch, told)
