@@ -36,6 +36,8 @@ checksums of pages are for readers other than ours, which know nothing of seals.
 DAMAGED = ".damaged"
 """Ending of a record that could not be read, once another took its place."""
 PARAMETERS = "parameters.arrow"
+MOST_BYTES = 1 << 30
+"""Of a record: the list of a million runs has a quarter of that."""
 WALL_TIME = "wall_time"
 TIME_SHARE = "time_share/"
 RESTARTS = "worker_restarts"
@@ -68,7 +70,11 @@ def _mapping(
         FileNotFoundError: there is none.
     """
     try:
-        found = parse(seals.unsealed(path.read_bytes(), first))
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise seals.SealError(f"it has more than {MOST_BYTES:,} bytes")
+        found = parse(seals.unsealed(content, first))
     except FileNotFoundError:
         raise
     except Exception as error:  # recursion, encodings, folders: whatever a reader meets

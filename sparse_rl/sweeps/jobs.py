@@ -1,7 +1,9 @@
 """What a job of SLURM does: train a task in its own process, or several in processes side by side."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -107,8 +109,14 @@ class TrainTogether:
         """
         self._leave, broken = threading.Event(), list[str]()
         signal.signal(signal.SIGTERM, lambda *_: self._leave.set())
-        arguments = (list(map(Path, paths)), self._leave, broken)
-        self._looking = threading.Thread(target=_look_after, args=arguments)
+
+        def look_after() -> None:
+            try:
+                _look_after(list(map(Path, paths)), self._leave, broken)
+            except Exception as error:
+                broken.append(f"{type(error).__name__}: {error}")
+
+        self._looking = threading.Thread(target=look_after)
         self._looking.start()
         while self._looking.is_alive():
             self._looking.join(LOOK_SECONDS)
@@ -130,24 +138,33 @@ def _look_after(files: Sequence[Path], leave: threading.Event, broken: list[str]
         leave: once it is set, all are asked to save their runs and to end.
         broken: what is to be said of those that broke; is added to.
     """
-    busy = {}
-    for path, place in zip(files, shares(len(files)), strict=True):
-        if _is_left(path):
-            forget_end(path)
-            busy[path] = start_worker(path, place)
-    asked = False
-    while busy:
-        if leave.wait(LOOK_SECONDS) and not asked:
-            asked = True
-            for worker in busy.values():
-                worker.terminate()
-        time.sleep(LOOK_SECONDS if asked else 0)
-        for path, worker in list(busy.items()):
-            code = worker.poll()
-            if code is None:
-                continue
-            del busy[path]
-            said = how_it_ended(code, path.with_suffix(".log")) if code else "done"
-            broke = code != 0 and not (asked and code == -signal.SIGTERM)
-            results.write_record(_mark(path), {"broke": broke, "said": said})
-            broken += [f"{path.stem}: {said}"] if broke else []
+    busy: dict[Path, subprocess.Popen[bytes]] = {}
+    try:
+        for path, place in zip(files, shares(len(files)), strict=True):
+            if _is_left(path):
+                forget_end(path)
+                busy[path] = start_worker(path, place)
+        asked = False
+        while busy:
+            if leave.wait(LOOK_SECONDS) and not asked:
+                asked = True
+                for worker in busy.values():
+                    worker.terminate()
+            time.sleep(LOOK_SECONDS if asked else 0)
+            for path, worker in [item for item in busy.items() if item[1].poll() is not None]:
+                del busy[path]
+                broken += _note(path, worker.returncode, asked)
+    finally:
+        for worker in busy.values():
+            worker.terminate()
+        for worker in busy.values():
+            worker.wait()
+
+
+def _note(path: Path, code: int, asked: bool) -> list[str]:
+    """Note how a process ended that was asked to leave or not; what is to be said of one that broke."""
+    said = how_it_ended(code, path.with_suffix(".log")) if code else "done"
+    broke = code != 0 and not (asked and code == -signal.SIGTERM)
+    with contextlib.suppress(OSError):  # a full disk: the job's own end tells
+        results.write_record(_mark(path), {"broke": broke, "said": said})
+    return [f"{path.stem}: {said}"] if broke else []

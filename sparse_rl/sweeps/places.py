@@ -1,6 +1,7 @@
 """What processes that train side by side get of a machine or a job: an accelerator, cores, memory."""
 
 import contextlib
+import itertools
 import math
 import os
 import signal
@@ -15,13 +16,18 @@ from sparse_rl.sweeps.progress import last_line
 Place = Mapping[str, str]
 """Environment variables of a process."""
 DEVICES, FRACTION = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
+NO_DEVICE = ("", "-1", "none", "void", "NoDevFiles")
 XLA_TAKES = 0.75
 """The share of an accelerator's memory that XLA takes where nobody says how much."""
 
 
 def _visible() -> list[str]:
-    """The accelerators that this process may see; none where nobody says."""
-    return [name for name in os.environ.get(DEVICES, "").split(",") if name]
+    """The accelerators that this process may see; none where nobody says, or says that there is none.
+
+    CUDA reads no further than the first name that is none: ``-1``, and ``NoDevFiles`` of older SLURMs.
+    """
+    names = (name.strip() for name in os.environ.get(DEVICES, "").split(","))
+    return list(itertools.takewhile(lambda name: name not in NO_DEVICE, names))
 
 
 def accelerators() -> list[str]:
@@ -35,7 +41,12 @@ def _on(devices: Sequence[str], number: int, of: int) -> dict[str, str]:
     together = math.ceil(of / len(devices))
     place = {DEVICES: devices[number % len(devices)]}
     if together > 1:
-        whole = float(os.environ.get(FRACTION, XLA_TAKES))
+        try:
+            whole = float(os.environ.get(FRACTION, XLA_TAKES))
+        except ValueError:
+            raise ValueError(
+                f"{FRACTION}={os.environ[FRACTION]} is not allowed; give a number"
+            ) from None
         place[FRACTION] = f"{whole / together:.3f}"
     return place
 

@@ -93,6 +93,15 @@ def test_a_checksum_elsewhere_is_none(tmp_path: Path) -> None:
         results.read_grid(tmp_path)
 
 
+def test_a_file_that_is_no_record_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results.write_run(tmp_path, RUN)
+    monkeypatch.setattr(results, "MOST_BYTES", 100)
+    with pytest.raises(RecordError, match="it has more than 100 bytes"):
+        results.read_run(tmp_path)
+
+
 def test_the_archives_are_read(tmp_path: Path) -> None:
     """Studies of before there were seals, and of before records had them."""
     read = 0

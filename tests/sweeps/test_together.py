@@ -68,6 +68,25 @@ def test_packs_on_one_accelerator_share_its_memory(monkeypatch: pytest.MonkeyPat
     ]  # fmt: skip
     monkeypatch.setenv(places.FRACTION, "0.9")
     assert places.shares(4)[0][places.FRACTION] == "0.450"
+    monkeypatch.setenv(places.FRACTION, "most")
+    with pytest.raises(ValueError, match="MEM_FRACTION=most is not allowed; give a number"):
+        places.shares(4)
+
+
+@pytest.mark.parametrize(
+    ("told", "there"),
+    [
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("0, 1", ["0", "1"]),
+        ("1,-1,0", ["1"]),
+        ("", []),
+        ("GPU-a", ["GPU-a"]),
+    ],
+)
+def test_no_accelerator_is_none(monkeypatch: pytest.MonkeyPatch, told: str, there: list[str]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+    assert places.accelerators() == there
 
 
 @pytest.mark.usefixtures("job")
@@ -172,6 +191,32 @@ def test_one_that_breaks_stops_no_other_and_is_noted_at_once(
     assert [end and end.broke for end in ends] == [True, False, True, False]
     assert ends[2]
     assert ends[2].said == f"worker ended with status 3: this is why ({files[2].with_suffix('.log')})"
+
+
+def test_a_disk_that_is_full_leaves_no_process_alone(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note is lost, and who watches sees how the job ended; where a process cannot be started the
+    others are ended, and it is told."""
+    scripts(monkeypatch, dict.fromkeys((path.stem for path in files), "exit 3"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results, "write_record", full)
+    broken: list[str] = []
+    jobs._look_after(files, threading.Event(), broken)
+    assert len(broken) == 4
+    one = subprocess.Popen(["sleep", "100"])
+    started = [one]
+    monkeypatch.setattr(jobs, "start_worker", lambda *_: started.pop())
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(RuntimeError, match="IndexError"):
+            jobs.TrainTogether()(list(map(str, files)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert one.poll() == -signal.SIGTERM
 
 
 def test_a_job_that_leaves_asks_all_and_trains_the_rest_when_it_is_queued_again(
