@@ -85,6 +85,7 @@ def kinds(folder: Path) -> list[Kind]:
     results.write_record(found, {"asked": {"updates": 100}, "before": {"return_mean": 12.25}})
     results.write_record(task, {"settings": {"logging": "none"}, "runs": [{"width": 8, "seed": 3}]})
     results.write_record(jobs, {"7_0": ["w8_s0_seed0_x"], "7_1": ["w8_s0_seed1_x"]})
+    results.add_question(folder, "Does it pay?")
     arrays = [
         Kind(path.name, path, lambda path=path: _arrays(path))  # type: ignore[misc]
         for path in (folder / "parameters.arrow", folder / "checkpoints" / "40.arrow")
@@ -103,6 +104,7 @@ def kinds(folder: Path) -> list[Kind]:
         Kind(PROBE, found, lambda: results.read_record(found, "asked")),
         Kind(task.name, task, lambda: results.read_record(task, "settings")),
         Kind(JOBS, jobs, lambda: _jobs(jobs)),
+        Kind(results.QUESTIONS, folder / results.QUESTIONS, lambda: results.read_questions(folder)),
     ]
 
 
