@@ -8,7 +8,6 @@ bytes. Both ways read every row and column; ours joins each run's axes to its ro
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -47,8 +46,7 @@ def make(study: Path, runs: int, rows: int) -> None:
         folder.mkdir(exist_ok=True)
         (folder / results.METRICS).write_bytes(rows_bytes)
         (folder / results.TIMES).write_bytes(times_bytes)
-        text = json.dumps({**record, "run_id": f"r{run}", "seed": run}, indent=2)
-        (folder / results.RUN).write_text(text)
+        results.write_run(folder, {"run_id": f"r{run}", **record, "seed": run})
 
 
 def seconds(task: object) -> float:

@@ -10,7 +10,6 @@ composition of one job by Hydra, times the number of jobs, which is what a launc
 
 import argparse
 import itertools
-import json
 import subprocess
 import sys
 import tempfile
@@ -49,7 +48,7 @@ def finish_all_but(study: Path, waiting: int, seeds: int) -> int:
     for config in configs[: len(configs) - waiting]:
         run_dir = study / config.run_id
         run_dir.mkdir(parents=True)
-        (run_dir / results.RUN).write_text(json.dumps({**record, "status": "done"}, indent=2))
+        results.write_run(run_dir, {**record, "status": "done"})
     return len(configs)
 
 

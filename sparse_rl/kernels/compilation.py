@@ -89,6 +89,7 @@ def use_cache() -> None:
             }
     if "jax" in sys.modules:
         _tell_processors_apart()
+        _check_what_is_kept()
     for name, value in options.items():
         if name.upper() not in os.environ:
             os.environ[name.upper()] = str(value)
@@ -102,6 +103,16 @@ def _tell_processors_apart() -> None:
 
     if hasattr(cache_key, "custom_hook"):
         cache_key.custom_hook = processor
+
+
+def _check_what_is_kept() -> None:
+    """Have zlib pack the programs: what it unpacks has a checksum, so that a damaged program is compiled
+    again, and jax says so. zstandard, which jax takes where there is one, is given none."""
+    from jax._src import compilation_cache
+
+    for name in ("zstd", "zstandard"):
+        if hasattr(compilation_cache, name):
+            setattr(compilation_cache, name, None)
 
 
 def give_back_memory() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 CORES = "SPARSE_RL_CORES"
 """Variable of a worker process: the numbers of the cores that are its share."""
+CORE_COUNT, MEMORY = "SPARSE_RL_CORE_COUNT", "SPARSE_RL_MEMORY_BYTES"
+"""Variables of a process beside others: how many cores and how much memory are its share."""
 ASSUMED_BYTES = 8 << 30
 """The memory of a machine that does not tell."""
 MEMBERSHIP = Path("/proc/self/cgroup")
@@ -38,7 +40,8 @@ def cores() -> int:
     """How many cores this process may use, at least 1."""
     # From Python 3.13 on, what PYTHON_CPU_COUNT says is heeded, too.
     allowed = getattr(os, "process_cpu_count", os.cpu_count)()
-    return min(len(core_numbers()), allowed or 1)
+    mine = os.environ.get(CORE_COUNT, "")
+    return min([len(core_numbers()), allowed or 1, *([int(mine)] if mine.isdecimal() else [])])
 
 
 def keep_to(numbers: Iterable[int]) -> None:
@@ -60,9 +63,12 @@ def allowed_bytes() -> int:
     """The memory that this process may take: the machine's, or less where something limits it.
 
     Limits are those of control groups, its own and all around it (``memory.max``, in version 1
-    ``memory.limit_in_bytes``: containers and SLURM's jobs have them), and of ``ulimit -v`` and ``-d``.
+    ``memory.limit_in_bytes``: containers and SLURM's jobs have them), of ``ulimit -v`` and ``-d``, and
+    the share of a process beside others (:data:`MEMORY`).
     """
-    return min([memory_bytes(), *_of_groups(), *_of_ulimit()])
+    share = os.environ.get(MEMORY, "")
+    mine = [int(share)] if share.isdecimal() else []
+    return min([memory_bytes(), *_of_groups(), *_of_ulimit(), *mine])
 
 
 def _of_groups() -> list[int]:

@@ -11,6 +11,7 @@ of their own first, which may die of them.
 
 import hashlib
 import math
+import os
 import struct
 import subprocess
 import sys
@@ -144,7 +145,11 @@ def _checked(path: Path) -> int:
     """Bytes before the Arrow file, which is safe to read."""
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
+        file.seek(-min(len(header), len(ARROW)), os.SEEK_END)
+        end = file.read()
     if header.startswith(ARROW):
+        if end != ARROW:
+            raise CheckpointError("not a whole file of arrays")
         _survives(path)
         return 0
     if not header.startswith(MAGIC):

@@ -1,11 +1,10 @@
 """The run directory: ``results/<name>/<run_id>/``, with a configuration, a record and rows.
 
 Every file is written aside and renamed, so a reader or a crash never sees half of one. What changed
-later is noticed: rows have a checksum of their file, and records, which people may mend, are checked for
-their form. Rows that were written before there were checksums are read as they are.
+later is noticed by its seal (:mod:`~.seals`); records are checked for their form as well, for people may
+mend them. Files that were written before there were seals are read as they are.
 """
 
-import hashlib
 import json
 import os
 import secrets
@@ -18,6 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+
+from sparse_rl.records import seals
 
 Status = Literal["pending", "running", "done", "failed", "diverged", "preempted"]
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -32,14 +33,12 @@ PLAIN: dict[str, Any] = {
     "write_page_checksum": True,
 }
 """Of Parquet files: what would help to search large columns only makes short ones slower to read. The
-checksums of pages are for readers other than ours, which know nothing of :data:`SEAL`."""
-SEAL = b"sparse_rl.sha256"
-"""Before the checksum of a file of rows, which stands between its pages and its footer. Readers of
-Parquet go from the footer to the pages and see neither; whoever writes the rows anew leaves it out."""
-HEX = 64
+checksums of pages are for readers other than ours, which know nothing of seals."""
 DAMAGED = ".damaged"
 """Ending of a record that could not be read, once another took its place."""
 PARAMETERS = "parameters.arrow"
+MOST_BYTES = 1 << 30
+"""Of a record: the list of a million runs has a quarter of that."""
 WALL_TIME = "wall_time"
 TIME_SHARE = "time_share/"
 RESTARTS = "worker_restarts"
@@ -57,29 +56,62 @@ def unreadable(path: Path, why: object) -> RecordError:
     return RecordError(f"{path} cannot be read: {' '.join(str(why).split()) or 'it is empty'}")
 
 
-def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+def _mapping(
+    path: Path, parse: Callable[[str], Any] = json.loads, first: str | None = None
+) -> dict[str, Any]:
     """What a file of text says.
 
+    Args:
+        path: the file.
+        parse: reads its text.
+        first: the name with which it begins if it has no seal; ``None``: any.
+
     Raises:
-        RecordError: it is no mapping from names.
+        RecordError: it has changed since it was written, or is no mapping from names.
         FileNotFoundError: there is none.
     """
     try:
-        found = parse(path.read_text(encoding="utf-8"))
+        with path.open("rb", buffering=0) as file:  # of ten thousand runs, each read once
+            if os.fstat(file.fileno()).st_size > MOST_BYTES:
+                raise seals.SealError(f"it has more than {MOST_BYTES:,} bytes")
+            content = file.readall()
+        found = parse(seals.unsealed(content, first).decode())
     except FileNotFoundError:
         raise
     except Exception as error:  # recursion, encodings, folders: whatever a reader meets
         raise unreadable(path, error) from error
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise unreadable(path, "it holds no record")
+    if seals.NAME in found:
+        raise unreadable(path, "its checksum is not where it was written")
     return found
 
 
-def read_found(path: Path) -> dict[str, Any]:
-    """What was found out about a run earlier; empty if nothing was, or if it is damaged."""
+def read_record(path: Path, first: str | None = None) -> dict[str, Any]:
+    """What :func:`write_record` wrote; empty if there is nothing.
+
+    Args:
+        path: the file.
+        first: the name with which the record begins; ``None``: any.
+
+    Raises:
+        RecordError: it is damaged.
+    """
     try:
-        return _mapping(path, json.loads)
-    except (FileNotFoundError, RecordError):
+        return _mapping(path, first=first)
+    except FileNotFoundError:
+        return {}
+
+
+def read_found(path: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """What was found out about a run earlier, and what had been ``asked``; empty if nothing was.
+
+    A damaged file is named, and counts as none.
+    """
+    try:
+        return read_record(path, "asked")
+    except RecordError as damaged:
+        say(f"{damaged}; it is made anew")
         return {}
 
 
@@ -107,16 +139,20 @@ def write_text(path: Path, text: str) -> None:
     write_aside(path, lambda aside: aside.write_text(text))
 
 
+def write_record(path: Path, record: Mapping[str, Any], indent: int | None = None) -> None:
+    """Write a record as JSON with its seal."""
+    write_text(path, seals.seal_json(json.dumps(record, indent=indent) + "\n"))
+
+
 def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Write the run's resolved configuration."""
     text = yaml.safe_dump(dict(config), sort_keys=False)
-    write_text(run_dir / CONFIG, text)
+    write_text(run_dir / CONFIG, seals.seal_yaml(text))
 
 
 def write_run(run_dir: Path, record: Mapping[str, Any]) -> None:
     """Write the run's identity, counts, versions, timings and status."""
-    text = json.dumps(record, indent=2) + "\n"
-    write_text(run_dir / RUN, text)
+    write_record(run_dir / RUN, record, indent=2)
 
 
 def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
@@ -132,37 +168,10 @@ def write_metrics(run_dir: Path, rows: Iterable[Mapping[str, float]]) -> None:
     write_aside(run_dir / METRICS, lambda path: _write_sealed(path, frame))
 
 
-def _footer(content: bytes) -> int:
-    """Where the footer of a Parquet file begins: its length stands before the last magic."""
-    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
-
-
 def _write_sealed(path: Path, frame: pd.DataFrame) -> None:
-    """Write rows, with the checksum of their file before its footer."""
+    """Write rows with their seal."""
     frame.to_parquet(path, index=False, **PLAIN)
-    content = path.read_bytes()
-    at = _footer(content)
-    path.write_bytes(content[:at] + SEAL + _digest(content) + content[at:])
-
-
-def _unsealed(content: bytes) -> bytes:
-    """The file as it was before it had a checksum; itself if it has none.
-
-    Raises:
-        RecordError: it has changed since.
-    """
-    at = _footer(content)
-    begin = at - len(SEAL) - HEX
-    if begin < 0 or content[begin : at - HEX] != SEAL:
-        return content
-    plain = content[:begin] + content[at:]
-    if _digest(plain) != content[at - HEX : at]:
-        raise RecordError("it has changed since it was written")
-    return plain
+    path.write_bytes(seals.seal_rows(path.read_bytes()))
 
 
 def _read_sealed(path: Path) -> pa.Table:
@@ -172,7 +181,7 @@ def _read_sealed(path: Path) -> pa.Table:
         RecordError: they are not, or are no rows.
     """
     try:
-        content = pa.BufferReader(_unsealed(path.read_bytes()))
+        content = pa.BufferReader(seals.unsealed_rows(path.read_bytes()))
         whole = pq.ParquetFile(content, page_checksum_verification=True)
         # Names and types are the file's own; what pandas says of them may be damaged where the seal is.
         return whole.read(use_threads=False).replace_schema_metadata(None)
@@ -187,7 +196,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         RecordError: it is damaged.
         FileNotFoundError: there is none.
     """
-    return _mapping(run_dir / CONFIG, yaml.safe_load)
+    return _mapping(run_dir / CONFIG, yaml.safe_load, "agent")
 
 
 def read_run(run_dir: Path) -> dict[str, Any] | None:
@@ -198,7 +207,7 @@ def read_run(run_dir: Path) -> dict[str, Any] | None:
     """
     path = run_dir / RUN
     try:
-        record = _mapping(path, json.loads)
+        record = _mapping(path, first="run_id")
     except FileNotFoundError:
         return None
     problem = _problem(record)
@@ -213,6 +222,14 @@ def known_run(run_dir: Path) -> dict[str, Any]:
         return read_run(run_dir) or {}
     except RecordError:
         return {}
+
+
+def _is_time(value: object) -> bool:
+    try:
+        datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        return False
+    return True
 
 
 def _is_count(value: object) -> bool:
@@ -268,8 +285,7 @@ def remove_metrics(run_dir: Path) -> None:
 
 def write_grid(study: Path, runs: Mapping[str, Mapping[str, Any]]) -> None:
     """Add runs to the study's list of what was asked for: run_id → axes and budget."""
-    text = json.dumps({**read_grid(study), **runs}, indent=0)
-    write_text(study / GRID, text)
+    write_record(study / GRID, {**read_grid(study), **runs}, indent=0)
 
 
 def read_grid(study: Path) -> dict[str, dict[str, Any]]:
@@ -279,10 +295,7 @@ def read_grid(study: Path) -> dict[str, dict[str, Any]]:
         RecordError: the list is damaged.
     """
     path = study / GRID
-    try:
-        grid = _mapping(path, json.loads)
-    except FileNotFoundError:
-        return {}
+    grid = read_record(path)
     for run_id, axes in grid.items():
         if not isinstance(axes, dict) or not _is_count(axes.get("env_steps")):
             raise unreadable(path, f"{run_id} does not say how many env_steps")
@@ -321,15 +334,12 @@ def _add_dated(path: Path, words: str) -> None:
     known = _read_dated(path)
     if words not in known:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        write_text(path, json.dumps({**known, words: now}, indent=0) + "\n")
+        write_record(path, {**known, words: now}, indent=0)
 
 
 def _read_dated(path: Path) -> dict[str, str]:
-    try:
-        found = _mapping(path, json.loads)
-    except FileNotFoundError:
-        return {}
-    if not all(isinstance(when, str) for when in found.values()):
+    found = read_record(path)
+    if not all(map(_is_time, found.values())):
         raise unreadable(path, "it has entries without a time")
     return found
 

@@ -3,7 +3,6 @@ actions, and the worst of many random levels."""
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -226,7 +225,7 @@ def try_study(study: Path, asked: Asked, say: Callable[[str], None]) -> Iterator
     compiled: dict[Any, Tried] = {}
     for i, (run_dir, config) in enumerate(found, 1):
         path, what = run_dir / FILE, asked._asdict()
-        known = results.read_found(path)
+        known = results.read_found(path, say)
         if known.get("asked") != what:
             say(f"{i}/{len(found)} {config.run_id}")
             try:
@@ -234,7 +233,7 @@ def try_study(study: Path, asked: Asked, say: Callable[[str], None]) -> Iterator
             except CannotTryError as why:
                 say(f"{config.run_id} is left out: {why}")
                 continue
-            results.write_text(path, json.dumps(known))
+            results.write_record(path, known)
         axes = {
             "run_id": config.run_id, "env": config.env.name, "agent": config.agent.name,
             "curriculum": config.curriculum.method, "width": config.width,

@@ -5,7 +5,6 @@ Looks at runs that were trained with ``keep_state=true``: their last state is on
 included.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,7 +135,7 @@ def probe_study(study: Path, updates: int, batches: int, say: Callable[[str], No
     asked = {"updates": updates, "batches": batches}
     for i, (run_dir, config) in enumerate(sorted(configs.items(), key=lambda item: item[1].width), 1):
         path = run_dir / PROBE
-        known = results.read_found(path)
+        known = results.read_found(path, say)
         if known.get("asked") != asked:
             say(f"{i}/{len(configs)} {config.run_id}")
             program = program_of(config)
@@ -147,5 +146,5 @@ def probe_study(study: Path, updates: int, batches: int, say: Callable[[str], No
             except CannotTryError as why:
                 say(f"{config.run_id} is left out: {why}")
                 continue
-            results.write_text(path, json.dumps(known))
+            results.write_record(path, known)
         yield row_of(config, known)

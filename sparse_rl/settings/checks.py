@@ -131,6 +131,12 @@ def check_sparsities(
         raise ConfigError(
             f"sparsity={sparsity:g} prunes nothing: pruning.*_sparsity set {told}; give sparsity=0"
         )
+    if sparsity not in sparsities.values():
+        told = ", ".join(f"{name} {value:g}" for name, value in sparsities.items())
+        raise ConfigError(
+            f"sparsity={sparsity:g} is of no network, and the run would be listed under it: "
+            f"pruning.*_sparsity set {told}; give one of these as sparsity"
+        )
     if pruning.min_fan_out > max(pruning.fan_out, type(pruning)().min_fan_out):
         why = "reads every input" if pruning.pattern == "block" else "says where each weight is"
         raise ConfigError(

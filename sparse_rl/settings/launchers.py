@@ -30,6 +30,7 @@ class ProcessesConfig:
     """Worker processes on this machine."""
 
     workers: int | None = at_least(1, default=None)
+    packs_per_job: int = at_least(1, default=1)
     retries: int = at_least(0, default=3)
 
 
@@ -48,6 +49,7 @@ class SlurmConfig:
         default=None,
     )
     mem_gb: float | None = positive(default=None)
+    packs_per_job: int = at_least(1, default=1)
     array_parallelism: int = at_least(1, default=64)
     account: str | None = _line(default=None)
     qos: str | None = _line(default=None)
@@ -115,7 +117,29 @@ def build_launcher(launcher: str, data: Mapping[str, Any]) -> LauncherConfig:
     built: LauncherConfig = build(LAUNCHERS[launcher], data, WHERE)
     if isinstance(built, SlurmConfig):
         _check_options(built.additional_parameters)
+        _check_packs(built)
     return built
+
+
+def accelerators_of(job: SlurmConfig) -> int:
+    """How many accelerators a job asks for by ``gpus_per_node``."""
+    asked = str(job.gpus_per_node or 0).rpartition(":")[2]
+    return int(asked) if asked.isdecimal() else 1  # a kind alone is one of it
+
+
+def _check_packs(job: SlurmConfig) -> None:
+    """Raise :class:`ConfigError` unless every pack of a job has a core, and every accelerator a pack."""
+    packs, devices = job.packs_per_job, accelerators_of(job)
+    if packs > job.cpus_per_task:
+        raise ConfigError(
+            f"{WHERE}.packs_per_job={packs} is out of range; allowed: at most cpus_per_task "
+            f"(= {job.cpus_per_task}), a core for each pack"
+        )
+    if devices > packs:
+        raise ConfigError(
+            f"{WHERE}.gpus_per_node={job.gpus_per_node} is out of range; allowed: at most packs_per_job "
+            f"(= {packs}), for a pack uses one accelerator"
+        )
 
 
 def _check_options(options: Mapping[str, Option]) -> None:

@@ -1,20 +1,18 @@
 """Worker processes on this machine: one per accelerator, or a few cores each."""
 
-import contextlib
 import math
-import os
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from sparse_rl.kernels.machine import CORES, core_numbers
+from sparse_rl.kernels.machine import MEMORY
 from sparse_rl.runs import PreparedPack, cut
-from sparse_rl.sweeps.progress import PackProgress, last_line, poll
+from sparse_rl.sweeps.places import DEVICES, FRACTION, Place, how_it_ended, places, start_worker
+from sparse_rl.sweeps.plan import amount
+from sparse_rl.sweeps.progress import PackProgress, poll
 from sparse_rl.sweeps.tasks import Settings, Task, again, folder, saved, write_task
 
 POLL_SECONDS = 0.5
@@ -27,64 +25,28 @@ def tasks_of(packs: Sequence[PreparedPack], processes: int) -> list[Task]:
     return [Task(part, f"task_{i:04d}") for i, part in enumerate(parts)]
 
 
-def places(workers: int | None) -> list[dict[str, str]]:
-    """Environment variables that give each worker its own accelerator, or its own cores.
-
-    Raises:
-        ValueError: more workers than accelerators or cores.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [p.name.removeprefix("nvidia") for p in sorted(Path("/dev").glob("nvidia[0-9]*"))]
-    gpus = [d for d in (visible.split(",") if visible is not None else devices) if d]
-    cores = core_numbers()
-    available = len(gpus) or len(cores)
-    workers = workers or available
-    if workers > available:
-        what = f"{len(gpus)} accelerators" if gpus else f"{len(cores)} cores"
-        raise ValueError(
-            f"hydra.launcher.workers={workers} is more than this machine's {what}; "
-            f"give at most {available}"
-        )
-    if gpus:
-        return [{"CUDA_VISIBLE_DEVICES": gpus[i]} for i in range(workers)]
-    return [{CORES: ",".join(map(str, cores[i::workers]))} for i in range(workers)]
-
-
-def _start(
-    task: Task, home: Path, settings: Settings, place: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
+def _start(task: Task, home: Path, settings: Settings, place: Place) -> "subprocess.Popen[bytes]":
     path = home / f"{task.name}.json"
     task.saved = saved(task.pack, settings)
     write_task(path, [run.config for run in task.pack.runs], settings)
-    with path.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "sparse_rl.sweeps.worker", str(path)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **place},
-            start_new_session=True,  # Ctrl-C reaches this process, which asks the workers to stop
-        )
-
-
-def how_it_ended(code: int, log: Path) -> str:
-    """A sentence about a worker that broke: its signal, or the last line that it wrote."""
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"worker ended by {signal.Signals(-code).name}"
-    return f"worker ended with status {code}: {last_line(log)} ({log})"
+    return start_worker(path, place)
 
 
 def describe(
-    packs: Sequence[PreparedPack], settings: Settings, *, workers: int | None = None, retries: int = 3
+    packs: Sequence[PreparedPack],
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    packs_per_job: int = 1,
+    retries: int = 3,
 ) -> list[str]:
     """What would be started where."""
-    if retries < 0:
-        raise ValueError(f"hydra.launcher.retries={retries} is not allowed; give 0 or more")
-    free = places(workers)
-    on = "accelerator" if "CUDA_VISIBLE_DEVICES" in free[0] else "share of the cores"
+    free = places(workers, packs_per_job)
+    on = "accelerator" if DEVICES in free[0] else "share of the cores"
+    each = f"one {on} each" if FRACTION not in free[0] else f"{packs_per_job} on each accelerator"
     tasks = len(tasks_of(packs, len(free))) if packs else 0
-    return [f"{tasks} tasks for {len(free)} worker processes, one {on} each"]
+    memory = amount(int(free[0][MEMORY]), "B")
+    return [f"{tasks} tasks for {len(free)} worker processes, {each}, {memory} of memory each"]
 
 
 def train(
@@ -93,6 +55,7 @@ def train(
     settings: Settings,
     *,
     workers: int | None = None,
+    packs_per_job: int = 1,
     retries: int = 3,
 ) -> None:
     """Train all packs in worker processes.
@@ -102,10 +65,10 @@ def train(
     """
     if not packs:
         return
-    free = places(workers)
+    free: list[Place] = [*places(workers, packs_per_job)]
     home = folder(settings)
     waiting = tasks_of(packs, len(free))
-    busy: list[tuple[subprocess.Popen[bytes], Task, dict[str, str]]] = []
+    busy: list[tuple[subprocess.Popen[bytes], Task, Place]] = []
     configs = [run.config for pack in packs for run in pack.runs]
     ended = set[str]()
     with PackProgress(out, f"{len(waiting)} tasks, {len(free)} workers", configs) as progress:

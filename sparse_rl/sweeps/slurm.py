@@ -1,19 +1,12 @@
-"""SLURM through submitit: one job array, one task per element.
+"""SLURM through submitit: job arrays, one task per element or several side by side.
 
 What SLURM does not take is offered again; what it ends is followed up (:class:`Queue`).
 """
 
-import dataclasses
 import functools
-import json
-import math
-import os
-import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,21 +17,22 @@ from rich.console import Console
 from sparse_rl.loops import MasterLoop
 from sparse_rl.records import results
 from sparse_rl.runs import PreparedPack
-from sparse_rl.settings.launchers import SlurmConfig, build_launcher, lines
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.simulators import plant_worker
 from sparse_rl.simulators.plant_worker import Address
 from sparse_rl.sweeps import inprocess
+from sparse_rl.sweeps.jobs import TrainTask, TrainTogether, end_of, forget_end
 from sparse_rl.sweeps.locks import FOLDER, is_owned
 from sparse_rl.sweeps.progress import PackProgress, last_line, poll
+from sparse_rl.sweeps.sbatch import describe, executor_of
 from sparse_rl.sweeps.squeue import (
     ENDED,
     JOBS,
     RefusedError,
     alive,
     array_limit,
-    may_requeue,
+    jobs_in,
     reasons,
     states,
 )
@@ -50,9 +44,10 @@ from sparse_rl.sweeps.tasks import (
     is_unfinished,
     saved,
     status_of,
-    train_task_file,
     write_task,
 )
+
+__all__ = ["describe", "train"]
 
 PATIENCE = (2.0, 30.0)
 """Seconds between two looks at the queue, when a sweep is young and when it has lasted."""
@@ -61,121 +56,39 @@ BACK_OFF = (5.0, 300.0)
 GONE = "gone from the queue"
 LEFT_ALONE = ("TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL")
 """Ends of jobs that are no fault of their runs."""
-SBATCH_NAMES = {"name": "job_name", "timeout_min": "time", "mem_gb": "mem"}
-"""Our parameters whose names say their units → submitit's."""
-EARLY_SECONDS = 60
-"""SLURM may send its warning so much earlier than asked."""
-
-
-class TrainTask:
-    """What a job does. Asked to leave, it saves its runs and lets itself be queued again."""
-
-    def __call__(self, path: str) -> None:
-        """Train the task at ``path``; the training has a thread of its own, signals come to this one."""
-        self._stop, problems = threading.Event(), []
-
-        def train() -> None:
-            try:
-                train_task_file(Path(path), self._stop)
-            except BaseException as error:
-                problems.append(error)
-
-        signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
-        self._training = threading.Thread(target=train)
-        self._training.start()
-        while self._training.is_alive():
-            self._training.join(0.5)
-        if problems:
-            raise problems[0]
-
-    def checkpoint(self, path: str) -> submitit.helpers.DelayedSubmission:
-        """Called by submitit when SLURM announces preemption or the time limit.
-
-        Where a job may not be queued again it ends, and whoever watches submits another.
-        """
-        self._stop.set()
-        self._training.join()
-        if not may_requeue(os.environ.get("SLURM_JOB_ID", "")):
-            print("saved; this job may not be queued again", flush=True)
-            sys.exit(0)
-        return submitit.helpers.DelayedSubmission(TrainTask(), path)
-
-
-class _Executor(submitit.SlurmExecutor):
-    """Can write the text of a job on a machine without SLURM."""
-
-    @classmethod
-    def affinity(cls) -> int:
-        return 1
-
-
-def executor_of(home: Path, parameters: Mapping[str, Any]) -> submitit.SlurmExecutor:
-    """Who submits, with parameters that fit each other.
-
-    Raises:
-        ConfigError: a parameter is unknown, of a wrong kind, or does not fit the others.
-    """
-    given = cast(SlurmConfig, build_launcher("slurm", parameters))
-    limit, warning = given.timeout_min * 60, given.signal_delay_s
-    if limit < warning + 2 * EARLY_SECONDS:
-        raise ConfigError(
-            f"hydra.launcher.timeout_min={given.timeout_min} is too short: SLURM warns "
-            f"signal_delay_s={warning} s before the end, and up to {EARLY_SECONDS} s earlier; "
-            f"give at least {-(-(warning + 2 * EARLY_SECONDS) // 60)}"
-        )
-    # A job may be requeued as often as it takes.
-    executor = _Executor(home, max_num_timeout=1_000_000, python=given.python)
-    named = {
-        SBATCH_NAMES.get(field.name, field.name): getattr(given, field.name)
-        for field in dataclasses.fields(given)
-        if field.name not in ("python", "retries") and getattr(given, field.name) is not None
-    }
-    named["mem"] = None if given.mem_gb is None else f"{math.ceil(given.mem_gb * 1024)}MB"
-    named |= {name: lines(named[name]) or None for name in ("setup", "teardown", "srun_args")}
-    executor.update_parameters(**{name: value for name, value in named.items() if value is not None})
-    return executor
-
-
-def describe(
-    packs: Sequence[PreparedPack], settings: Settings, *, retries: int = 3, **parameters: Any
-) -> list[str]:
-    """What would be submitted: the array, and the text of its jobs."""
-    home = settings.study_dir.resolve() / FOLDER / "<time>"
-    executor = executor_of(home, parameters)
-    masters = sum(isinstance(pack.loop, MasterLoop) for pack in packs)
-    tasks = len(packs) - masters
-    most = array_limit()
-    if tasks > 1:
-        executor.parameters["map_count"] = min(tasks, most)
-    text = executor._make_submission_file_text(executor._submitit_command_str, "")
-    arrays = f" in {-(-tasks // most)} arrays of at most {most}" if tasks > most else ""
-    said = [f"\nSLURM: {tasks} tasks, one pack each{arrays}; sbatch would read", text]
-    here = f"\n{masters} packs train here, the workers of each run in an array of jobs of their own"
-    return [here, *said] if masters else said
 
 
 def _submit(
-    executor: submitit.SlurmExecutor, home: Path, tasks: Sequence[Task], settings: Settings
-) -> dict[str, Task]:
-    """Submit tasks as one array; job id → task.
+    executor: submitit.SlurmExecutor, home: Path, groups: Sequence[list[Task]], settings: Settings
+) -> dict[str, list[Task]]:
+    """Submit tasks as one array, a job for each group; job id → its tasks.
 
     Raises:
         RefusedError: SLURM did not take them.
     """
-    paths = [home / f"{task.name}.json" for task in tasks]
-    for path, task in zip(paths, tasks, strict=True):
+    for task in (task for group in groups for task in group):
         task.saved = saved(task.pack, settings)
-        write_task(path, [run.config for run in task.pack.runs], settings)
+        forget_end(_file(home, task))
+        write_task(_file(home, task), [run.config for run in task.pack.runs], settings)
+    paths = [[str(_file(home, task)) for task in group] for group in groups]
     try:
-        jobs = executor.map_array(TrainTask(), list(map(str, paths)))
+        if max(map(len, groups)) > 1:
+            jobs = executor.map_array(TrainTogether(), paths)
+        else:
+            jobs = executor.map_array(TrainTask(), [path for (path,) in paths])
     except (RuntimeError, subprocess.SubprocessError) as error:
         raise RefusedError(str(error)) from error
-    submitted = {job.job_id: task for job, task in zip(jobs, tasks, strict=True)}
-    known = home / JOBS
-    before = json.loads(known.read_text()) if known.exists() else {}
-    runs = {i: [run.config.run_id for run in task.pack.runs] for i, task in submitted.items()}
-    results.write_text(known, json.dumps({**before, **runs}))
+    submitted = {job.job_id: group for job, group in zip(jobs, groups, strict=True)}
+    runs = {
+        job: [run.config.run_id for task in group for run in task.pack.runs]
+        for job, group in submitted.items()
+    }
+    results.write_record(home / JOBS, {**jobs_in(home / JOBS), **runs})
     return submitted
+
+
+def _file(home: Path, task: Task) -> Path:
+    return home / f"{task.name}.json"
 
 
 @dataclass
@@ -188,8 +101,9 @@ class Queue:
     settings: Settings
     retries: int
     waiting: list[Task]
-    jobs: dict[str, Task | None] = field(default_factory=dict)
-    """Job id → its task; ``None``: of an earlier sweep."""
+    packs_per_job: int = 1
+    jobs: dict[str, list[Task]] = field(default_factory=dict)
+    """Job id → its tasks; none: of an earlier sweep."""
     held: list[Task] = field(default_factory=list)
     """Tasks whose runs another process trains."""
     taken: int = 0
@@ -206,12 +120,13 @@ class Queue:
         """
         size = self.most
         while self.waiting and time.monotonic() >= self._again_at:
-            some = self.waiting[:size]
+            some = self.waiting[: size * self.packs_per_job]
+            groups = [some[i : i + self.packs_per_job] for i in range(0, len(some), self.packs_per_job)]
             try:
-                self.jobs |= _submit(self.executor, self.home, some, self.settings)
+                self.jobs |= _submit(self.executor, self.home, groups, self.settings)
             except RefusedError as why:
-                if why.for_room and len(some) > 1:
-                    size = len(some) // 2
+                if why.for_room and len(groups) > 1:
+                    size = len(groups) // 2
                     continue
                 self._refused(why)
                 return
@@ -242,11 +157,23 @@ class Queue:
         now = states()
         if now is None:
             return "SLURM does not answer"
-        for job in [i for i in self.jobs if i not in now or now[i].state in ENDED]:
-            task = self.jobs.pop(job)
-            if task:
-                self._follow(job, task, now[job].state if job in now else GONE)
+        for job, tasks in list(self.jobs.items()):
+            state = now[job].state if job in now else GONE
+            if state == GONE or state in ENDED:
+                del self.jobs[job]
+                for task in tasks:
+                    self._follow(job, task, state)
+            else:
+                self._follow_broken(job, tasks, state)
         return reasons(now[job] for job in self.jobs)
+
+    def _follow_broken(self, job: str, tasks: list[Task], state: str) -> None:
+        """Follow up tasks that broke in a job whose others go on."""
+        for task in tasks[:]:
+            end = end_of(_file(self.home, task)) if self.packs_per_job > 1 else None
+            if end and end.broke:
+                tasks.remove(task)
+                self._follow(job, task, state)
 
     def _left(self, task: Task) -> list[Path]:
         """Folders of a task's runs that are not finished."""
@@ -258,7 +185,9 @@ class Queue:
         left = self._left(task)
         if not left:
             return
-        log = self.home / f"{job}_0_log.err"
+        log, end = self.home / f"{job}_0_log.err", end_of(_file(self.home, task))
+        if end and state != "CANCELLED":  # in a job of several, which ends as the worst of them
+            state = "FAILED" if end.broke else "COMPLETED"
         if state == "CANCELLED":
             self.out.print(f"job {job} ({task.name}): {state}", markup=False)
         elif any(map(is_owned, left)):
@@ -270,6 +199,7 @@ class Queue:
             self.waiting.append(task.rest(self.settings))
         else:
             told = f"job {job} ended {state}: {last_line(log)} ({log})"
+            told = f"job {job}: {end.said}" if end and end.broke else told
             self.out.print(f"{task.name}: {told}", markup=False)
             self.waiting += again(task, self.settings, self.retries, told)
 
@@ -347,6 +277,7 @@ def train(
     settings: Settings,
     *,
     retries: int = 3,
+    packs_per_job: int = 1,
     **parameters: Any,
 ) -> None:
     """Submit all packs and watch until their runs have ended; masters of workers train here, first.
@@ -355,6 +286,7 @@ def train(
     is halved and submitted again, ``retries`` times; one that was cancelled is not.
     """
     masters = [pack for pack in packs if isinstance(pack.loop, MasterLoop)]
+    parameters["packs_per_job"] = packs_per_job
     if masters:
         _train_masters(out, masters, settings, parameters)
     packs = [pack for pack in packs if not isinstance(pack.loop, MasterLoop)]
@@ -367,8 +299,8 @@ def train(
     finished = {config.run_id for config in configs if not is_unfinished(settings, config.run_id)}
     others = _without(packs, finished.union(*earlier.values()))
     tasks = [Task(pack, f"task_{i:04d}") for i, pack in enumerate(others)]
-    queue = Queue(out, executor_of(home, parameters), home, settings, retries, tasks)
-    queue.jobs |= dict.fromkeys(earlier)
+    queue = Queue(out, executor_of(home, parameters), home, settings, retries, tasks, packs_per_job)
+    queue.jobs |= {job: [] for job in earlier}
     queue.offer()
     wait = f", {len(queue.waiting)} wait for room" if queue.waiting else ""
     told = f"{queue.taken} tasks submitted{wait}, {len(earlier)} of an earlier sweep go on"

@@ -4,13 +4,14 @@ Works without an accounting database: what has ended is known from ``squeue`` an
 directories, never from ``sacct``. Nothing here is heavy: ``sparse_rl.status`` asks, too.
 """
 
-import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from sparse_rl.records import results
 
 JOBS = "jobs.json"
 """In the folder of a sweep: job id → its runs."""
@@ -94,12 +95,13 @@ def reasons(standings: Iterable[Standing]) -> str:
     )
 
 
-def _submitted(sweeps: Path) -> Iterator[tuple[str, list[str]]]:
-    for file in sorted(sweeps.glob(f"*/{JOBS}")):
-        try:
-            yield from json.loads(file.read_text()).items()
-        except (OSError, ValueError, AttributeError):
-            continue  # a damaged list: its runs are found by their locks
+def jobs_in(file: Path) -> dict[str, list[str]]:
+    """Job id → its runs; none where the list is damaged: its runs are found by their locks."""
+    try:
+        found = results.read_record(file)
+    except (OSError, results.RecordError):
+        return {}
+    return found if all(isinstance(runs, list) for runs in found.values()) else {}
 
 
 def alive(sweeps: Path) -> dict[str, tuple[Standing, list[str]]]:
@@ -108,7 +110,9 @@ def alive(sweeps: Path) -> dict[str, tuple[Standing, list[str]]]:
     Args:
         sweeps: the folder of the study's sweeps.
     """
-    submitted = dict(_submitted(sweeps)) if sweeps.is_dir() else {}
+    submitted = {
+        job: runs for file in sorted(sweeps.glob(f"*/{JOBS}")) for job, runs in jobs_in(file).items()
+    }
     now = (states() or {}) if submitted else {}
     return {
         job: (now[job], runs)

@@ -2,15 +2,14 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import Timeout
 
@@ -184,12 +183,16 @@ def write_task(path: Path, configs: Sequence[RunConfig], settings: Settings) -> 
         "runs": [dataclasses.asdict(config) for config in configs],
         "run_ids": [config.run_id for config in configs],
     }
-    results.write_text(path, json.dumps(task))
+    results.write_record(path, task)
 
 
 def read_task(path: Path) -> tuple[list[RunConfig], Settings]:
-    """What :func:`write_task` wrote."""
-    task: Mapping[str, Any] = json.loads(path.read_text())
+    """What :func:`write_task` wrote.
+
+    Raises:
+        RecordError: it is damaged: another run would train under the name of one.
+    """
+    task = results.read_record(path, "settings")
     settings = Settings(**task["settings"] | {"study_dir": Path(task["settings"]["study_dir"])})
     configs = [run_config(run) for run in task["runs"]]
     names = task.get("run_ids") or [config.run_id for config in configs]  # of a sweep before there were

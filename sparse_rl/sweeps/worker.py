@@ -1,6 +1,7 @@
 """``python -m sparse_rl.sweeps.worker TASK.json``: train one task; how runs ended is on disk.
 
-SIGTERM and SIGINT end the runs at their next log point, with a checkpoint.
+SIGTERM and SIGINT end the runs at their next log point, with a checkpoint; so do SIGUSR1 and SIGUSR2,
+with which SLURM warns all processes of a job.
 """
 
 import signal
@@ -16,7 +17,7 @@ def main() -> None:
     if numbers:
         keep_to(numbers)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda *_: stop.set())
     from sparse_rl.sweeps.tasks import train_task_file
 

@@ -144,7 +144,8 @@ def test_mask_seed_and_seed_are_told_apart(make_config: MakeConfig) -> None:
 def test_actor_and_critic_do_not_share_a_mask_key(make_config: MakeConfig) -> None:
     """With equal shapes and names, equal keys would give equal masks."""
     config = make_config(
-        pruning={"actor_sparsity": 0.5, "critic_sparsity": 0.5, "distribution": "uniform"},
+        sparsity=0.5,
+        pruning={"distribution": "uniform"},
         agent={"actor_width_ratio": 1.0, "clipped_double_q": True},
     )
     _, state = start(config)

@@ -1,6 +1,5 @@
 """Studies that are not as we wrote them: what can be read is loaded, the rest named with its reason."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -53,8 +52,7 @@ def cut(name: str) -> Callable[[Path], None]:
 
 def edit(**values: object) -> Callable[[Path], None]:
     def change(run: Path) -> None:
-        record = json.loads((run / results.RUN).read_text())
-        (run / results.RUN).write_text(json.dumps(record | values))
+        results.write_run(run, results.known_run(run) | values)
 
     return change
 
@@ -72,13 +70,9 @@ def returns(value: float) -> Callable[[Path], None]:
     [
         (spoil_record(b'{"run_id": "b"'), "b/run.json", "cannot be read: Expecting", ["a"]),
         (spoil_record(b""), "b/run.json", "cannot be read", ["a"]),
-        (spoil_record(b"{}"), "b/run.json", "cannot be read: status=None", ["a"]),
-        (
-            spoil_record('{"run_id": "é"}'.encode("latin-1")),
-            "b/run.json",
-            "cannot be read: 'utf-8'",
-            ["a"],
-        ),
+        (spoil_record(b"{}"), "b/run.json", "begins neither with its checksum nor", ["a"]),
+        (spoil_record(b'{"run_id": 1}'), "b/run.json", "cannot be read: status=None", ["a"]),
+        (spoil_record(b'{"run_id": "\xe9"}'), "b/run.json", "cannot be read: 'utf-8'", ["a"]),
         (cut(results.METRICS), "b/metrics.parquet", "cannot be read", ["a"]),
         (cut(results.TIMES), "b/times.parquet", "the rows have no times", ["a", "b"]),
         (lambda run: (run / results.METRICS).unlink(), "metrics.parquet", "has no return", ["a"]),

@@ -29,7 +29,7 @@ def main() -> None:
             told[told_of] += 1
         for (name, what), count in sorted(told.items()):
             print(f"{name}: {count} {what}")
-            wrong += 0 if what in ("refused", "unchanged", "changed") else count
+            wrong += 0 if what in ("refused", "unchanged") else count
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         came = Counter[str]()

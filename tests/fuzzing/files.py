@@ -11,6 +11,8 @@ import numpy as np
 from sparse_rl.records import results
 from sparse_rl.records.arrays import CheckpointError, read_arrays, write_arrays
 from sparse_rl.records.results import RecordError
+from sparse_rl.runs.probing import PROBE
+from sparse_rl.sweeps.squeue import JOBS, jobs_in
 
 
 def _flip(rng: random.Random, data: bytearray) -> bytearray:
@@ -64,8 +66,6 @@ class Kind(NamedTuple):
     name: str
     path: Path
     read: Callable[[], Any]
-    checked: bool
-    """Whether it has a checksum; records have none: people may mend them."""
 
 
 def _arrays(path: Path) -> Any:
@@ -78,37 +78,49 @@ def kinds(folder: Path) -> list[Kind]:
         write_arrays(path, ARRAYS)
     results.write_metrics(folder, ROWS)
     results.write_run(folder, RECORD)
-    results.write_config(folder, {"width": 8, "agent": {"name": "sac"}})
+    results.write_config(folder, {"agent": {"name": "sac"}, "width": 8, "seed": 1234567})
     results.write_grid(folder, {"w8": {"env_steps": 40, "width": 8}})
     results.add_command(folder, "python -m sparse_rl.sweep width=8")
+    found, task, jobs = folder / PROBE, folder / "task_0000.json", folder / JOBS
+    results.write_record(found, {"asked": {"updates": 100}, "before": {"return_mean": 12.25}})
+    results.write_record(task, {"settings": {"logging": "none"}, "runs": [{"width": 8, "seed": 3}]})
+    results.write_record(jobs, {"7_0": ["w8_s0_seed0_x"], "7_1": ["w8_s0_seed1_x"]})
     results.add_question(folder, "Does it pay?")
     arrays = [
-        Kind(path.name, path, lambda path=path: _arrays(path), True)  # type: ignore[misc]
+        Kind(path.name, path, lambda path=path: _arrays(path))  # type: ignore[misc]
         for path in (folder / "parameters.arrow", folder / "checkpoints" / "40.arrow")
     ]
     rows = [
-        Kind(name, folder / name, lambda: results.read_metrics(folder).to_json(), True)
+        Kind(name, folder / name, lambda: results.read_metrics(folder).to_json())
         for name in (results.METRICS, results.TIMES)
     ]
     return [
         *arrays,
         *rows,
-        Kind(results.RUN, folder / results.RUN, lambda: results.read_run(folder), False),
-        Kind(results.CONFIG, folder / results.CONFIG, lambda: results.read_config(folder), False),
-        Kind(results.GRID, folder / results.GRID, lambda: results.read_grid(folder), False),
-        Kind(results.COMMANDS, folder / results.COMMANDS, lambda: results.read_commands(folder), False),
-        Kind(
-            results.QUESTIONS, folder / results.QUESTIONS, lambda: results.read_questions(folder), False
-        ),
+        Kind(results.RUN, folder / results.RUN, lambda: results.read_run(folder)),
+        Kind(results.CONFIG, folder / results.CONFIG, lambda: results.read_config(folder)),
+        Kind(results.GRID, folder / results.GRID, lambda: results.read_grid(folder)),
+        Kind(results.COMMANDS, folder / results.COMMANDS, lambda: results.read_commands(folder)),
+        Kind(PROBE, found, lambda: results.read_record(found, "asked")),
+        Kind(task.name, task, lambda: results.read_record(task, "settings")),
+        Kind(JOBS, jobs, lambda: _jobs(jobs)),
+        Kind(results.QUESTIONS, folder / results.QUESTIONS, lambda: results.read_questions(folder)),
     ]
+
+
+def _jobs(path: Path) -> Any:
+    """Jobs of a list; whoever reads one that is damaged does without it."""
+    found = jobs_in(path)
+    if not found:
+        raise RecordError("no list")
+    return found
 
 
 def damaged(rng: random.Random, folder: Path) -> Iterator[tuple[str, str]]:
     """Damage files without end, and read them.
 
     Yields:
-        The kind of file; ``refused``, ``unchanged``, ``changed`` (text without a checksum, which says
-        something else), or what is wrong.
+        The kind of file; ``refused``, ``unchanged``, or what is wrong.
     """
     files = kinds(folder)
     whole = {kind.name: (kind.path.read_bytes(), kind.read()) for kind in files}
@@ -129,4 +141,4 @@ def _read(kind: Kind, expected: Any) -> str:
         return f"{type(error).__name__}: {error}"
     if json.dumps(found, default=str) == json.dumps(expected, default=str):
         return "unchanged"
-    return "WRONG: taken, and not what was written" if kind.checked else "changed"
+    return "WRONG: taken, and not what was written"

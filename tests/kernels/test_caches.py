@@ -3,11 +3,19 @@
 import os
 import sys
 import tempfile
+import types
+import zlib
 from pathlib import Path
 
 import pytest
 
-from sparse_rl.kernels.compilation import PROGRAMS, CacheError, cache_folder, use_cache
+from sparse_rl.kernels.compilation import (
+    PROGRAMS,
+    CacheError,
+    _check_what_is_kept,
+    cache_folder,
+    use_cache,
+)
 
 
 def mode(path: Path) -> int:
@@ -67,3 +75,22 @@ def test_a_folder_of_the_users_own_is_not_limited(
     use_cache()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "sparse_rl" / PROGRAMS)
     assert int(os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"]) > 0
+
+
+def test_a_damaged_program_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """zstandard, where it is installed, would unpack what a disk has changed."""
+    from jax._src import compilation_cache
+
+    for name in ("zstd", "zstandard"):
+        monkeypatch.setattr(compilation_cache, name, types.SimpleNamespace(), raising=False)
+    _check_what_is_kept()
+    program, refused = bytes(range(256)) * 40, 0
+    packed = compilation_cache.compress_executable(program)
+    for at in range(len(packed)):
+        damaged = bytearray(packed)
+        damaged[at] ^= 1
+        try:
+            assert compilation_cache.decompress_executable(bytes(damaged)) == program
+        except zlib.error:
+            refused += 1
+    assert refused > len(packed) - 4  # a few bits mean nothing

@@ -14,9 +14,9 @@ def test_a_sparse_run_of_sac_by_hand(make_config: MakeConfig) -> None:
     Actor: 60 + 400 and two heads of 20 are 500 weights, 42 biases: 150 survive. Critic: 160 + 1600 and
     40 are 1800 weights, 81 biases: 810 survive.
     """
-    pruning = {"actor_sparsity": 0.7, "critic_sparsity": 0.55}
+    pruning = {"critic_sparsity": 0.55}
     agent = {"network": "mlp", "actor_width_ratio": 0.5, "batch_size": 48, "clipped_double_q": False}
-    loop, (run,) = prepare_pack([make_config(width=40, pruning=pruning, agent=agent)])
+    loop, (run,) = prepare_pack([make_config(width=40, sparsity=0.7, pruning=pruning, agent=agent)])
     costs = run.costs
     shapes = {name: prunable_shapes(tree) for name, tree in dense_networks(loop).items()}
     assert sum(map(len, shapes.values())) == 4 + 3

@@ -98,6 +98,14 @@ def test_schedules_that_reach_their_end() -> None:
             {"sparsity": 0.9, "pruning": {"actor_sparsity": 0.0, "critic_sparsity": 0.0}},
             r"sparsity=0.9 prunes nothing: .*actor 0, critic 0",
         ),
+        (
+            {"sparsity": 0.1, "pruning": {"actor_sparsity": 0.5, "critic_sparsity": 0.9}},
+            r"sparsity=0.1 is of no network.*actor 0.5, critic 0.9; give one of these",
+        ),
+        (
+            {"pruning": {"actor_sparsity": 0.5, "critic_sparsity": 0.5}},
+            r"sparsity=0 is of no network",
+        ),
         ({"pruning": {"min_fan_out": 1, "pattern": "banded"}}, r"banded says where each weight is"),
         ({"pruning": {"min_fan_out": 1, "pattern": "block"}}, r"block reads every input"),
         ({"agent": {"updates_per_interaction": 0.0004}}, r"=0.0004 is no fraction.*allowed: >= 1/1000"),

@@ -1,6 +1,5 @@
 """Trained agents in held-out levels, by the command."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +36,8 @@ def test_the_command_tries_every_run_once_and_says_who_is_left_out(
 ) -> None:
     runs = study(make_config, tmp_path)
     unfinished = tmp_path / runs[1] / results.RUN
-    record = json.loads(unfinished.read_text())
-    unfinished.write_text(json.dumps(record | {"status": "preempted"}))
+    record = results.known_run(unfinished.parent)
+    results.write_run(unfinished.parent, record | {"status": "preempted"})
     asked = [str(tmp_path), "--sets", "perfect5", "--episodes", "3", "--random", "40"]
     held_out.main(asked)
     said = capsys.readouterr().out
@@ -65,7 +64,7 @@ def test_the_command_tries_every_run_once_and_says_who_is_left_out(
     assert f"1/3 {runs[0]}" not in again
     assert (tmp_path / runs[0] / FILE).stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "held_out.parquet"), rows)
-    unfinished.write_text(json.dumps(record))
+    results.write_run(unfinished.parent, record)
     path, score = film(tmp_path / runs[2], seed=3, levels="perfect5", number=7)
     with Image.open(path) as shown:
         assert shown.size == (225, 225)  # 5 cells of 9 pixels, enlarged to at least 192

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from sparse_rl.settings.launchers import ProcessesConfig, SlurmConfig, build_launcher, lines
+from sparse_rl.settings.launchers import (
+    ProcessesConfig,
+    SlurmConfig,
+    accelerators_of,
+    build_launcher,
+    lines,
+)
 from sparse_rl.settings.schema import ConfigError
 
 
@@ -28,6 +34,12 @@ from sparse_rl.settings.schema import ConfigError
             {"partitoin": 1},
             r"Did you mean hydra.launcher.partition.* partition \(default: None\)",
         ),
+        ("slurm", {"packs_per_job": 0}, r"packs_per_job=0 is out of range; allowed: >= 1"),
+        ("slurm", {"packs_per_job": 8}, r"packs_per_job=8 .* at most cpus_per_task \(= 4\)"),
+        ("slurm", {"gpus_per_node": 2}, r"gpus_per_node=2 .* at most packs_per_job \(= 1\)"),
+        ("slurm", {"gpus_per_node": "a100:3", "packs_per_job": 2}, r"a100:3 .* \(= 2\), for a pack"),
+        ("processes", {"packs_per_job": 0}, r"packs_per_job=0 is out of range; allowed: >= 1"),
+        ("inprocess", {"packs_per_job": 2}, r"give hydra/launcher=processes or slurm beside it"),
         ("slurm", {"workers": 8}, r"is not of hydra/launcher=slurm; give hydra/launcher=processes"),
         ("slurm", {"additional_parameters": {"a b": 1}}, r"additional_parameters.a b is no option"),
         ("slurm", {"additional_parameters": {"output": "x"}}, r"output is set by the sweep"),
@@ -47,10 +59,14 @@ def test_what_is_wrong_is_named(launcher: str, given: dict[str, Any], message: s
 
 
 def test_what_is_right_is_taken() -> None:
-    given = {"mem_gb": 1.5, "gpus_per_node": "a100:2", "setup": "module load cuda\nexport A=1"}
+    given = {"mem_gb": 1.5, "gpus_per_node": "a100:1", "setup": "module load cuda\nexport A=1"}
     made = build_launcher("slurm", given | {"additional_parameters": {"mail-user": "me"}})
     assert isinstance(made, SlurmConfig)
-    assert (made.mem_gb, made.gpus_per_node, made.retries) == (1.5, "a100:2", 3)
+    assert (made.mem_gb, made.gpus_per_node, made.retries) == (1.5, "a100:1", 3)
     assert lines(made.setup) == ["module load cuda", "export A=1"]
     assert lines(["a\nb", "c"]) == ["a", "b", "c"]
-    assert build_launcher("processes", {"workers": 2}) == ProcessesConfig(2, 3)
+    assert build_launcher("processes", {"workers": 2}) == ProcessesConfig(2, 1, 3)
+    for devices, count in ((None, 0), (2, 2), ("2", 2), ("a100", 1), ("a100:2", 2)):
+        job = build_launcher("slurm", {"gpus_per_node": devices, "packs_per_job": 2})
+        assert isinstance(job, SlurmConfig)
+        assert accelerators_of(job) == count

@@ -1,6 +1,5 @@
 """A damaged record costs its own run what docs/sweeps.md promises, is named, and blocks no other."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,9 @@ def test_commands_that_read_a_study_leave_it_out_by_name(study: tuple[Path, list
     assert len(said) == 2
     assert f"{configs[0].run_id} is left out: {folder}" in "\n".join(said)
     (folder / configs[2].run_id / "probe.json").write_text("{")
-    assert results.read_found(folder / configs[2].run_id / "probe.json") == {}
+    damaged = folder / configs[2].run_id / "probe.json"
+    assert results.read_found(damaged, said.append) == {}
+    assert said[2].startswith(f"{damaged} cannot be read: ")
 
 
 def test_status_shows_the_others_and_which_job_a_run_waits_for(
@@ -85,7 +86,9 @@ def test_status_shows_the_others_and_which_job_a_run_waits_for(
     results.write_run(damaged.parents[1] / configs[1].run_id, {"status": "preempted", "attempts": [{}]})
     (folder / FOLDER / "one").mkdir(parents=True)
     jobs: Any = {"7_1": [configs[1].run_id], "7_2": [configs[2].run_id], "6": ["gone"]}
-    (folder / FOLDER / "one" / squeue.JOBS).write_text(json.dumps(jobs))
+    results.write_record(folder / FOLDER / "one" / squeue.JOBS, jobs)
+    (folder / FOLDER / "two").mkdir()
+    (folder / FOLDER / "two" / squeue.JOBS).write_text("{")
     now = {"7_1": Standing("PENDING", "Resources"), "7_2": Standing("COMPLETED", "None")}
     monkeypatch.setattr(squeue, "states", lambda: now)
     status.main([str(folder), "--once"])

@@ -19,7 +19,7 @@ from outcomes import Outcomes, outcomes
 from sparse_rl.records import results
 from sparse_rl.records.console import console
 from sparse_rl.runs.pack import PreparedPack, prepare_pack
-from sparse_rl.sweeps import processes, tasks
+from sparse_rl.sweeps import places, processes, tasks
 from sparse_rl.sweeps.compose import compose
 from sparse_rl.sweeps.locks import LOCK, is_owned
 from sparse_rl.sweeps.presets import CONF
@@ -244,10 +244,10 @@ def test_values_are_set_as_hydra_composes_them() -> None:
 
 def test_each_worker_has_its_own_accelerator_or_its_own_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert processes.places(None) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in places.places(None)] == ["2", "5"]
     with pytest.raises(ValueError, match="2 accelerators; give at most 2"):
-        processes.places(3)
+        places.places(3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
-    cores = [place["SPARSE_RL_CORES"].split(",") for place in processes.places(2)]
+    cores = [place["SPARSE_RL_CORES"].split(",") for place in places.places(2)]
     assert cores == [["0", "2", "4"], ["1", "3"]]

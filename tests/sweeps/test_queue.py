@@ -40,18 +40,18 @@ class Cluster:
         self.now: dict[str, Standing] = {}
 
     def submit(
-        self, executor: Any, home: Path, tasks: list[Task], settings: Settings
-    ) -> dict[str, Task]:
+        self, executor: Any, home: Path, groups: list[list[Task]], settings: Settings
+    ) -> dict[str, list[Task]]:
         if self.refusals:
             raise RefusedError(self.refusals.pop(0))
-        if self.room is not None and len(tasks) > self.room:
+        if self.room is not None and len(groups) > self.room:
             raise RefusedError(TOO_MANY)
         if self.room is not None:
-            self.room -= len(tasks)
-        for task in tasks:
+            self.room -= len(groups)
+        for task in (task for group in groups for task in group):
             task.saved = saved(task.pack, settings)
-        self.arrays.append([task.name for task in tasks])
-        jobs = {f"{len(self.arrays)}_{i}": task for i, task in enumerate(tasks)}
+        self.arrays.append(["+".join(task.name for task in group) for group in groups])
+        jobs = {f"{len(self.arrays)}_{i}": group for i, group in enumerate(groups)}
         self.now |= dict.fromkeys(jobs, Standing("PENDING", "Resources"))
         return jobs
 
@@ -66,12 +66,13 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 @pytest.fixture
 def make_queue(make_config: MakeConfig, tmp_path: Path) -> MakeQueue:
-    def make(count: int, most: int = 6, retries: int = 1) -> Queue:
+    def make(count: int, most: int = 6, retries: int = 1, packs_per_job: int = 1) -> Queue:
         packs = [prepare_pack([make_config(seed=seed)]) for seed in range(count)]
         tasks = [Task(pack, f"task_{i}") for i, pack in enumerate(packs)]
         out = Console(file=io.StringIO(), width=300)
         executor: Any = None
-        return Queue(out, executor, tmp_path / "home", Settings(tmp_path), retries, tasks, most=most)
+        home, settings = tmp_path / "home", Settings(tmp_path)
+        return Queue(out, executor, home, settings, retries, tasks, packs_per_job, most=most)
 
     return make
 
@@ -82,8 +83,7 @@ def said(queue: Queue) -> str:
     return file.getvalue()
 
 
-def run_of(task: Task | None) -> Path:
-    assert task is not None
+def run_of(task: Task) -> Path:
     return Path(task.pack.runs[0].config.run_id)
 
 
@@ -93,6 +93,47 @@ def test_arrays_are_no_longer_than_slurm_takes_them(cluster: Cluster, make_queue
     assert [len(array) for array in cluster.arrays] == [6, 2]
     assert queue.taken == 8
     assert queue.look() == "8 wait (Resources)"
+
+
+def test_packs_share_jobs_and_arrays_have_so_many_jobs(cluster: Cluster, make_queue: MakeQueue) -> None:
+    queue = make_queue(7, most=3, packs_per_job=2)
+    queue.offer()
+    assert cluster.arrays == [["task_0+task_1", "task_2+task_3", "task_4+task_5"], ["task_6"]]
+    assert queue.taken == 7
+    full = make_queue(7, packs_per_job=2)
+    cluster.room = 3
+    full.offer()
+    assert cluster.arrays[2:] == [["task_0+task_1", "task_2+task_3"], ["task_4+task_5"]]
+    assert [task.name for task in full.waiting] == ["task_6"]
+
+
+def test_a_broken_pack_is_followed_while_the_others_of_its_job_go_on(
+    cluster: Cluster, make_queue: MakeQueue, tmp_path: Path
+) -> None:
+    """What became of each is read from its mark: the job ends as the worst of them."""
+    queue = make_queue(4, packs_per_job=4, retries=1)
+    queue.offer()
+    (job,) = queue.jobs
+    broken, left, done, cut_off = queue.jobs[job][:]
+    cluster.now = {job: Standing("RUNNING", "None")}
+    end = {"broke": True, "said": "worker ended by SIGKILL"}
+    results.write_record(tmp_path / "home" / f"{broken.name}.ended", end)
+    queue.look()
+    assert [task.name for task in queue.waiting] == [f"{broken.name}a"]
+    assert f"{broken.name}: job {job}: worker ended by SIGKILL" in said(queue)
+    queue.look()
+    assert len(queue.waiting) == 1
+    for task in (left, done):
+        results.write_record(tmp_path / "home" / f"{task.name}.ended", {"broke": False, "said": "done"})
+    results.write_run(tmp_path / run_of(left), {"run_id": "x", "status": "preempted"})
+    checkpoints.save(tmp_path / run_of(left), 100, {})
+    results.write_run(tmp_path / run_of(done), {"run_id": "x", "status": "done"})
+    cluster.now = {job: Standing("FAILED", "None")}
+    queue.look()
+    names = [(task.name, task.crashes) for task in queue.waiting]
+    assert names == [(f"{broken.name}a", 1), (left.name, 0), (f"{cut_off.name}a", 1)]
+    assert f"({left.name}): COMPLETED, runs saved; it goes on" in said(queue)
+    assert f"{cut_off.name}: job {job} ended FAILED" in said(queue)
 
 
 def test_a_refusal_that_passes_keeps_tasks_and_waits_longer_each_time(
@@ -139,7 +180,9 @@ def test_a_refusal_for_good_is_one_line_where_nothing_runs(
     cluster.room = None
     queue.offer()
     queue.waiting = [
-        Task(prepare_pack([r.config for r in t.pack.runs]), "late") for t in queue.jobs.values() if t
+        Task(prepare_pack([r.config for r in t.pack.runs]), "late")
+        for tasks in queue.jobs.values()
+        for t in tasks
     ]
     cluster.refusals = [NO_PARTITION]
     queue.offer()
@@ -155,7 +198,7 @@ def test_a_time_limit_is_no_crash_where_something_was_saved(
     for limit in range(1, 7):
         queue.offer()
         (job,) = queue.jobs
-        run_dir = tmp_path / run_of(queue.jobs[job])
+        run_dir = tmp_path / run_of(*queue.jobs[job])
         checkpoints.save(run_dir, 10 * limit, {})
         results.write_run(run_dir, {"status": "preempted"})
         state = "COMPLETED" if limit % 2 else "TIMEOUT"
@@ -183,7 +226,7 @@ def test_runs_that_are_held_elsewhere_cost_no_retry(
     for _ in range(3):
         queue.offer()
         (job,) = queue.jobs
-        run_dir = tmp_path / run_of(queue.jobs[job])
+        run_dir = tmp_path / run_of(*queue.jobs[job])
         run_dir.mkdir(exist_ok=True)
         cluster.now = {job: Standing("COMPLETED", "None")}
         with FileLock(run_dir / LOCK):

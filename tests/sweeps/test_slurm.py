@@ -1,20 +1,27 @@
 """Sweeps on a real SLURM: an array, a job killed, one preempted, no accounting database."""
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
+import cloudpickle  # type: ignore[import-untyped]
 import pytest
+import submitit
+from conftest import MakeConfig
 from outcomes import Outcomes, outcomes
 from slurm_cluster import cluster
 
 from sparse_rl.records import results
+from sparse_rl.sweeps import places
+from sparse_rl.sweeps.jobs import End, TrainTogether, end_of
+from sparse_rl.sweeps.sbatch import executor_of
+from sparse_rl.sweeps.tasks import Settings, write_task
 
 GRID = (
     "width=8,12", "sparsity=0.5", "seed=0,1", "env_steps=16000", "log_every=400", "eval_every=8000",
@@ -106,6 +113,74 @@ def test_a_grid_survives_a_kill_and_a_preemption(tmp_path: Path, calm: Outcomes)
     assert max(len(record["attempts"]) for record in records if record) > 1
 
 
+WORKER = """#!/bin/sh
+# Instead of "python -m sparse_rl.sweeps.worker TASK.json": trains nothing, and leaves as a worker does.
+case $3 in *task_0.json) while [ ! -e $3.now ]; do sleep 0.1; done; kill -KILL $$;; esac
+if [ -e $3.begun ]; then echo done; exit 0; fi
+trap 'echo saved; exit 0' TERM
+touch $3.begun
+while :; do sleep 0.1; done
+"""
+
+
+class PlayTogether(TrainTogether):
+    """A job of several packs whose processes train nothing."""
+
+    def __call__(self, paths: Sequence[str]) -> None:
+        worker = Path(paths[0]).parent / "worker"
+        places.sys = SimpleNamespace(executable=str(worker))  # type: ignore[attr-defined, assignment]
+        super().__call__(paths)
+
+    def checkpoint(self, paths: Sequence[str]) -> submitit.helpers.DelayedSubmission:
+        """As it is, but what is queued again plays, too."""
+        super().checkpoint(paths)
+        return submitit.helpers.DelayedSubmission(PlayTogether(), paths)
+
+
+@pytest.mark.usefixtures("slurm")
+def test_packs_side_by_side_break_alone_and_leave_together(
+    tmp_path: Path, make_config: MakeConfig
+) -> None:
+    """One of three processes is killed, and the others go on. Then the job makes room for another: both
+    save, and begin again when it is queued again; the one that broke does not."""
+    (tmp_path / "worker").write_text(WORKER)
+    (tmp_path / "worker").chmod(0o755)
+    files = [tmp_path / f"task_{seed}.json" for seed in range(3)]
+    for seed, path in enumerate(files):
+        write_task(path, [make_config(seed=seed)], Settings(tmp_path / "study"))
+    given = {"partition": "low", "cpus_per_task": 3, "packs_per_job": 3, "timeout_min": 30}
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    executor_of(tmp_path, given).submit(PlayTogether(), list(map(str, files)))
+
+    def until(what: str, happened: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 300
+        while not happened():
+            assert time.monotonic() < deadline, f"{what} did not happen: {jobs()}"
+            hurry()
+            time.sleep(0.2)
+
+    def logs(word: str) -> list[bool]:
+        """Whose processes have said so."""
+        texts = [path.with_suffix(".log") for path in files]
+        return [text.exists() and word in text.read_text() for text in texts]
+
+    until("two begin", lambda: all(Path(f"{path}.begun").exists() for path in files[1:]))
+    Path(f"{files[0]}.now").touch()
+    until("its mark", lambda: end_of(files[0]))
+    assert end_of(files[0]) == End(True, "worker ended by SIGKILL")
+    assert "RUNNING" in [state for _, state, _ in jobs()]
+    assert [end_of(path) for path in files[1:]] == [None, None]
+    assert logs("saved") == [False, False, False]
+    other = ["sbatch", "-p", "main", "-c", "4", "-o", "/dev/null", "--wrap", "sleep 3"]
+    subprocess.run(other, check=True, cwd=tmp_path, capture_output=True)
+    until("both save", lambda: logs("saved") == [False, True, True])
+    until("both begin again", lambda: logs("done") == [False, True, True])
+    until("the end", lambda: {state for _, state, _ in jobs()} <= {"COMPLETED", "CANCELLED", "FAILED"})
+    assert [end_of(path) for path in files] == [
+        End(True, "worker ended by SIGKILL"), End(False, "done"), End(False, "done"),
+    ]  # fmt: skip
+
+
 @pytest.mark.usefixtures("slurm")
 def test_cancelled_jobs_do_not_leave_the_sweep_waiting(tmp_path: Path, calm: Outcomes) -> None:
     """scancel is somebody's wish: not submitted again, and the same command goes on later."""
@@ -151,7 +226,7 @@ def test_where_arrays_are_short_and_nothing_is_queued_again(
         wait_for(process, "a checkpoint", lambda: list(study.glob("*/checkpoints/*.arrow")))
         saved = {path.parent.parent.name for path in study.glob("*/checkpoints/*.arrow")}
         (known,) = study.glob(".sweep/*/jobs.json")
-        submitted: dict[str, list[str]] = json.loads(known.read_text())
+        submitted: dict[str, list[str]] = results.read_record(known)
         assert sorted(job.partition("_")[2] for job in submitted) == ["", "0", "1", "2"]
         warned = [job for job, runs in submitted.items() if saved & set(runs)]
         subprocess.run(["scancel", "--signal=USR2", warned[0]], check=True)
