@@ -3,8 +3,11 @@
 from typing import Any
 
 import conftest
+import contexts
 import jax
+import jax.numpy as jnp
 import pytest
+from jax._src.interpreters import mlir
 
 from sparse_rl.kernels import machine
 
@@ -16,6 +19,30 @@ def test_programs_are_let_go_after_each_file(request: pytest.FixtureRequest) -> 
     assert program._cache_size() == 1
     conftest.forget_programs()
     assert program._cache_size() == 0
+
+
+def test_small_programs_share_a_context_and_what_is_lowered_apart_has_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[Any] = []
+    make = mlir.ModuleContext.__init__
+
+    def watched(module: Any, **options: Any) -> None:
+        make(module, **options)
+        found.append(module.context)
+
+    monkeypatch.setattr(mlir.ModuleContext, "__init__", watched)
+    monkeypatch.setattr(contexts, "MANY", 3)
+    contexts.renew()
+    for size in range(2, 6):
+        jax.jit(lambda x: x + 2)(jnp.ones(size, jnp.uint16))
+    shared = {id(context) for context in found}
+    assert len(found) >= 4
+    assert len(shared) == -(-len(found) // 3)
+    for size in range(2, 4):
+        jax.jit(lambda x: x + 3).lower(jnp.ones(size, jnp.uint16))
+        shared |= {id(found[-1])}
+    assert len(shared) == -(-(len(found) - 2) // 3) + 2
 
 
 @pytest.mark.parametrize(
