@@ -1,8 +1,8 @@
 """Programs that are made one after another share MLIR's context, where jax makes one for each.
 
-A context is of 1.1 MB and 3 ms, whatever the program, and lives as long as what jax remembers of it. A file
-of the suite makes a thousand programs of a line each: its contexts came to more than all else that a worker
-held. What is lowered apart, to be compiled beside others in threads, has a context of its own as ever.
+A context is of 1.1 MB and 3 ms, whatever the program, and lives as long as what jax remembers of it. A
+file of the suite makes a thousand programs of a line each: its contexts came to more than all else that
+a worker held. What is lowered apart, to be compiled beside others in threads, has its own as ever.
 """
 
 import functools

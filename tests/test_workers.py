@@ -6,6 +6,7 @@ import conftest
 import contexts
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax._src.interpreters import mlir
 
@@ -60,3 +61,16 @@ def test_free_memory_is_some_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < conftest.free_memory() < machine.memory_bytes()
     monkeypatch.setattr(machine, "allowed_bytes", lambda: 12345)
     assert conftest.free_memory() == 12345
+
+
+def test_a_file_that_takes_a_worker_beyond_its_memory_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = conftest.most_held()
+    ballast = np.ones(25 << 20)
+    assert conftest.most_held() > 200 << 20 or not held
+    del ballast
+    monkeypatch.setattr(conftest, "most_held", lambda: 2048 << 20)
+    conftest.check_memory(0)
+    monkeypatch.setattr(conftest, "most_held", lambda: 2049 << 20)
+    with pytest.raises(MemoryError, match=r"to 2049 MB; 2048 are allowed"):
+        conftest.check_memory(2047 << 20)
+    conftest.check_memory(2049 << 20)  # another file did
