@@ -20,6 +20,11 @@ WHOLE := import tomllib, sparse_rl; from pathlib import Path; here = Path(sparse
   assert all((here / name).exists() for name in ("py.typed", "conf/sweep.yaml", "kernels/kernels.h")); \
   print("dist/ holds sparse_rl", version)
 
+# Types are checked beside the tests, which wait now and then; what mypy says comes last, and both must pass.
+BESIDE = log=$$(mktemp); $(BIN)/mypy >$$log 2>&1 & types=$$!; tests=0; \
+  $(BIN)/python -m pytest -n auto --dist loadfile || tests=$$?; \
+  wait $$types; types=$$?; cat $$log; rm -f $$log; test $$tests = 0 && test $$types = 0
+
 .PHONY: demo test docs reference claim claim-train check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark accelerator overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
@@ -29,8 +34,7 @@ demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 test: $(VENV)/.dev  ## the whole test suite, with lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BESIDE)
 
 docs: $(VENV)/.docs  ## the site, without network: build/docs/index.html (seconds)
 	$(BIN)/python -m sphinx -W --keep-going -n -q -d build/doctrees docs build/docs

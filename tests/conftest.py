@@ -10,7 +10,8 @@ from typing import Any
 # Before jax is imported: one cache for the whole suite makes repeated programs cheap.
 CACHE = Path(tempfile.gettempdir()) / f"sparse_rl_test_cache_{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+# Of small programs, too: they are 18,000 of the suite's 21,000, and many are those of other files.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("WANDB_MODE", "offline")
 # Most of the suite's time goes to making machine code. What is computed is decided by XLA's own passes
 # before that, and those are as users have them: without LLVM's optimisations a third of the time is
@@ -20,6 +21,7 @@ for flag, value in CHEAPLY.items():
     if flag not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={value}".strip()
 
+import contexts  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
@@ -39,6 +41,7 @@ from sparse_rl.runs.pack import prepare_pack  # noqa: E402
 from sparse_rl.settings.run import RunConfig, run_config  # noqa: E402
 
 threefry.use(CACHE)
+contexts.use()
 
 AS_FOR_USERS: Any = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 """How a program is compiled that computes more than it takes to compile."""
@@ -132,7 +135,9 @@ def places(masks: Any, tree: Any) -> np.ndarray:
 
 
 WORKER_BYTES = 3 << 30
-"""What a worker of the suite may come to hold, and some room."""
+"""What a worker of the suite and the processes that it starts come to hold."""
+MOST_HELD = 2 << 30
+"""What the worker itself may come to hold."""
 MOST_WORKERS = 8
 
 
@@ -153,20 +158,38 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 gc.set_threshold(50_000, 20, 20)  # a twentieth of the time goes to looking for garbage otherwise
+gc.freeze()  # libraries are no garbage: nobody looks through them after each file
 
 
 def forget_programs() -> None:
     """Let go of all that was compiled in this process, and of its memory."""
     jax.clear_caches()
+    contexts.renew()
     gc.collect()
     give_back_memory()
+
+
+def most_held() -> int:
+    """Bytes of memory that this process had at most; 0 where the system does not say."""
+    told = Path("/proc/self/status")
+    lines = told.read_text().splitlines() if told.exists() else []
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def check_memory(before: int) -> None:
+    """Raises ``MemoryError`` where this process took more than its share, and had not ``before``."""
+    held = most_held()
+    if held > max(before, MOST_HELD):
+        raise MemoryError(f"this file took a worker to {held >> 20} MB; {MOST_HELD >> 20} are allowed")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_go_with_their_file() -> Iterator[None]:
     """A worker takes many files, and none uses the programs of another: kept, they come to 6 GB."""
+    before = most_held()
     yield
     forget_programs()
+    check_memory(before)
 
 
 def _form(inputs: Any) -> str:
@@ -175,9 +198,11 @@ def _form(inputs: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def programs_of_the_file() -> dict[Any, Any]:
-    """What ``programs_once`` compiled."""
-    return {}
+def programs_of_the_file() -> Iterator[dict[Any, Any]]:
+    """What ``programs_once`` compiled; emptied, for pytest holds it until after the file's last test."""
+    known: dict[Any, Any] = {}
+    yield known
+    known.clear()
 
 
 @pytest.fixture

@@ -68,3 +68,36 @@ def test_without_one_there_is_one_clear_line(tmp_path: Path, versions: list[tupl
     (line,) = result.stderr.splitlines()
     assert "no Python 3.11 to 3.14" in line
     assert "make PYTHON=/path/to/python" in line
+
+
+@pytest.mark.parametrize(
+    ("tests", "types", "passes"), [(0, 0, True), (1, 0, False), (0, 1, False), (3, 2, False)]
+)
+def test_tests_and_types_are_asked_side_by_side_and_both_must_pass(
+    tmp_path: Path, tests: int, types: int, passes: bool
+) -> None:
+    """Commands that wait for each other: one after the other they would never end."""
+    meet = "touch {0}; while [ ! -e {1} ]; do sleep 0.02; done; echo {2}; exit {3}"
+    here, there = tmp_path / "tests", tmp_path / "types"
+    commands = {
+        "ruff": "exit 0",
+        "python": meet.format(here, there, "the tests", tests),
+        "mypy": meet.format(there, here, "the types", types),
+    }
+    (tmp_path / "bin").mkdir()
+    for name, says in commands.items():
+        command = tmp_path / "bin" / name
+        command.write_text(f"#!/bin/sh\n{says}\n")
+        command.chmod(0o755)
+    (tmp_path / ".dev").touch()
+    assert MAKE is not None
+    done = subprocess.run(
+        [MAKE, "--silent", "test", f"VENV={tmp_path}", f"--assume-old={tmp_path / '.dev'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == ["the tests", "the types"], done.stderr
+    assert (done.returncode == 0) == passes

@@ -3,8 +3,12 @@
 from typing import Any
 
 import conftest
+import contexts
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax._src.interpreters import mlir
 
 from sparse_rl.kernels import machine
 
@@ -16,6 +20,30 @@ def test_programs_are_let_go_after_each_file(request: pytest.FixtureRequest) -> 
     assert program._cache_size() == 1
     conftest.forget_programs()
     assert program._cache_size() == 0
+
+
+def test_small_programs_share_a_context_and_what_is_lowered_apart_has_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[Any] = []
+    make = mlir.ModuleContext.__init__
+
+    def watched(module: Any, **options: Any) -> None:
+        make(module, **options)
+        found.append(module.context)
+
+    monkeypatch.setattr(mlir.ModuleContext, "__init__", watched)
+    monkeypatch.setattr(contexts, "MANY", 3)
+    contexts.renew()
+    for size in range(2, 6):
+        jax.jit(lambda x: x + 2)(jnp.ones(size, jnp.uint16))
+    shared = {id(context) for context in found}
+    assert len(found) >= 4
+    assert len(shared) == -(-len(found) // 3)
+    for size in range(2, 4):
+        jax.jit(lambda x: x + 3).lower(jnp.ones(size, jnp.uint16))
+        shared |= {id(found[-1])}
+    assert len(shared) == -(-(len(found) - 2) // 3) + 2
 
 
 @pytest.mark.parametrize(
@@ -33,3 +61,16 @@ def test_free_memory_is_some_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < conftest.free_memory() < machine.memory_bytes()
     monkeypatch.setattr(machine, "allowed_bytes", lambda: 12345)
     assert conftest.free_memory() == 12345
+
+
+def test_a_file_that_takes_a_worker_beyond_its_memory_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = conftest.most_held()
+    ballast = np.ones(25 << 20)
+    assert conftest.most_held() > 200 << 20 or not held
+    del ballast
+    monkeypatch.setattr(conftest, "most_held", lambda: 2048 << 20)
+    conftest.check_memory(0)
+    monkeypatch.setattr(conftest, "most_held", lambda: 2049 << 20)
+    with pytest.raises(MemoryError, match=r"to 2049 MB; 2048 are allowed"):
+        conftest.check_memory(2047 << 20)
+    conftest.check_memory(2049 << 20)  # another file did

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import SMALL
-from effects import difference, reached
+from effects import difference, programs_of, reached
 
 from sparse_rl import envs
 from sparse_rl.envs import HostEnv, HostStep, workers
@@ -147,6 +147,12 @@ def others(hint: Any, field: Any, now: Any) -> list[Any]:
         return [not now]
     test = field.metadata.get("test") or (lambda value: True)
     return [value for value in numbers(now) if fits(value, hint) and test(value)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def traced_programs_go_with_this_file() -> Iterator[None]:
+    yield
+    programs_of.cache_clear()
 
 
 class Key(NamedTuple):
