@@ -15,6 +15,7 @@ import numpy as np
 from scipy import special
 
 from sparse_rl.analysis import statistics
+from sparse_rl.analysis.once import once
 from sparse_rl.analysis.statistics import LEVEL, RESAMPLES, Estimate, Floats, Scores, Statistic
 
 Method = Literal["t", "percentile"]
@@ -175,6 +176,7 @@ def _draws(value: Floats, error: Floats, free: Floats, resamples: int, seed: Seq
     return np.asarray(value)[..., None] + np.asarray(error)[..., None] * t
 
 
+@once
 def estimates(
     cells: Sequence[Scores],
     statistic: Statistic = statistics.iqm,

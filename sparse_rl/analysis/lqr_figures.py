@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -18,7 +17,7 @@ def _style(ax: Axes, xlabel: str, ylabel: str) -> None:
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.grid(alpha=0.3, linewidth=0.6)
-    sns.despine(ax=ax)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _powers(ax: Axes, ticks: list[float]) -> None:
@@ -108,7 +107,7 @@ def joint(table: pd.DataFrame) -> Figure:
         grid = shared.pivot_table(index="free_entries", columns="workers", values=column)
         colours = np.log(grid) if column == "time" else grid
         written = grid.map(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
-        sns.heatmap(colours, annot=written, fmt="", cmap="viridis", ax=ax, cbar=False)
+        looks.heat_map(colours, ax, annot=written, fmt="", cmap="viridis", cbar=False)
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("workers M")
         ax.set_ylabel("free entries d")

@@ -46,12 +46,12 @@ def show(
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
+    figure.set_layout_engine(None)  # it was laid out for the first file
     links = ""
     if out is not None:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.png").write_bytes(buffer.getvalue())
-        figure.set_layout_engine("none")  # it was laid out for the first file
         figure.savefig(folder / f"{name}.svg")
         file = html.escape(name)
         links = f' For papers: <a href="{file}.png">{file}.png</a>, <a href="{file}.svg">svg</a>.'
@@ -71,7 +71,7 @@ def _small(picture: io.BytesIO) -> tuple[str, int, int]:
     """A picture with a palette, a third of its size, as text; its width and height on the page."""
     with Image.open(picture) as whole:
         kept = io.BytesIO()
-        whole.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE).save(kept, "PNG", optimize=True)
+        whole.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE).save(kept, "PNG", compress_level=6)
         scale = 96 / DPI
         size = round(whole.width * scale), round(whole.height * scale)
     return base64.b64encode(kept.getvalue()).decode(), *size
