@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis import statistics
+from sparse_rl.analysis import looks, statistics
 from sparse_rl.analysis.tables import spread
 
 AXES = ("agent", "width", "sparsity")

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+
+from sparse_rl.analysis import looks
 
 BAND = "95 % bootstrap interval"
 COLOURS = {"asynchronous": "#1b3a6b", "synchronous": "#c8553d"}
@@ -70,7 +73,8 @@ def entries(points: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
     """Updates and structural gap against free entries."""
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    colours = sns.color_palette("viridis", points["pattern"].nunique() + 1)
+    shades = np.linspace(0.0, 1.0, points["pattern"].nunique() + 3)[1:-1]  # neither black nor yellow
+    colours = mpl.colormaps["viridis"](shades)
     for (pattern, curve), colour in zip(points.groupby("pattern"), colours, strict=False):
         d = curve["free_entries"]
         slope = slopes.loc[slopes["pattern"] == pattern, "slope"]

@@ -1,4 +1,4 @@
-"""What was worked out of equal numbers is not worked out again: a report asks for it in several places."""
+"""What was worked out of equal numbers is not worked out again: a report asks for it several times."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping

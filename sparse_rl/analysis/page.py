@@ -44,9 +44,9 @@ def show(
         plot: the same to be explored; the page shows the picture where it cannot draw.
         alt: what the figure shows, for who cannot see it; the caption where nothing is said.
     """
+    _lay_out(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    figure.set_layout_engine(None)  # it was laid out for the first file
     links = ""
     if out is not None:
         folder = Path(out)
@@ -65,6 +65,15 @@ def show(
         f'src="data:image/png;base64,{picture}">'
         f"<figcaption>{html.escape(caption)}.{hint}{links}</figcaption>{script}</figure>"
     )
+
+
+def _lay_out(figure: Figure) -> None:
+    """Once for both files: each would draw the figure twice, to lay it out and for good."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        figure.set_dpi(DPI)  # as it is drawn
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def _small(picture: io.BytesIO) -> tuple[str, int, int]:
