@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis import answers, looks, scores, statistics, verdicts
+from sparse_rl.analysis import answers, looks, page, scores, statistics, verdicts
 from sparse_rl.analysis.figures import FONT, style
 from sparse_rl.analysis.interactive import Panel, Plot, axis, layout, numbers, ranged
 from sparse_rl.analysis.looks import Mark
@@ -156,6 +156,8 @@ def overview(series: Series, found: Comparisons | str, margin: float, figure: st
         told, made = f"Sparse and dense cannot be compared: {found}.", ""
     else:
         told, made = answer(found, margin), verdict_tables(series, found, margin)
+        final = scores.final_values(series.rows, RETURN)
+        made += page.words(scores.interval_doubts(final, RETURN, ["width", "sparsity"]))
     return Html(
         f'<div class="front"><h3>{html.escape(series.label)}</h3>'
         f'<p class="answer">{html.escape(told)}</p><div class="beside">{figure}{made}</div></div>'

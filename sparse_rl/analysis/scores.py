@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparse_rl.analysis import intervals, statistics
+from sparse_rl.analysis import doubts, intervals, statistics
 from sparse_rl.analysis.load import DEPENDENCE, SEEDS, cell_of
 from sparse_rl.analysis.load import RETURN as RETURN
 from sparse_rl.analysis.once import once
@@ -180,7 +180,7 @@ def interval_words(final: pd.DataFrame, metric: str, by: Sequence[str]) -> str:
 
 def interval_doubts(final: pd.DataFrame, metric: str, by: Sequence[str]) -> list[str]:
     """What is to be said against the intervals of :func:`cell_estimates`."""
-    return intervals.doubts(list(cell_scores(final, metric, by).values()))
+    return doubts.doubts(list(cell_scores(final, metric, by).values()))
 
 
 def refuse_uneven_tasks(final: pd.DataFrame, by: Sequence[str]) -> None:
