@@ -82,7 +82,8 @@ def answer(found: Comparisons, margin: float) -> str:
     ends = doubt.iloc[[0, -1]].drop_duplicates("seeds")
     seeds = " to ".join(f"{n:,.0f} seeds ({_places(ends[ends['seeds'] == n])})" for n in ends["seeds"])
     return (
-        f"{text} A difference of {margin:.4g} would be told by {seeds} of each cell, in 80 % of studies."
+        f"{text} A difference of {margin:.4g} would be told by {seeds} of each cell or fewer, in 80 % "
+        "of studies."
     )
 
 
@@ -203,7 +204,7 @@ def forest(found: Comparisons, margin: float, label: str) -> Figure:
 
 def _lines(table: pd.DataFrame) -> Iterator[str]:
     for _, line in table.iterrows():
-        doubt = "" if np.isnan(line["seeds"]) else f"<br>{line['seeds']:,.0f} seeds would tell"
+        doubt = "" if np.isnan(line["seeds"]) else f"<br>{line['seeds']:,.0f} seeds or fewer would tell"
         spread = "" if np.isnan(line["low"]) else f" [{line['low']:+.4g}, {line['high']:+.4g}]"
         yield (
             f"<b>sparsity {line['sparsity']:g} at width {line['width']:g}</b>: {line['verdict']}<br>"

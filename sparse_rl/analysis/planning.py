@@ -73,6 +73,9 @@ def power(seeds: int, delta: float, sd: float, comparisons: int = 1) -> float:
 def seeds_to_tell(delta: float, sd: float, comparisons: int = 1) -> int:
     """The fewest seeds of each cell with which :func:`power` reaches 80 %; :data:`MOST` and no more.
 
+    Of a study yet to be made. What one difference of this study lacks :func:`.verdicts.seeds_at_most`
+    says.
+
     Raises:
         ValueError: delta or sd is not above 0.
     """

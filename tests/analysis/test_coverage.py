@@ -382,8 +382,8 @@ def test_differences_hold_together() -> None:
     assert np.isnan(unknown[0]).tolist() == [True, False]
 
 
-def test_seeds_to_tell_a_margin() -> None:
+def test_seeds_at_most_to_tell_a_margin() -> None:
     """Half an interval of 14 with 3 seeds; a margin of 10 is told in 80 % where half is 7: four times as
     many."""
-    assert verdicts.seeds_to_tell(3, 14.0, 10.0) == 12
-    assert verdicts.seeds_to_tell(3, 14.1, 10.0) == 13
+    assert verdicts.seeds_at_most(3, 14.0, 10.0) == 12
+    assert verdicts.seeds_at_most(3, 14.1, 10.0) == 13
