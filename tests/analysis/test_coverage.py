@@ -256,7 +256,7 @@ def test_moderation_by_hand() -> None:
     """Variances 1, 1 and 40 of two degrees of freedom each: their mean is 14, and a prior of two weighs
     as much as a cell: 7.5 and 27; the largest keeps its 40. Behind 27 are 27² / (20² / 2 + 7² / 6),
     behind 7.5 more than prior and own have, 4."""
-    variance, free = intervals.moderated(np.array([1.0, 1.0, 40.0]), np.full(3, 2.0), np.float64(14.0))
+    variance, free = intervals.moderated(np.array([1.0, 1.0, 40.0]), np.full(3, 2.0), np.array(14.0))
     assert variance == pytest.approx([7.5, 7.5, 40.0])
     assert free == pytest.approx([4.0, 4.0, 729 / (200 + 49 / 6)])
 
