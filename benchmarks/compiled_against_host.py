@@ -5,7 +5,7 @@ how fast.
     python benchmarks/compiled_against_host.py results/compiled_against_host
 
 A run's value is the mean return over the last fifth of its training; a group's the interquartile mean
-over seeds with a 95 % percentile bootstrap interval. The difference is resampled over seeds of both.
+over seeds with a 95 % interval (t below ten seeds), as has the difference.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     python benchmarks/drq_against_public.py results/drq CURVES docs/drq_curves.png
 
 CURVES is ``curves/dmc_cartpole_swingup.csv`` of the public repository. Returns of evaluation episodes at
-the points that both have: interquartile means over seeds with 95 % percentile bootstrap intervals, over
-all points, the last fifth of training and the last point. Differences are resampled over seeds of both.
+the points that both have: interquartile means over seeds with 95 % intervals (t below ten seeds, else
+percentile bootstrap), over all points, the last fifth of training and the last point.
 """
 
 import argparse

@@ -6,8 +6,8 @@
 
 Reads the runs of the studies patterns and patterns_cartpole, or of comparators. A run's value is the
 mean over the last fifth of its training; a group's the interquartile mean over seeds with a 95 %
-percentile bootstrap interval. The difference to static unstructured masks is resampled over seeds
-of both.
+interval (t below ten seeds, percentile bootstrap from there on). So is the difference to static
+unstructured masks.
 """
 
 import argparse

@@ -21,9 +21,9 @@ def _complete(arguments: list[str]) -> None:
         os.environ["COMP_LINE"] = f"{before} {line}"
         _call("sweep", arguments)
     elif not further:
-        print(" ".join([*COMMANDS, "help", "--version"]))
+        print("\n".join([*COMMANDS, "help", "--version"]))  # fish takes a line each
     elif word == "help":
-        print(" ".join([*TOPICS, *COMMANDS]))
+        print("\n".join([*TOPICS, *COMMANDS]))
 
 
 def _call(word: str, arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -169,6 +170,19 @@ def test_the_shell_completes_commands_and_what_a_sweep_takes(tmp_path: Path) -> 
     assert completed(tmp_path / "bin", "sparse-rl sweep width=8 agent=ppo") == [
         f"agent={name}" for name in presets("agent") if name.startswith("ppo")
     ]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_is_offered_a_command_a_line(tmp_path: Path) -> None:
+    script = tmp_path / "sparse-rl"
+    script.write_text(f"#!{sys.executable}\nfrom sparse_rl.__main__ import main\nmain()\n")
+    script.chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    ask = 'sparse-rl -sc install=fish | source; complete -C "sparse-rl s"'
+    ended = subprocess.run(
+        ["fish", "-c", ask], env=path, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split("\n") == ["status", "sweep", ""]
 
 
 def test_the_version_is_in_one_place_and_told_of() -> None:

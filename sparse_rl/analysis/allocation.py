@@ -79,6 +79,15 @@ def _grid(found: Surface, count: int, fewest: int) -> Floats:
     return np.geomspace(tried[there].min(), tried[there].max(), count)
 
 
+def refuse_no_budgets(found: Surface) -> None:
+    """Refuse sizes that never spent the same: nothing is known of the best of them.
+
+    Raises:
+        ValueError: at no budget were three sizes measured.
+    """
+    _grid(found, 1, FEWEST)
+
+
 def _between_sizes(found: Surface, budgets: Floats, sizes: Floats, steps: float) -> Floats:
     """[1 + resamples]: slopes; their draws have what the grid of sizes leaves open as well.
 

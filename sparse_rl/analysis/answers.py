@@ -129,8 +129,8 @@ def compare(
     Returns:
         ``sparsity``, ``size`` (of the reference's points), ``reference``, the value in column
         ``metric``, ``difference`` with ``low`` and ``high``, which hold together for all lines,
-        ``verdict``, ``seeds`` that would tell ``margin`` (nan without one), and ``between``: whether the
-        interval is around two points.
+        ``verdict``, ``seeds`` that at most would tell ``margin`` (nan without one), and ``between``:
+        whether the interval is around two points.
 
     Raises:
         ValueError: ``at`` is unknown, no run has the reference's sparsity, several widths of a sparsity
@@ -192,7 +192,7 @@ def _judged(three: Floats, runs: int, margin: float) -> dict[str, list[Any]]:
     low = np.where(cliff, np.minimum(around[0][0], around[1][0]), low)
     high = np.where(cliff, np.maximum(around[0][1], around[1][1]), high)
     seeds = [
-        verdicts.seeds_to_tell(runs, (b - a) / 2, margin) if margin > 0 and not c else float("nan")
+        verdicts.seeds_at_most(runs, (b - a) / 2, margin) if margin > 0 and not c else float("nan")
         for a, b, c in zip(low, high, cliff, strict=True)
     ]
     words = [verdicts.verdict(a, b, margin) for a, b in zip(low, high, strict=True)]

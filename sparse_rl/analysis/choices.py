@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from sparse_rl.analysis import fits
 from sparse_rl.analysis.fits import Fit, Points
 from sparse_rl.analysis.laws import Law
+from sparse_rl.analysis.once import once
 from sparse_rl.analysis.statistics import Floats, counted, interval
 
 TIE = 10.0
@@ -127,6 +128,7 @@ class Choice(NamedTuple):
         return [name for name in ranked if self.whole[name].weight >= most / TIE]
 
 
+@once
 def choose(laws: Sequence[Law], points: Points, largest: int = 1) -> Choice:
     """Compare laws by held-out error at the largest sizes, and by how they fit all of them.
 
@@ -167,7 +169,7 @@ def weigh(laws: Sequence[Law], points: Points) -> dict[str, Whole]:
         found[law.name] = (
             leave_one_out(law, points, best),
             bic,
-            float(stats.chi2.sf(2.0 * best.cost, free)),
+            float(special.chdtrc(free, 2.0 * best.cost)),
         )
     least = min((bic for _, bic, _ in found.values()), default=0.0)
     likely = {name: float(np.exp((least - bic) / 2)) for name, (_, bic, _) in found.items()}

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis import statistics
+from sparse_rl.analysis import looks, statistics
 from sparse_rl.analysis.tables import spread
 
 AXES = ("agent", "width", "sparsity")
@@ -126,8 +125,8 @@ def matrix(rows: pd.DataFrame, policy: str) -> Figure:
     figure = Figure(figsize=(side + 1.0, side), layout="constrained")
     ax = figure.subplots()
     few = len(of.runs) <= 12
-    sns.heatmap(
-        of.returns, ax=ax, square=True, cmap="viridis", annot=few, fmt=".3g", xticklabels=labels,
+    looks.heat_map(
+        of.returns, ax, square=True, cmap="viridis", annot=few, fmt=".3g", xticklabels=labels,
         yticklabels=labels, cbar_kws={"label": "mean return of the team"},
     )  # fmt: skip
     ax.set_xlabel("sits after it (agent, width, sparsity)")

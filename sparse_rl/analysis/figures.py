@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -46,7 +45,7 @@ def style(ax: Axes, xlabel: str, ylabel: str) -> None:
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.grid(alpha=0.3, linewidth=0.6)
-    sns.despine(ax=ax)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _legend(figure: Figure, marks: Mapping[Any, Mark], title: str, points: bool = True) -> None:
@@ -241,7 +240,7 @@ def heat_maps(rows: pd.DataFrame, label: str | None = None) -> Figure:
             scores.final_values(rows, metric), metric, ["sparsity", "width"], resamples=2
         )
         grid = table.pivot(index="sparsity", columns="width", values=metric)
-        sns.heatmap(
+        looks.heat_map(
             grid, annot=True, fmt=".4g", cmap="viridis" if metric == RETURN else "viridis_r", ax=ax,
             cbar_kws={"label": label_of(rows, metric)}, linewidths=0.5, annot_kws={"fontsize": FONT},
         )  # fmt: skip
@@ -359,9 +358,7 @@ def held_out(points: Points, choice: Choice, xlabel: str, ylabel: str, label: st
         )  # fmt: skip
     sizes = np.geomspace(points.size.min(), points.size.max(), 100)
     kept = np.full(sizes.shape, points.kept[0])
-    for (name, trial), color in zip(
-        choice.trials.items(), sns.color_palette("colorblind"), strict=False
-    ):
+    for (name, trial), color in zip(choice.trials.items(), looks.COLOUR_BLIND, strict=False):
         law_low, law_high = statistics.interval(trial.fit.predict_samples(sizes, kept))
         ax.plot(sizes, trial.fit.predict(sizes, kept), color=color, label=name)
         ax.fill_between(sizes, law_low, law_high, color=color, alpha=0.12, linewidth=0)

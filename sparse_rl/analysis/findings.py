@@ -85,7 +85,7 @@ def growth_words(series: Series, sparsity: float, margin: float) -> str:
         beyond = f"{name} gains nothing beyond {told} {within}"
         return f"{beyond}: the best larger size differs from it by {step}."
     runs = int(final[final["sparsity"] == sparsity].groupby(by)["run_id"].nunique().min())
-    seeds = verdicts.seeds_to_tell(runs, (found.high - found.low) / 2, margin)
+    seeds = verdicts.seeds_at_most(runs, (found.high - found.low) / 2, margin)
     doubt = f"Whether {name.lower()} still grows these runs cannot tell {within}"
     return f"{doubt}: the last step brought {step}; {seeds:,.0f} seeds or fewer would tell."
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparse_rl.analysis import answers, looks, scores, statistics, verdicts
+from sparse_rl.analysis import answers, looks, page, scores, statistics, verdicts
 from sparse_rl.analysis.figures import FONT, style
 from sparse_rl.analysis.interactive import Panel, Plot, axis, layout, numbers, ranged
 from sparse_rl.analysis.looks import Mark
@@ -82,7 +82,8 @@ def answer(found: Comparisons, margin: float) -> str:
     ends = doubt.iloc[[0, -1]].drop_duplicates("seeds")
     seeds = " to ".join(f"{n:,.0f} seeds ({_places(ends[ends['seeds'] == n])})" for n in ends["seeds"])
     return (
-        f"{text} A difference of {margin:.4g} would be told by {seeds} of each cell, in 80 % of studies."
+        f"{text} A difference of {margin:.4g} would be told by {seeds} of each cell or fewer, in 80 % "
+        "of studies."
     )
 
 
@@ -156,6 +157,8 @@ def overview(series: Series, found: Comparisons | str, margin: float, figure: st
         told, made = f"Sparse and dense cannot be compared: {found}.", ""
     else:
         told, made = answer(found, margin), verdict_tables(series, found, margin)
+        final = scores.final_values(series.rows, RETURN)
+        made += page.words(scores.interval_doubts(final, RETURN, ["width", "sparsity"]))
     return Html(
         f'<div class="front"><h3>{html.escape(series.label)}</h3>'
         f'<p class="answer">{html.escape(told)}</p><div class="beside">{figure}{made}</div></div>'
@@ -201,7 +204,7 @@ def forest(found: Comparisons, margin: float, label: str) -> Figure:
 
 def _lines(table: pd.DataFrame) -> Iterator[str]:
     for _, line in table.iterrows():
-        doubt = "" if np.isnan(line["seeds"]) else f"<br>{line['seeds']:,.0f} seeds would tell"
+        doubt = "" if np.isnan(line["seeds"]) else f"<br>{line['seeds']:,.0f} seeds or fewer would tell"
         spread = "" if np.isnan(line["low"]) else f" [{line['low']:+.4g}, {line['high']:+.4g}]"
         yield (
             f"<b>sparsity {line['sparsity']:g} at width {line['width']:g}</b>: {line['verdict']}<br>"

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import special
 
 from sparse_rl.analysis import statistics
+from sparse_rl.analysis.once import once
 from sparse_rl.analysis.statistics import LEVEL, RESAMPLES, Estimate, Floats, Scores, Statistic
 
 Method = Literal["t", "percentile"]
@@ -29,8 +30,12 @@ RARE = 12
 """One cell in so many may spread out of line without a share in what is typical. A study of fewer cells
 cannot tell one failing run from runs that fail now and then everywhere: with one in eight capped, three
 seeds of which one in ten fails cover 85 %, with one in twelve 93 %."""
-FEW = 6
-"""Cells below which intervals cover less than 90 % where seeds fail, if they have fewer than eight."""
+FEW, ENOUGH = 6, 8
+"""Cells below which a study may have no run that fails to show for it, if its cells have fewer runs than
+that."""
+TRIMMED_COSTS = 1.19
+"""Variance of an interquartile mean over that of a mean, of normal scores (Stigler 1977); below four
+runs they are one."""
 LIKELY, SURE = 0.95, 0.995
 """Of all cells' variances at once, if all cells spread alike: what lies beyond is capped, and said to be
 out of line."""
@@ -79,6 +84,15 @@ def variance(scores: Scores, statistic: Statistic) -> tuple[Floats, float]:
     return samples.var(-1) * runs / (runs - tasks), float(runs - tasks)
 
 
+def whole_variance(scores: Scores, statistic: Statistic) -> tuple[Floats, float]:
+    """The same from all runs, those too that an interquartile mean cuts off: they are the only ones to
+    show that a run fails now and then. Of other statistics it is :func:`variance`."""
+    runs, tasks = scores.values.shape[-1], len(np.unique(scores.task))
+    if statistic is not statistics.iqm or int(statistics.TRIMMED * runs) == 0:
+        return variance(scores, statistic)
+    return TRIMMED_COSTS * _within_tasks(scores.values, scores.task), float(runs - tasks)
+
+
 def bound(of_runs: Floats, free: Floats, likely: float = LIKELY) -> Floats:
     """[...]: what variances do not exceed, all at once, if all cells spread alike.
 
@@ -113,8 +127,8 @@ def typical(of_runs: Floats, free: Floats) -> Floats:
     return np.minimum(of_runs, bound(of_runs, free)).mean(0)
 
 
-def moderated(of_runs: Floats, free: Floats) -> tuple[Floats, Floats]:
-    """Variances of cells shrunk towards what is typical, and their degrees of freedom.
+def moderated(of_runs: Floats, free: Floats, common: Floats) -> tuple[Floats, Floats]:
+    """Variances of cells shrunk towards a common one, and their degrees of freedom.
 
     A cell whose own variance is above the shrunk one keeps its own: shrinking may widen an interval of a
     cell with a run that fails, and never narrows it. What lies behind a variance is counted by
@@ -123,8 +137,8 @@ def moderated(of_runs: Floats, free: Floats) -> tuple[Floats, Floats]:
     Args:
         of_runs: [cells, ...]: variance of a single run.
         free: [cells]: degrees of freedom of each.
+        common: [...]: what the study lends them.
     """
-    common = typical(of_runs, free)
     free = free.reshape(-1, *[1] * (of_runs.ndim - 1))
     if len(of_runs) < 2:
         return of_runs, free + 0.0 * of_runs
@@ -137,37 +151,6 @@ def moderated(of_runs: Floats, free: Floats) -> tuple[Floats, Floats]:
     return np.maximum(shrunk, of_runs), np.clip(counted, 1.0, PRIOR + free)
 
 
-def doubts(cells: Sequence[Scores], statistic: Statistic = statistics.iqm) -> list[str]:
-    """What is to be said against the intervals of a study's cells, with how often they cover then.
-
-    The shares are those of `docs/analysis.md`, of runs that fail now and then.
-    """
-    if method_for(cells) == "percentile":
-        return []
-    found = [variance(cell, statistic) for cell in cells if int(np.bincount(cell.task).min()) > 1]
-    said = []
-    if len(found) > 1:
-        runs = [c.values.shape[-1] for c in cells if int(np.bincount(c.task).min()) > 1]
-        of_runs = np.array([float(v) * n for (v, _), n in zip(found, runs, strict=True)])
-        odd = int((of_runs > bound(of_runs, np.array([f for _, f in found]), SURE)).sum())
-        spread = "spreads" if odd == 1 else "spread"
-        of = f"{odd} of {len(found)} cells {spread} out of line with the others"
-        if odd and len(found) < RARE:
-            said.append(f"{of} and widens their intervals too: a run there may have failed.")
-        elif odd:
-            said.append(
-                f"{of}: a run there may have failed. If runs fail now and then everywhere, the other "
-                "intervals are too narrow, for their runs do not show it."
-            )
-    if 0 < len(found) < FEW and min(cell.values.shape[-1] for cell in cells) < 8:
-        least = 57 if len(found) == 1 else 63 if len(found) < 4 else 79
-        said.append(
-            f"Intervals of {statistics.counted(len(found), 'cell')} know of no failure that their runs "
-            f"do not show: where one seed in ten, or in four, fails they cover as little as {least} %."
-        )
-    return said
-
-
 def _draws(value: Floats, error: Floats, free: Floats, resamples: int, seed: Sequence[int]) -> Floats:
     """[..., resamples]: value + error · t, whose quantiles are those of t itself, in random order."""
     order = np.random.default_rng(seed).permutation(resamples)
@@ -175,6 +158,7 @@ def _draws(value: Floats, error: Floats, free: Floats, resamples: int, seed: Seq
     return np.asarray(value)[..., None] + np.asarray(error)[..., None] * t
 
 
+@once
 def estimates(
     cells: Sequence[Scores],
     statistic: Statistic = statistics.iqm,
@@ -235,10 +219,16 @@ def _by_t(
     found = [variance(cell, statistic) for cell, k in zip(cells, known, strict=True) if k]
     many = [n for n, k in zip(runs, known, strict=True) if k]
     if found:
-        of_runs = np.stack([v * n for (v, _), n in zip(found, many, strict=True)])
+        whole = [whole_variance(cell, statistic) for cell, k in zip(cells, known, strict=True) if k]
+        found = whole if len(found) == 1 else found
+        of_runs, from_all = (
+            np.stack([v * n for (v, _), n in zip(made, many, strict=True)]) for made in (found, whole)
+        )
         free = np.array([f for _, f in found])
-        shrunk, counted = moderated(of_runs, free)
-        common, least = typical(of_runs, free), float(free.sum())
+        few = len(found) < FEW and min(many) < ENOUGH
+        common = (of_runs.mean(0) + from_all.mean(0)) / 2.0 if few else typical(of_runs, free)
+        least = float(free.sum())
+        shrunk, counted = moderated(of_runs, free, common)
     told, at = [], 0
     for cell, k, n, seed, factor in zip(cells, known, runs, seeds, factors, strict=True):
         value = np.asarray(statistic(cell), dtype=np.float64)

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
+from matplotlib.axes import Axes
 
 Colour = tuple[float, float, float]
 
@@ -20,6 +21,11 @@ SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross
 LIGHT, DARK = (0.0, 0.6), (0.95, 0.45)
 """Parts of the colour-blind safe map viridis that can be seen on white and on black; the first level has
 the strongest contrast."""
+COLOUR_BLIND = (
+    "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133",
+    "#56b4e9",
+)  # fmt: skip
+"""Seaborn's palette of that name, for things that have no order."""
 FAR = 3.0
 """Quartile distances beyond the quartiles from which a value is "far out" (Tukey 1977)."""
 FEWEST = 4
@@ -46,7 +52,7 @@ def marks(levels: Iterable[Any]) -> dict[Any, Mark]:
     """Level → its look; the levels in ascending order."""
     ordered = sorted(set(levels))
     shares = np.linspace(0.0, 1.0, max(len(ordered), 2))
-    viridis = sns.color_palette("viridis", as_cmap=True)
+    viridis = mpl.colormaps["viridis"]
 
     def colour(ends: tuple[float, float], share: float) -> Colour:
         red, green, blue, _ = viridis(ends[0] + share * (ends[1] - ends[0]))
@@ -64,6 +70,13 @@ def marks(levels: Iterable[Any]) -> dict[Any, Mark]:
 def palette(levels: Iterable[Any]) -> dict[Any, Colour]:
     """Level → its colour on white."""
     return {level: mark.colour for level, mark in marks(levels).items()}
+
+
+def heat_map(values: Any, ax: Axes, **how: Any) -> None:
+    """Seaborn's heat map. It is loaded when one is drawn: every command would start a second later."""
+    import seaborn as sns
+
+    sns.heatmap(values, ax=ax, **how)
 
 
 def far_out(values: Iterable[float]) -> "np.ndarray[Any, np.dtype[np.bool_]]":

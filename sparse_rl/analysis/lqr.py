@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import integrate, stats
 
 from sparse_rl.analysis.statistics import LEVEL, interval
 
@@ -109,6 +108,8 @@ def theory(durations: str, master: str, workers: int) -> float:
     """
     if master == "asynchronous" or durations == "constant":
         return float(workers)
+    from scipy import integrate, stats  # half a second, for who has such runs
+
     taken = (
         stats.expon
         if durations == "exponential"

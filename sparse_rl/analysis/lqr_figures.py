@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+
+from sparse_rl.analysis import looks
 
 BAND = "95 % bootstrap interval"
 COLOURS = {"asynchronous": "#1b3a6b", "synchronous": "#c8553d"}
@@ -18,7 +20,7 @@ def _style(ax: Axes, xlabel: str, ylabel: str) -> None:
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.grid(alpha=0.3, linewidth=0.6)
-    sns.despine(ax=ax)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _powers(ax: Axes, ticks: list[float]) -> None:
@@ -71,7 +73,8 @@ def entries(points: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
     """Updates and structural gap against free entries."""
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    colours = sns.color_palette("viridis", points["pattern"].nunique() + 1)
+    shades = np.linspace(0.0, 1.0, points["pattern"].nunique() + 3)[1:-1]  # neither black nor yellow
+    colours = mpl.colormaps["viridis"](shades)
     for (pattern, curve), colour in zip(points.groupby("pattern"), colours, strict=False):
         d = curve["free_entries"]
         slope = slopes.loc[slopes["pattern"] == pattern, "slope"]
@@ -108,7 +111,7 @@ def joint(table: pd.DataFrame) -> Figure:
         grid = shared.pivot_table(index="free_entries", columns="workers", values=column)
         colours = np.log(grid) if column == "time" else grid
         written = grid.map(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
-        sns.heatmap(colours, annot=written, fmt="", cmap="viridis", ax=ax, cbar=False)
+        looks.heat_map(colours, ax, annot=written, fmt="", cmap="viridis", cbar=False)
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("workers M")
         ax.set_ylabel("free entries d")

@@ -44,6 +44,7 @@ def show(
         plot: the same to be explored; the page shows the picture where it cannot draw.
         alt: what the figure shows, for who cannot see it; the caption where nothing is said.
     """
+    _lay_out(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     links = ""
@@ -51,7 +52,6 @@ def show(
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.png").write_bytes(buffer.getvalue())
-        figure.set_layout_engine("none")  # it was laid out for the first file
         figure.savefig(folder / f"{name}.svg")
         file = html.escape(name)
         links = f' For papers: <a href="{file}.png">{file}.png</a>, <a href="{file}.svg">svg</a>.'
@@ -67,11 +67,20 @@ def show(
     )
 
 
+def _lay_out(figure: Figure) -> None:
+    """Once for both files: each would draw the figure twice, to lay it out and for good."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        figure.set_dpi(DPI)  # as it is drawn
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def _small(picture: io.BytesIO) -> tuple[str, int, int]:
     """A picture with a palette, a third of its size, as text; its width and height on the page."""
     with Image.open(picture) as whole:
         kept = io.BytesIO()
-        whole.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE).save(kept, "PNG", optimize=True)
+        whole.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE).save(kept, "PNG", compress_level=6)
         scale = 96 / DPI
         size = round(whole.width * scale), round(whole.height * scale)
     return base64.b64encode(kept.getvalue()).decode(), *size

@@ -16,9 +16,6 @@ POWER = 0.8
 """Share of studies in which the difference is to be told."""
 MOST = 10_000
 """Seeds beyond which nobody trains."""
-TRIMMED_COSTS = 1.19
-"""Variance of an interquartile mean over that of a mean, of normal scores (Stigler 1977); below four
-runs they are one."""
 PARTS = 4000
 """Equal parts of χ² over which a chance is averaged."""
 
@@ -65,7 +62,7 @@ def power(seeds: int, delta: float, sd: float, comparisons: int = 1) -> float:
         comparisons: of how many it is one; all intervals hold together in 95 % (Šidák 1967).
     """
     free = 2.0 * (seeds - 1)
-    costs = TRIMMED_COSTS if seeds > 3 else 1.0
+    costs = intervals.TRIMMED_COSTS if seeds > 3 else 1.0
     away = delta / (sd * np.sqrt(2.0 * costs / seeds))
     beyond = special.stdtrit(free, (1.0 + LEVEL ** (1.0 / comparisons)) / 2.0)
     parts = (np.arange(PARTS) + 0.5) / PARTS
@@ -75,6 +72,9 @@ def power(seeds: int, delta: float, sd: float, comparisons: int = 1) -> float:
 
 def seeds_to_tell(delta: float, sd: float, comparisons: int = 1) -> int:
     """The fewest seeds of each cell with which :func:`power` reaches 80 %; :data:`MOST` and no more.
+
+    Of a study yet to be made. What one difference of this study lacks :func:`.verdicts.seeds_at_most`
+    says.
 
     Raises:
         ValueError: delta or sd is not above 0.

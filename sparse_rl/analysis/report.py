@@ -1,10 +1,10 @@
 """A study's report: notebooks, executed into one HTML page that opens from a file."""
 
+import ast
 import html
 import importlib.util
 import re
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,6 @@ BY, TUNED = "by_key", "tuned"
 """The notebooks of a key that was swept, where one is asked for: as an axis, and chosen per cell."""
 RUNS = "runs"
 """The notebook that lists every run."""
-TIMEOUT_SECONDS = 1800
 FAILED = "This section could not be made"
 """Beginning of what stands in place of a section whose code failed."""
 
@@ -48,7 +47,7 @@ CELL_TEMPLATE = """
 
 def check_available() -> None:
     """Raise a clear error, before anything starts, if a package that executes notebooks is missing."""
-    needed = ("jupytext", "nbclient", "nbconvert", "ipykernel", "plotly")
+    needed = ("jupytext", "nbconvert", "plotly")
     absent = [name for name in needed if importlib.util.find_spec(name) is None]
     if absent:
         raise ModuleNotFoundError(
@@ -68,48 +67,49 @@ def notebook(name: str, parameters: dict[str, Any]) -> Any:
     return book
 
 
-def execute(books: Mapping[str, Any], folder: Path, say: Callable[[str], None]) -> dict[str, str]:
-    """Run notebooks one after the other in one fresh kernel of this interpreter; their cells as HTML.
+def execute(books: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, str]:
+    """Run notebooks one after the other in one namespace of this interpreter; their cells as HTML.
 
-    A cell that fails says so in its place, with its error and no traceback, and the others are run.
+    No kernel is started: it would load again what is loaded here. A cell that fails says so in its
+    place, with its error and no traceback, and the others are run.
 
     Args:
         books: name → notebook; each loads what it needs, and sees what those before it left.
-        folder: where the kernel's sockets are.
         say: told which notebook begins.
     """
-    from nbclient import NotebookClient
-    from nbformat.v4 import new_notebook
-
-    kernel = {"name": "python3", "display_name": "Python", "language": "python"}
-    whole = new_notebook(metadata={"kernelspec": kernel})
-    begins = {}
-    for name, book in books.items():
-        begins[len(whole.cells)] = name
-        whole.cells += book.cells
-    client = NotebookClient(
-        whole, timeout=TIMEOUT_SECONDS, resources={"metadata": {"path": str(folder)}},
-        config=_local(folder), allow_errors=True,
-        on_cell_start=lambda cell, cell_index: _begin(begins, cell_index, say),
-    )  # fmt: skip
-    client.execute()
-    for cell in (c for c in whole.cells if c.cell_type == "code"):
-        cell.outputs = [_told(output) for output in cell.get("outputs", [])]
+    space: dict[str, Any] = {}
     exporter = _exporter()
-    return {name: _section(name, book, exporter) for name, book in books.items()}
+    sections = {}
+    for name, book in books.items():
+        say(name)
+        for cell in (c for c in book.cells if c.cell_type == "code"):
+            cell.outputs = list(_outputs(cell.source, name, space))
+        sections[name] = _section(name, book, exporter)
+    return sections
 
 
-def _begin(begins: dict[int, str], index: int, say: Callable[[str], None]) -> None:
-    """Say once that a notebook begins: markdown before its first code is no cell that starts."""
-    for first in sorted(at for at in begins if at <= index):
-        say(begins.pop(first))
+def _outputs(source: str, name: str, space: dict[str, Any]) -> Iterator[Any]:
+    """What a cell shows: its last expression; of an error, a sentence."""
+    from nbformat.v4 import new_output
+
+    try:
+        text = _run(source, name, space)
+    except Exception as error:  # whatever it is, the other sections are made
+        told = html.escape(f"{type(error).__name__}: {error}")
+        text = f"<p><strong>{FAILED}</strong> ({told}).</p>"
+    if text:
+        yield new_output("display_data", data={"text/html": text})
 
 
-def _local(folder: Path) -> Any:
-    """Files instead of open ports."""
-    from traitlets.config import Config
-
-    return Config(AsyncKernelManager=Config(transport="ipc", ip=str(folder / "kernel")))
+def _run(source: str, name: str, space: dict[str, Any]) -> str:
+    """Run a cell of ours; its last expression as HTML, nothing where it ends in none."""
+    cell = ast.parse(source)
+    last = cell.body.pop() if cell.body and isinstance(cell.body[-1], ast.Expr) else None
+    exec(compile(cell, name, "exec"), space)
+    if not isinstance(last, ast.Expr):
+        return ""
+    value = eval(compile(ast.Expression(last.value), name, "eval"), space)
+    return "" if value is None else str(value._repr_html_())
 
 
 def _exporter() -> Any:
@@ -132,17 +132,6 @@ def _section(name: str, book: Any, exporter: Any) -> str:
     code = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
     fold = f"<details><summary>code of this section</summary><pre>{html.escape(code)}</pre></details>"
     return re.sub(r'(<h[2-5] [^>]*?id=")', rf"\g<1>{name}-", lowered) + fold
-
-
-def _told(output: Any) -> Any:
-    """What a cell put out; of an error, a sentence."""
-    from nbformat.v4 import new_output
-
-    if output["output_type"] != "error":
-        return output
-    error = f"{output['ename']}: {output['evalue']}"
-    text = f"<p><strong>{FAILED}</strong> ({html.escape(error)}).</p>"
-    return new_output("display_data", data={"text/html": text})
 
 
 def notebooks_of(runs: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
@@ -249,8 +238,7 @@ def write_report(
     def begun(name: str) -> None:
         say(f"{names.index(name) + 1} of {len(names)}: {name}")
 
-    with tempfile.TemporaryDirectory() as folder:
-        sections = execute(books, Path(folder), begun)
+    sections = execute(books, begun)
     title = ", ".join(Path(study).resolve().name for study in studies)
     told = origins.shown(origins.facts(runs, rows, studies))
     page_file = target / "report.html"

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparse_rl.analysis import intervals, statistics
+from sparse_rl.analysis import doubts, intervals, statistics
 from sparse_rl.analysis.load import DEPENDENCE, SEEDS, cell_of
 from sparse_rl.analysis.load import RETURN as RETURN
+from sparse_rl.analysis.once import once
 from sparse_rl.analysis.statistics import Estimate, Scores
 
 TRAINING_RETURN = "train_return_mean"
@@ -68,6 +69,13 @@ def final_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         Axes and sizes of the runs, ``env_steps``, ``updates`` and ``flops`` of the whole training,
         ``train_seconds``, and the value in column ``metric``.
     """
+    axes = ["study", "status", *cell_of(rows), *SEEDS, *SIZES, "train_seconds", *_factor(rows)]
+    needed = dict.fromkeys([*axes, "run_id", "env_steps", "updates", metric])
+    return _final_values(rows[list(needed)], metric, axes).copy()
+
+
+@once
+def _final_values(rows: pd.DataFrame, metric: str, axes: Sequence[str]) -> pd.DataFrame:
     ended = ("done", "diverged") if metric == RETURN else ("done",)
     rows = with_untrained(rows, metric)
     known = rows[rows["status"].isin(ended) & rows[metric].notna()]
@@ -77,7 +85,6 @@ def final_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     late = known[(known["status"] == "done") & (known["env_steps"] > (1.0 - LAST_SHARE) * end)]
     untrained = known[known["status"] == "diverged"].drop_duplicates("run_id")
     values = pd.concat([late, untrained]).groupby("run_id")[metric].mean()
-    axes = ["study", "status", *cell_of(known), *SEEDS, *SIZES, "train_seconds", *_factor(known)]
     ends = known.groupby("run_id")[["env_steps", "updates"]].max()
     final = _first(known, axes).join(ends).join(values)
     return final.assign(flops=final["flops_per_update"] * final["updates"]).reset_index()
@@ -173,7 +180,7 @@ def interval_words(final: pd.DataFrame, metric: str, by: Sequence[str]) -> str:
 
 def interval_doubts(final: pd.DataFrame, metric: str, by: Sequence[str]) -> list[str]:
     """What is to be said against the intervals of :func:`cell_estimates`."""
-    return intervals.doubts(list(cell_scores(final, metric, by).values()))
+    return doubts.doubts(list(cell_scores(final, metric, by).values()))
 
 
 def refuse_uneven_tasks(final: pd.DataFrame, by: Sequence[str]) -> None:

@@ -70,7 +70,7 @@ def words(series: Series, key: str, margin: float) -> Iterator[str]:
             beyond = f"no value above {found.size:g} is better within {margin:.4g}"
             told = f"{beyond}: the best differs by {step}"
         else:
-            seeds = verdicts.seeds_to_tell(runs, (found.high - found.low) / 2, margin)
+            seeds = verdicts.seeds_at_most(runs, (found.high - found.low) / 2, margin)
             told = (
                 f"these runs cannot tell whether more is better within {margin:.4g}: the last step "
                 f"brought {step}; {seeds:,.0f} seeds or fewer would tell"

@@ -270,16 +270,22 @@ def association(series: Series, health: str) -> Estimate:
     )
     both = final[[health, RETURN]].to_numpy()
     drawn = statistics.resample(np.zeros(len(both), dtype=np.int64), RESAMPLES, 0)
-    samples = np.array([_rank_correlation(both[picked]) for picked in drawn])
+    (value,) = _rank_correlations(both[None])
+    samples = _rank_correlations(both[drawn])
     low, high = interval(samples) if np.ptp(samples) > 0 else (np.nan, np.nan)
-    return Estimate(np.float64(_rank_correlation(both)), low, high, samples)  # type: ignore[arg-type]
+    return Estimate(value, low, high, samples)  # type: ignore[arg-type]
 
 
-def _rank_correlation(both: statistics.Floats) -> float:
-    ranks = pd.DataFrame(both).rank().to_numpy()
-    if (ranks.std(axis=0) == 0).any():
-        return 0.0
-    return float(np.corrcoef(ranks.T)[0, 1])
+def _rank_correlations(both: statistics.Floats) -> statistics.Floats:
+    """[resamples]: Spearman's, of [resamples, runs, 2]; 0 where all of one are equal."""
+    resamples, runs, _ = both.shape
+    columns = both.transpose(1, 0, 2).reshape(runs, -1)
+    ranks = pd.DataFrame(columns).rank().to_numpy()
+    ranks = (ranks - ranks.mean(axis=0)).reshape(runs, resamples, 2)
+    spread = np.sqrt((ranks**2).sum(axis=0))
+    known = (spread > 0).all(axis=1)
+    together = (ranks[..., 0] * ranks[..., 1]).sum(axis=0)
+    return np.where(known, together / np.where(known, spread.prod(axis=1), 1.0), 0.0)
 
 
 def normalised_finals(series: Series) -> Iterator[pd.DataFrame]:

@@ -14,6 +14,7 @@ from scipy.optimize import isotonic_regression
 
 from sparse_rl.analysis import intervals, statistics
 from sparse_rl.analysis.curves import Curves
+from sparse_rl.analysis.once import once
 from sparse_rl.analysis.statistics import Floats
 
 
@@ -66,6 +67,7 @@ def mean_curves(
     return mean + weights @ (values - mean[:, None]).T
 
 
+@once
 def data_to_threshold(
     curves: Curves,
     threshold: float,

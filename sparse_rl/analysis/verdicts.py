@@ -47,8 +47,12 @@ def verdict(low: float, high: float, margin: float) -> Verdict:
     return "worse" if high < 0 else "cannot tell"  # nan is neither
 
 
-def seeds_to_tell(runs: int, half: float, margin: float) -> float:
-    """Seeds of each cell at which a difference of ``margin`` would be told in 80 % of studies.
+def seeds_at_most(runs: int, half: float, margin: float) -> float:
+    """Seeds of each cell with which this difference's own interval would tell ``margin`` in 80 % of
+    studies, or fewer: t narrows faster than the root.
+
+    :func:`.planning.seeds_to_tell` answers another question: how many seeds a study needs that is yet to
+    be made, at the noise of all cells of this one.
 
     Args:
         runs: of each cell now.

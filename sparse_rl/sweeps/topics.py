@@ -51,8 +51,8 @@ Commands, presets and keys are completed in bash and fish, by Hydra. For this sh
   eval "$(sparse-rl -sc install=bash)"       bash; put the line into ~/.bashrc to keep it
   sparse-rl -sc install=fish | source        fish
 
-It needs the command sparse-rl: after python -m nothing is completed. zsh takes bash's after
-autoload -Uz bashcompinit && bashcompinit.
+It needs the command sparse-rl: after python -m nothing is completed. zsh is not served: it does not
+take bash's function, with bashcompinit either.
 """
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sparse_rl.analysis import answers, intervals, statistics, verdicts
+from sparse_rl.analysis import answers, doubts, intervals, statistics, verdicts
 from sparse_rl.analysis.statistics import Estimate, Floats, Scores
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
@@ -53,6 +53,26 @@ def test_intervals_of_a_studys_cells_cover(name: str, runs: int) -> None:
     assert 0.90 <= held.mean() <= 0.993
     width = (high - low).mean() / (2 * 1.96 * value.std())
     assert width < 1.6, "wider than what t alone would be of three"
+
+
+@pytest.mark.parametrize(("cells", "runs"), [(2, 4), (4, 4), (2, 5), (4, 5)])
+@pytest.mark.parametrize("name", SCORES)
+def test_intervals_of_small_studies_cover(name: str, cells: int, runs: int) -> None:
+    """Where the one run that failed may be cut off, those that are cut off count too."""
+    _, low, high = studies(SCORES[name], runs, cells, 2000, seed=10 * runs + cells)
+    held = (low <= truth(SCORES[name], runs)) & (truth(SCORES[name], runs) <= high)
+    assert 0.90 <= held.mean() <= 0.99
+
+
+@pytest.mark.parametrize("runs", [4, 5, 8])
+def test_one_cell_alone_is_judged_by_all_of_its_runs(runs: int) -> None:
+    for name in ("normal", "skewed", "ceiling"):
+        _, low, high = studies(SCORES[name], runs, 1, 3000, seed=runs)
+        held = (low <= truth(SCORES[name], runs)) & (truth(SCORES[name], runs) <= high)
+        assert 0.90 <= held.mean() <= 0.98
+    _, low, high = studies(SCORES["failing"], 5, 1, 3000, seed=runs)
+    held = (low <= truth(SCORES["failing"], 5)) & (truth(SCORES["failing"], 5) <= high)
+    assert 0.75 < held.mean() < 0.80, "the page says 77 %"
 
 
 def test_what_no_interval_of_three_runs_can_cover() -> None:
@@ -227,7 +247,7 @@ def test_a_t_interval_by_hand() -> None:
     six = intervals.estimate(statistics.scores({"": [10.0, 90.0, 20.0, 0.0, 50.0, 30.0]}))
     assert six.value == pytest.approx(27.5)
     assert six.value - six.low == pytest.approx(
-        stats.t.ppf(0.975, 3) * np.sqrt(336.6667 / 6) / (2 / 3), rel=1e-5
+        stats.t.ppf(0.975, 5) * np.sqrt(1.19 * 1066.6667 / 6), rel=1e-5
     )
     assert np.quantile(three.samples, [0.025, 0.975]) == pytest.approx([three.low, three.high], rel=0.02)
 
@@ -236,7 +256,7 @@ def test_moderation_by_hand() -> None:
     """Variances 1, 1 and 40 of two degrees of freedom each: their mean is 14, and a prior of two weighs
     as much as a cell: 7.5 and 27; the largest keeps its 40. Behind 27 are 27² / (20² / 2 + 7² / 6),
     behind 7.5 more than prior and own have, 4."""
-    variance, free = intervals.moderated(np.array([1.0, 1.0, 40.0]), np.full(3, 2.0))
+    variance, free = intervals.moderated(np.array([1.0, 1.0, 40.0]), np.full(3, 2.0), np.array(14.0))
     assert variance == pytest.approx([7.5, 7.5, 40.0])
     assert free == pytest.approx([4.0, 4.0, 729 / (200 + 49 / 6)])
 
@@ -298,21 +318,44 @@ def cells_of(number: int, runs: int, fails: bool = False) -> list[Scores]:
 
 def test_what_is_to_be_said_against_intervals() -> None:
     """One failing run in a dozen cells, or in fewer; few cells; nothing of many seeds."""
-    assert intervals.doubts(cells_of(12, 3)) == []
-    (odd,) = intervals.doubts(cells_of(12, 3, fails=True))
+    assert doubts.doubts(cells_of(12, 3)) == []
+    (odd,) = doubts.doubts(cells_of(12, 3, fails=True))
     assert odd.startswith(
         "1 of 12 cells spreads out of line with the others: a run there may have failed."
     )
     assert "too narrow" in odd
-    (wide,) = intervals.doubts(cells_of(8, 3, fails=True))
+    (wide,) = doubts.doubts(cells_of(8, 3, fails=True))
     assert wide.startswith("1 of 8 cells spreads out of line with the others and widens their intervals")
-    for cells, least in ((1, 57), (3, 63), (4, 79), (5, 79)):
-        (few,) = intervals.doubts(cells_of(cells, 3))
+    for cells, least in ((1, 57), (3, 60), (4, 79), (5, 79)):
+        (few,) = doubts.doubts(cells_of(cells, 3))
         assert f"fails they cover as little as {least} %" in few
-    assert intervals.doubts(cells_of(4, 8)) == []
-    assert intervals.doubts(cells_of(6, 3)) == []
-    assert intervals.doubts(cells_of(3, 10)) == []
-    assert intervals.doubts([statistics.scores({"": [1.0]})] * 3) == []
+    (alone,) = doubts.doubts(cells_of(1, 5))
+    assert "as little as 77 %" in alone
+    assert doubts.doubts(cells_of(2, 5)) == []
+    assert doubts.doubts(cells_of(4, 8)) == []
+    assert doubts.doubts(cells_of(6, 3)) == []
+    assert doubts.doubts(cells_of(3, 10)) == []
+    assert doubts.doubts([statistics.scores({"": [1.0]})] * 3) == []
+
+
+def test_cells_whose_runs_fall_into_two_groups_are_named() -> None:
+    """A gap three times as wide as both groups together, of four runs or more; by task."""
+    split, not_quite = np.array([0.0, 0.1, 1.0, 1.1]), np.array([0.0, 0.2, 0.9, 1.0])
+    whole, few = np.array([0.0, 0.3, 0.6, 1.0]), np.array([0.0, 1.0, 1.01])
+    assert [doubts.in_two_groups(runs) for runs in (split, not_quite, whole, few)] == [
+        True, False, False, False,
+    ]  # fmt: skip
+    cells = [statistics.scores({"": runs}) for runs in [split, not_quite] + [whole] * 4]
+    assert [said for said in doubts.doubts(cells) if "two groups" in said] == [
+        "In 1 of 6 cells the runs fall into two groups, as if some had failed: read how many are in "
+        "each beside their mean."
+    ]
+    tasks = [statistics.scores({"a": whole, "b": 9.0 + split})] * 6
+    (said,) = doubts.doubts(tasks)
+    assert said.startswith("In 6 of 6 cells")
+    assert "as little as 80 %" in said
+    level = [statistics.scores({"a": whole, "b": 9.0 + whole})] * 6
+    assert doubts.doubts(level) == []
 
 
 def test_from_ten_runs_on_intervals_are_the_fields() -> None:
@@ -339,8 +382,8 @@ def test_differences_hold_together() -> None:
     assert np.isnan(unknown[0]).tolist() == [True, False]
 
 
-def test_seeds_to_tell_a_margin() -> None:
+def test_seeds_at_most_to_tell_a_margin() -> None:
     """Half an interval of 14 with 3 seeds; a margin of 10 is told in 80 % where half is 7: four times as
     many."""
-    assert verdicts.seeds_to_tell(3, 14.0, 10.0) == 12
-    assert verdicts.seeds_to_tell(3, 14.1, 10.0) == 13
+    assert verdicts.seeds_at_most(3, 14.0, 10.0) == 12
+    assert verdicts.seeds_at_most(3, 14.1, 10.0) == 13

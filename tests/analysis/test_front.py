@@ -93,7 +93,7 @@ def test_doubt_is_counted_in_seeds() -> None:
     )
     assert said.endswith(
         "A difference of 3 would be told by 20 seeds (sparsity 0.5 at width 16) to 500 seeds "
-        "(sparsity 0.5 at width 8) of each cell, in 80 % of studies."
+        "(sparsity 0.5 at width 8) of each cell or fewer, in 80 % of studies."
     )
     found["width"]["seeds"] = [20.0, 20.0]
     assert "by 20 seeds (sparsity 0.5 at width 8) of each cell" in front.answer(found, 3.0)

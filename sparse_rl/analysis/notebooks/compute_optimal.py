@@ -53,7 +53,8 @@ page.together(
 # Differences from dense, at dense's sizes; between networks that were trained, curves are read linearly
 # in the logarithm of the size, and where those beside differ beyond doubt the interval reaches `between`
 # what either gives. The intervals of a table hold together in 95 %. `same` lies within the margin;
-# `seeds` of each cell would tell a difference of the margin in 80 % of studies.
+# `seeds` of each cell, or fewer, would tell a difference of the margin in 80 % of studies, by a line's
+# own interval. What a new study needs, by the noise of all cells, stands under "How many seeds".
 
 # %%
 page.together(

@@ -9,25 +9,31 @@
 
 # %%
 from sparse_rl.analysis import (
+    allocation,
+    budgets,
     choices,
     figures,
     findings,
     laws,
     load,
     page,
+    planning,
     plots,
     scores,
     series,
+    surface,
     tables,
 )
 
 # %% tags=["parameters"]
 studies = ["results/demo"]
 out: str | None = None
+margin: float | None = None
 
 # %%
 rows = load(*studies)
 trained = [grid for grid in series.split(rows) if (grid.rows["status"] == "done").any()]
+alone = list(trained)
 trained += list(series.pool(trained))
 
 # %% [markdown]
@@ -86,3 +92,48 @@ def joint_section(grid: series.Series) -> str:
 
 
 page.together(joint_section(grid) for grid in trained)
+
+# %% [markdown]
+# ## Size, data and budget
+#
+# How the best size grows with the budget (Hoffmann et al. 2022; Hilton et al. 2023), where three sizes
+# or more have spent the same. Shared exponents of many returns are told by `sparse-rl laws --with-data`.
+
+
+# %%
+def budget_section(grid: series.Series) -> str:
+    """Laws of size and data and the exponents of the best size, or why there are none."""
+    levels = ended(grid)
+    level = 0.0 if 0.0 in levels else levels[0]
+    title = f"{grid.label}, sparsity {level:g}"
+    try:
+        found = surface.surface(grid, level, allocation.FINE)
+        allocation.refuse_no_budgets(found)
+        told = surface.law_table(surface.surface(grid))
+    except ValueError as error:
+        return page.words([f"{title}: {allocation.TITLE} these runs cannot tell: {error}."])
+    return page.table(told, f"{grid.label}: {surface.TITLE}") + page.table(
+        allocation.table(found), f"{title}: {allocation.TITLE}"
+    )
+
+
+page.together(budget_section(grid) for grid in alone)
+
+# %% [markdown]
+# ## How many seeds
+#
+# A new study like this one would need so many of each cell, as `sparse-rl plan_seeds` has it.
+
+
+# %%
+def seeds_section(grid: series.Series) -> str:
+    """Seeds that tell the margin at these runs' noise, or why that is not known."""
+    share = budgets.MARGIN if margin is None else margin / budgets.margin_of(grid, 1.0)
+    try:
+        found = planning.plan(grid, share)
+    except ValueError as error:
+        return page.words([f"{grid.label}: {error}."])
+    return page.words(found.words) + page.table(found.table, about=f"{grid.label}: seeds")
+
+
+page.together(seeds_section(grid) for grid in alone)
