@@ -33,7 +33,6 @@ from sparse_rl.networks import (
     Wiring,
     empty,
 )
-from sparse_rl.pruning import weights
 from sparse_rl.settings.common import sharing_of
 from sparse_rl.settings.on_policy import ActorCriticConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
@@ -101,9 +100,15 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
         )
     sees = (env.observation_size, env.observation_size if env.critic_size is None else env.critic_size)
     actor_of, critic_of = (
-        apart.grouped(network, sharing_of(config.agent), env.kinds) for network in networks
+        apart.grouped(network, sharing_of(config.agent), env.kinds, config.sparsities[name])
+        for name, network in zip(("actor", "critic"), networks, strict=True)
     )
     return ActorCritic(actor_of, critic_of, actions_of(env), *sees, env.names)
+
+
+def together(parts: ActorCritic) -> int:
+    """Samples in a row that must stay together."""
+    return apart.together(parts.actor, parts.critic)
 
 
 def _wiring(parts: ActorCritic) -> dict[str, Wiring]:
@@ -147,7 +152,8 @@ def _init(
         }
         return uniform_layers(drawn, key) if settings.initialisation == "uniform" else drawn
 
-    networks, supports = draw_pruned(config, _wiring(parts), draw, key, inputs)
+    labels = {name: apart.labels(getattr(parts, name)) for name in seen}
+    networks, supports = draw_pruned(config, _wiring(parts), draw, key, inputs, labels)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
     moments = begin(optimiser(learning_rate), networks, inputs)
     return ActorCriticState(networks, moments, supports, learning_rate)
@@ -175,8 +181,7 @@ def _policy_of(
     parts: ActorCritic, state: ActorCriticState
 ) -> Callable[[View, Memory], tuple[Any, Memory]]:
     """``(view, memory) → (policy, memory)``, the weights made ready once."""
-    supports = state.supports["actor"]
-    made = weights(supports, state.networks["actor"])
+    made, supports = apart.ready(parts.actor, state.networks["actor"], state.supports["actor"])
 
     def policy_of(view: View, memory: Memory) -> tuple[Any, Memory]:
         policy, memory = step(parts.actor, made, supports, memory, view.observation)
@@ -211,8 +216,7 @@ def _act_greedily(
 
 
 def _value(parts: ActorCritic, state: ActorCriticState) -> Callable[[View, Memory], Array]:
-    supports = state.supports["critic"]
-    made = weights(supports, state.networks["critic"])
+    made, supports = apart.ready(parts.critic, state.networks["critic"], state.supports["critic"])
     return lambda view, memory: step(parts.critic, made, supports, memory, view.for_critic())[0]
 
 
@@ -237,10 +241,12 @@ def _diagnose(
     probed = {}
     for name, inputs in seen.items():
         network = getattr(parts, name)
+        if together(parts) > 1 and apart.together(network) == 1:  # then all samples are here
+            inputs = apart.first_of(inputs, view.weight, wanted)
         found = apart.probes(
             network, state.networks[name], state.supports[name], inputs, view.weight, wanted
         )
-        probed[name] = probed_of(network, found)
+        probed[name] = probed_of(network, found, state.networks[name], state.supports[name])
     return health(probed, config.diagnostics)
 
 
@@ -282,5 +288,5 @@ def agent(
         wiring=_wiring(parts),
         samples=apart.shares("actor", parts.actor, batch_size)
         | apart.shares("critic", parts.critic, batch_size),
-        together=apart.together(parts.actor),
+        together=together(parts),
     )

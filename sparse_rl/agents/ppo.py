@@ -129,7 +129,7 @@ def _update(
         return (state, stopped), learned
 
     def epoch(carry: tuple[ActorCriticState, Array], key: Array) -> Any:
-        batches = shuffled(experience, key, ppo.config.minibatches, together(ppo.parts.actor))
+        batches = shuffled(experience, key, ppo.config.minibatches, together(ppo.parts))
         return jax.lax.scan(minibatch, carry, batches)
 
     start, keys = (state, jnp.bool(False)), jax.random.split(key, ppo.config.epochs)

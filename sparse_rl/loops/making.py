@@ -58,7 +58,7 @@ def _check_team(config: RunConfig, env: Spec) -> None:
         )
     if isinstance(agent, TeamAgentConfig) and agent.identify and env.agents == 1:
         raise ConfigError(f"agent.identify=true tells nobody apart: env={env.name} has one agent")
-    groups = {"all": 1, "kind": len(set(env.kinds)), "none": env.agents}
+    groups = {"kind": len(set(env.kinds)), "none": env.agents, "masks": env.agents}
     if isinstance(agent, TeamAgentConfig) and agent.sharing != "all" and groups[agent.sharing] == 1:
         has = "one agent" if env.agents == 1 else "agents of one kind"
         raise ConfigError(

@@ -12,7 +12,7 @@ from sparse_rl.runs.crossplay import PAIRS, cross_play
 from sparse_rl.runs.film import film
 from sparse_rl.runs.held_out import Asked, try_study
 from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch
-from sparse_rl.runs.opened import TrainedPolicy
+from sparse_rl.runs.opened import TrainedPolicy, Weights
 from sparse_rl.runs.pack import (
     PreparedPack,
     compiler_options,
@@ -43,6 +43,7 @@ __all__ = [
     "Run",
     "TrainedPolicy",
     "Watch",
+    "Weights",
     "code_here",
     "code_of",
     "compiler_options",

@@ -64,6 +64,7 @@ def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
         "parameters_nonzero": costs.parameters_nonzero,
         **{f"parameters_total/{name}": c.total for name, c in costs.parameters.items()},
         **{f"parameters_nonzero/{name}": c.nonzero for name, c in costs.parameters.items()},
+        **{f"parameters_each/{name}": number for name, number in costs.each.items()},
         "flops_per_update": costs.flops_per_update,
         "flops_per_update_dense": costs.flops_per_update_dense,
         "bytes_per_update": costs.bytes_per_update,

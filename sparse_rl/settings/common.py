@@ -68,10 +68,11 @@ class ExploringConfig:
 @dataclass(frozen=True, kw_only=True)
 class TeamAgentConfig:
     """What agents of teams have beside: they are told which of the team they are where ``identify``,
-    and ``sharing`` says who uses the same networks: all, those of a kind, or nobody."""
+    and ``sharing`` says who uses the same networks: all, those of a kind, or nobody; or all use the same
+    weights, each agent through a mask of its own."""
 
     identify: bool = False
-    sharing: Literal["all", "kind", "none"] = later(field(default="all"))
+    sharing: Literal["all", "kind", "none", "masks"] = later(field(default="all"))
 
     CENTRAL: ClassVar[bool] = False
     """Whether something that learns sees what the whole team sees."""
@@ -79,5 +80,5 @@ class TeamAgentConfig:
 
 
 def sharing_of(agent: Any) -> str:
-    """Who uses the same networks: ``all``, where there is but one."""
+    """Who uses the same networks: ``all``, where there is but one agent."""
     return agent.sharing if isinstance(agent, TeamAgentConfig) else "all"
