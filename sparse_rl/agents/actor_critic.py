@@ -1,7 +1,7 @@
 """What on-policy agents share: an actor and a critic, each with its width, and one optimiser."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from sparse_rl.agents.contract import (
 from sparse_rl.agents.pruned import Params, draw_pruned, feature_major, health, probed_of
 from sparse_rl.agents.remembering import over_pieces, step, unrolled_values
 from sparse_rl.agents.stepping import begin
-from sparse_rl.envs import Spec
+from sparse_rl.envs import Spec, TeamEnv
 from sparse_rl.networks import (
     Critic,
     Memory,
@@ -37,6 +37,7 @@ from sparse_rl.settings.common import sharing_of
 from sparse_rl.settings.on_policy import ActorCriticConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
+StandsIn = Literal["itself", "team", "nobody"]
 MakeOptimiser = Callable[[Any], optax.GradientTransformation]
 """Learning rate (may be traced) → optimiser of both networks."""
 
@@ -52,6 +53,10 @@ class ActorCritic(NamedTuple):
     """Numbers that the critic sees."""
     names: int
     """As of :class:`~sparse_rl.envs.Spec`."""
+    agents: int = 1
+    """Of a team."""
+    stands_in: StandsIn = "itself"
+    """Whose value a return goes on from where an agent does not act."""
 
 
 class ActorCriticState(NamedTuple):
@@ -103,7 +108,43 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
         apart.grouped(network, sharing_of(config.agent), env.kinds, config.sparsities[name])
         for name, network in zip(("actor", "critic"), networks, strict=True)
     )
-    return ActorCritic(actor_of, critic_of, actions_of(env), *sees, env.names)
+    return ActorCritic(
+        actor_of, critic_of, actions_of(env), *sees, env.names, env.agents, _stands_in(env)
+    )
+
+
+def _stands_in(env: Spec) -> StandsIn:
+    """Whose value a return goes on from, at a rollout's end or where time ran out, for an agent that is
+    dead or waits there: its own critic never learned of such observations.
+
+    Where a team has one reward, what is to come is the same for all: those who act know it. Where each
+    has its own, the dead earn nothing more; of who waits for a reward of its own, nobody else knows. A
+    central critic has learned of the state from those who act.
+    """
+    if not isinstance(env, TeamEnv) or not env.some_idle or env.critic_size is not None:
+        return "itself"
+    if env.shared_reward:
+        return "team"
+    return "itself" if env.turns else "nobody"
+
+
+def stood_in(parts: ActorCritic, values: Array, view: View) -> Array:
+    """Values that returns go on from, float32 ``[n]``, teams together: of an agent that does not act,
+    the mean of those of its team who do, or 0.
+
+    Args:
+        parts: who stands in.
+        values: what the critic says of each agent.
+        view: who acts.
+    """
+    if view.weight is None or parts.stands_in == "itself":
+        return values
+    acts, said = (x.reshape(-1, parts.agents) for x in (view.weight, values))
+    of_others = jnp.zeros((len(said), 1))
+    if parts.stands_in == "team":
+        acting = jnp.maximum(jnp.sum(acts, axis=1, keepdims=True), 1.0)
+        of_others = jnp.sum(said * acts, axis=1, keepdims=True) / acting
+    return jnp.where(acts > 0, said, of_others).reshape(-1)
 
 
 def together(parts: ActorCritic) -> int:
@@ -217,7 +258,12 @@ def _act_greedily(
 
 def _value(parts: ActorCritic, state: ActorCriticState) -> Callable[[View, Memory], Array]:
     made, supports = apart.ready(parts.critic, state.networks["critic"], state.supports["critic"])
-    return lambda view, memory: step(parts.critic, made, supports, memory, view.for_critic())[0]
+
+    def value(view: View, memory: Memory) -> Array:
+        said = step(parts.critic, made, supports, memory, view.for_critic())[0]
+        return stood_in(parts, said, view)
+
+    return value
 
 
 def _values(

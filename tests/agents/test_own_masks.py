@@ -201,8 +201,8 @@ def test_health_is_of_each_and_what_is_shared_counts_once(trained: Trained) -> N
         masks = list(masks_of(agent.supports[name]).values())
         size = sum(mask[0].size for mask in masks)
         used, common = (sum(int(np.sum(x(mask, axis=0))) for mask in masks) for x in (np.any, np.all))
-        assert row[f"used_ratio/{name}"] == np.float32(used / size)
-        assert row[f"common_ratio/{name}"] == np.float32(common / size)
+        np.testing.assert_allclose(row[f"used_ratio/{name}"], used / size, rtol=1e-6)
+        np.testing.assert_allclose(row[f"common_ratio/{name}"], common / size, rtol=1e-6)
         assert 0 < row[f"common_ratio/{name}"] < 0.5 < row[f"used_ratio/{name}"] < 1
         norm = global_norm(agent.networks[name])
         np.testing.assert_allclose(row[f"param_norm/{name}"], norm, rtol=1e-6)
