@@ -68,9 +68,9 @@ class ExploringConfig:
 @dataclass(frozen=True, kw_only=True)
 class TeamAgentConfig:
     """What agents of teams have beside. Where ``identify`` they are told which of the team they are;
-    where ``other_play`` each trains with its own names for what is the same but for its name. ``sharing``
-    says who uses the same networks: all, those of a kind, or nobody; or all use the same weights, each
-    agent through a mask of its own."""
+    where ``other_play`` each trains with its own names for what is the same but for its name.
+    ``sharing`` says who uses the same networks: all, those of a kind, or nobody; or all use the same
+    weights, each agent through a mask of its own."""
 
     identify: bool = False
     other_play: bool = later(field(default=False))
