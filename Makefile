@@ -20,7 +20,7 @@ WHOLE := import tomllib, sparse_rl; from pathlib import Path; here = Path(sparse
   assert all((here / name).exists() for name in ("py.typed", "conf/sweep.yaml", "kernels/kernels.h")); \
   print("dist/ holds sparse_rl", version)
 
-.PHONY: demo test docs reference check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
+.PHONY: demo test docs reference check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host teams-reference dmc-small release clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -48,6 +48,10 @@ fuzz: $(VENV)/.dev  ## thousands of command lines and damaged files: is any take
 learning: $(VENV)/.dev  ## two DM Control tasks, dense and 90 % sparse (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=learning
 	$(BIN)/python -m sparse_rl.report results/learning
+
+teams-reference: $(VENV)/.dev  ## numbers of teams to compare with: six algorithms, three environments (days on two cores)
+	$(BIN)/python -m sparse_rl.sweep study=teams_reference
+	$(BIN)/python benchmarks/teams_reference.py results/teams_reference
 
 patterns: $(VENV)/.dev  ## what structure costs: three patterns on two tasks (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=patterns

@@ -113,7 +113,8 @@ def test_each_agent_has_its_own_names_for_an_episode() -> None:
     seen = jnp.float32([[10, 20, 30], [40, 50, 60]])
     plain = TeamEnv(
         name="probe/two", observation_size=3, action_size=2, episode_length=9, discrete=True,
-        kinds=(0, 0), critic_size=6, reset=lambda key: (jnp.int32(0), seen), step=step, symmetries=tables,
+        kinds=(0, 0), critic_size=6, step=step, symmetries=tables,
+        reset=lambda key: (jnp.int32(0), seen),
         legal_actions=lambda state: jnp.array([[True, False], [True, False]]),
         state=lambda state, observation: jnp.tile(observation.reshape(-1), (2, 1)),
         alive=lambda state: jnp.array([True, False]),
