@@ -4,10 +4,9 @@
     python benchmarks/teams_reference.py results/teams_reference
 
 A run's value is its mean over the last fifth of training, a cell's the interquartile mean over seeds
-with its 95 % interval. Likeliest and drawn actions are told apart, for they differ grossly where policies
-that are greedy block each other. The best of a run's evaluations was chosen on itself. Returns are of the
-team: what all share once, or the sum of what each earns (``spread``, where JaxMARL's scripts log the
-same).
+with its 95 % interval. Likeliest and drawn actions are told apart, for they differ grossly where greedy
+policies block each other. The best of a run's evaluations was chosen on itself. Returns are of the team:
+what all share once, or the sum of what each earns (``spread``, where JaxMARL's scripts log the same).
 """
 
 import argparse

@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -132,17 +132,21 @@ def _rows(ended: Ended) -> pd.DataFrame:
     return rows[rows["run_id"].isin(ended.run_ids)].reset_index(drop=True)
 
 
-def load(run_dir: str | Path, *, greedy: bool = True, seed: int = 0) -> TrainedPolicy:
+def load(
+    run_dir: str | Path, *, greedy: bool = True, seed: int = 0, which: Literal["last", "best"] = "last"
+) -> TrainedPolicy:
     """Open a finished run: ``policy(observation, memory) → (action, memory)``, numpy in and out.
 
     Args:
         run_dir: ``results/<name>/<run_id>``.
         greedy, seed: whether it takes its most likely action, else of those that are drawn.
+        which: as it was at the end, or at its best evaluation (of runs with ``keep_best=true``); that
+            one was chosen on its evaluation episodes, so give it new ones to tell how good it is.
 
     Raises:
         FileNotFoundError, CannotTryError, ConfigError: as of :class:`sparse_rl.runs.TrainedPolicy`.
     """
-    return TrainedPolicy(Path(run_dir), greedy=greedy, seed=seed)
+    return TrainedPolicy(Path(run_dir), greedy=greedy, seed=seed, which=which)
 
 
 class InTorch(NamedTuple):

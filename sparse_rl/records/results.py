@@ -7,6 +7,7 @@ their form. Rows that were written before there were checksums are read as they 
 
 import hashlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +40,11 @@ HEX = 64
 DAMAGED = ".damaged"
 """Ending of a record that could not be read, once another took its place."""
 PARAMETERS = "parameters.arrow"
+"""Of a run: what acting needs, as it was at the end."""
+BEST = "best.arrow"
+"""The same as it was at the best evaluation, where that was asked for."""
+AT = "env_steps"
+"""In :data:`BEST`: when that was, an int64."""
 WALL_TIME = "wall_time"
 TIME_SHARE = "time_share/"
 RESTARTS = "worker_restarts"
@@ -257,6 +263,17 @@ def read_metrics(run_dir: Path) -> pd.DataFrame:
     """
     rows = read_rows(run_dir)
     return pd.DataFrame() if rows is None else rows.to_pandas()
+
+
+def best_of(rows: Iterable[Mapping[str, float]]) -> int | None:
+    """The env steps of a run's best evaluation, by ``return_mean`` (likeliest actions); of several that
+    are as good the first; ``None`` before any."""
+    best: tuple[float, int] | None = None
+    for row in rows:
+        score = row.get("return_mean", math.nan)
+        if math.isfinite(score) and (best is None or score > best[0]):
+            best = score, int(row["env_steps"])
+    return None if best is None else best[1]
 
 
 def remove_metrics(run_dir: Path) -> None:

@@ -28,11 +28,12 @@ from sparse_rl.runs.pack import (
 from sparse_rl.runs.probing import probe_study
 from sparse_rl.runs.provenance import code_here, code_of
 from sparse_rl.runs.recorder import Recorder
-from sparse_rl.runs.trained import CannotTryError
+from sparse_rl.runs.trained import WHICH, CannotTryError
 
 __all__ = [
     "LOOKS",
     "PAIRS",
+    "WHICH",
     "Asked",
     "CannotTryError",
     "Connections",

@@ -17,7 +17,7 @@ from sparse_rl.networks import Memory, kernel_shapes
 from sparse_rl.pruning import Owned, path_name, prunable_shapes, restore, support_masks
 from sparse_rl.records import results
 from sparse_rl.runs.pack import compiler_options
-from sparse_rl.runs.trained import actor_of, check_done
+from sparse_rl.runs.trained import Which, actor_of, check_done
 from sparse_rl.settings.run import run_config
 
 
@@ -59,7 +59,9 @@ class TrainedPolicy:
         ConfigError: its configuration is of another version, or its code is another now.
     """
 
-    def __init__(self, run_dir: Path, *, greedy: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, run_dir: Path, *, greedy: bool = True, seed: int = 0, which: Which = "last"
+    ) -> None:
         if not (run_dir / results.CONFIG).exists():
             raise FileNotFoundError(f"no run in {run_dir}: expected {run_dir}/{results.CONFIG}")
         check_done(run_dir)
@@ -67,7 +69,7 @@ class TrainedPolicy:
         settings = self.config.env
         self.env = envs.make(settings.source, settings.task, **settings.options)
         self._actor = actor_of(self.config)
-        self.held = self._actor.read(run_dir)
+        self.held = self._actor.read(run_dir, which)
         self._act = jax.jit(self._program(greedy), compiler_options=compiler_options(self._actor.loop))
         self._key = key_of(seed)
 

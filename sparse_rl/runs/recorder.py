@@ -132,6 +132,11 @@ class Recorder:
         """Optimiser steps so far."""
         return int(self._rows[-1]["updates"]) if self._rows else 0
 
+    @property
+    def best(self) -> int | None:
+        """Env steps of the best evaluation so far."""
+        return results.best_of(self._rows)
+
     def row(self, row: Mapping[str, float]) -> None:
         """Take one log point's numbers.
 
