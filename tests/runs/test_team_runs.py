@@ -125,9 +125,7 @@ def test_the_first_of_the_best_evaluations_is_kept(
     rows = results.read_metrics(folder)
     rows.loc[rows["env_steps"] == 256, "return_mean"] = 6.0
     results.write_metrics(folder, rows.to_dict("records"))
-    with pytest.raises(
-        CannotTryError, match="was at env_steps=256, and what was kept is of env_steps=128"
-    ):
+    with pytest.raises(CannotTryError, match="at env_steps=256, and what was kept is of env_steps=128"):
         actor.read(folder, "best")
     (folder / results.BEST).unlink()
     with pytest.raises(CannotTryError, match="train it with keep_best=true"):
