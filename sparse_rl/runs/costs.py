@@ -221,8 +221,8 @@ def _work(
         passes = agent.passes[name]
         sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes
         dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes
-        copies = owners(supports.get(name))  # made dense for each of who has a mask of its own
-        multiplied = _nbytes(stored[name]) if by_stored else copies * _nbytes(network)
+        multiplied = _nbytes(stored[name]) if by_stored else _nbytes(network)
+        multiplied *= owners(supports.get(name))  # made dense for each of who has a mask of its own
         traffic += multiplied * passes + _nbytes(stored[name]) * agent.traffic[name]
     return Work(parameters, sparse, dense, traffic)
 

@@ -1,12 +1,19 @@
 """The lever game: who trained together agrees on what a stranger cannot know, unless names change."""
 
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 import pandas as pd
+import pytest
 from interrupting import train
 
-from sparse_rl.runs import cross_play
+from sparse_rl.envs.teams.relabelling import Relabelled
+from sparse_rl.loops import OnPolicyLoop, rounds
+from sparse_rl.runs import cross_play, prepare_pack
 from sparse_rl.settings.run import RunConfig, run_config
+from sparse_rl.settings.schema import ConfigError
 
 QUICK = {
     "name": "pqn_vdn", "network": "mlp", "num_envs": 4, "num_steps": 2, "minibatches": 1, "epochs": 1,
@@ -41,3 +48,22 @@ def test_strangers_agree_on_the_one_lever_that_has_no_other_name(tmp_path: Path)
     alone, apart = played(tmp_path / "other", other_play=True)
     assert alone == [0.9] * 3
     assert apart == [0.9] * 6
+
+
+def test_evaluations_name_things_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With likeliest and with drawn actions; training does not."""
+    played_in: list[Any] = []
+    monkeypatch.setattr(rounds, "play", lambda config, env, *rest: played_in.append(env) or {})
+    loop, (run,) = prepare_pack([config_of(0, other_play=True)])
+    assert isinstance(loop, OnPolicyLoop)
+    state = jax.eval_shape(loop.init, run.inputs)
+    assert isinstance(state.envs.env, Relabelled)
+    jax.eval_shape(loop.evaluate, jax.ShapeDtypeStruct((), np.int32), state)
+    assert [env.reset.__module__ for env in played_in] == ["sparse_rl.envs.levers"] * 2
+
+
+def test_what_has_no_other_name_is_refused() -> None:
+    asked = {"name": "ippo", "other_play": True}
+    config = run_config({"agent": asked, "env": {"source": "jaxmarl", "task": "switch_riddle"}})
+    with pytest.raises(ConfigError, match=r"no such thing is told; choose one of probe/levers, jaxmarl"):
+        prepare_pack([config])
