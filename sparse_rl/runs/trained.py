@@ -104,7 +104,7 @@ class Actor(NamedTuple):
             if which == "best":
                 return from_arrays(like, _best(run_dir))
             return from_arrays(like, read_arrays(run_dir / results.PARAMETERS))
-        except (CheckpointError, FileNotFoundError) as error:
+        except (CheckpointError, results.RecordError, FileNotFoundError) as error:
             raise CannotTryError(f"its parameters cannot be read ({error})") from error
 
     def begin(self, n: int) -> Memory:
@@ -148,7 +148,7 @@ def _best(run_dir: Path) -> Arrays:
     Raises:
         CannotTryError: nothing was, or it is of another evaluation: of a run that began without
             ``keep_best``, say.
-        CheckpointError: it cannot be read.
+        CheckpointError, RecordError: it, or the run's rows, cannot be read.
     """
     path = run_dir / results.BEST
     if not path.exists():
