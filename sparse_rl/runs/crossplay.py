@@ -203,12 +203,12 @@ def cross_play(
         one, other = of[match.one], of[match.other]
         say(f"{number}/{len(met)} {one.config.run_id} × {other.config.run_id}")
         for i, how in enumerate(POLICIES):
-            which = (id(one.actor), id(other.actor), how == "greedy")
-            if which not in compiled:
-                compiled[which] = program(env, one.actor, other.actor, episodes, how == "greedy")
+            programs = (id(one.actor), id(other.actor), how == "greedy")
+            if programs not in compiled:
+                compiled[programs] = program(env, one.actor, other.actor, episodes, how == "greedy")
             key = jax.random.fold_in(key_of(SEED), i)
             seats = jnp.int32(match.first)
-            played = jax.tree.map(np.asarray, compiled[which](one.trained, other.trained, seats, key))
+            played = jax.tree.map(np.asarray, compiled[programs](one.trained, other.trained, seats, key))
             yield _row(env, one, other, match, how, played) | {"which": which}
 
 

@@ -153,7 +153,8 @@ def _best(run_dir: Path) -> Arrays:
     path = run_dir / results.BEST
     if not path.exists():
         raise CannotTryError("its best parameters were not kept; train it with keep_best=true")
-    arrays, best = read_arrays(path), results.best_of(results.read_metrics(run_dir).to_dict("records"))
+    rows: Any = results.read_metrics(run_dir).to_dict("records")
+    arrays, best = read_arrays(path), results.best_of(rows)
     kept = int(arrays[results.AT]) if results.AT in arrays else None
     if kept != best:
         raise CannotTryError(

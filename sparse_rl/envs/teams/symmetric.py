@@ -21,13 +21,11 @@ def spread(agents: int = 3) -> Symmetries:
     """
     moves = np.arange(5)
     size = 4 + 2 * agents + 4 * (agents - 1)
-    seen = []
-    for order in itertools.permutations(range(agents)):
-        places = np.arange(size)
-        landmarks = places[4 : 4 + 2 * agents].reshape(-1, 2)
-        seen.append(
-            np.concatenate([places[:4], landmarks[list(order)].ravel(), places[4 + 2 * agents :]])
-        )
+    own, marks, rest = np.split(np.arange(size), [4, 4 + 2 * agents])
+    seen = [
+        np.concatenate([own, marks.reshape(-1, 2)[list(order)].ravel(), rest])
+        for order in itertools.permutations(range(agents))
+    ]
     landmarks = _tables(seen, [moves] * len(seen))
     silent = 2 * (agents - 1)
     turned = np.arange(size)
