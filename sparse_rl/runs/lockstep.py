@@ -274,9 +274,8 @@ class Lockstep:
                 self._end(i, "done", None, env_steps)
 
     def _write_best(self, state: Any, i: int, env_steps: int) -> None:
-        trained = self.loop.trained(self._state_of(state, i)) | {
-            results.AT: np.asarray(env_steps, np.int64)
-        }
+        trained = dict(self.loop.trained(self._state_of(state, i)))
+        trained[results.AT] = np.asarray(env_steps, np.int64)
         checkpoints.write_arrays(self.study_dir / self.runs[i].config.run_id / results.BEST, trained)
 
     def _tell_of_one_episode(self, run: RunConfig, numbers: Mapping[str, float], env_steps: int) -> None:

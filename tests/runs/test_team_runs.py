@@ -196,6 +196,7 @@ def test_finished_runs_meet_in_every_order(tmp_path: Path, capsys: pytest.Captur
     # 3 alone; 3 pairs in 2 orders with 1 or 2 seats for the first; two policies
     assert len(table) == (3 + 3 * 2 * 2) * 2
     assert table["self_play"].sum() == 6
+    assert set(table["which"]) == {"last"}
     apart = table[~table["self_play"] & (table["policy"] == "greedy")]
     assert set(apart["seats_of_one"]) == {1, 2}
     assert not apart.duplicated(["one/run_id", "other/run_id", "seats_of_one"]).any()
