@@ -150,7 +150,7 @@ def test_levers_pay_who_agree() -> None:
     state, _ = env.reset(KEY)
     for pulled, pays in (((3, 3), 1.0), ((9, 9), 0.9), ((3, 4), 0.0), ((9, 3), 0.0), ((0, 9), 0.0)):
         step: Any = env.step(KEY, state, jnp.array(pulled))[1]
-        np.testing.assert_array_equal(step.reward, np.float32([pays, pays]))
+        np.testing.assert_array_equal(step.reward, np.full(2, pays, np.float32))
         assert step.terminated
 
 

@@ -53,7 +53,12 @@ def test_strangers_agree_on_the_one_lever_that_has_no_other_name(tmp_path: Path)
 def test_evaluations_name_things_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """With likeliest and with drawn actions; training does not."""
     played_in: list[Any] = []
-    monkeypatch.setattr(rounds, "play", lambda config, env, *rest: played_in.append(env) or {})
+
+    def play(config: Any, env: Any, *rest: Any) -> dict[str, Any]:
+        played_in.append(env)
+        return {}
+
+    monkeypatch.setattr(rounds, "play", play)
     loop, (run,) = prepare_pack([config_of(0, other_play=True)])
     assert isinstance(loop, OnPolicyLoop)
     state = jax.eval_shape(loop.init, run.inputs)

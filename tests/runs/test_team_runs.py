@@ -124,7 +124,8 @@ def test_the_first_of_the_best_evaluations_is_kept(
     scores[256] = 6.0  # rows that say another one was best: what is kept is not it
     rows = results.read_metrics(folder)
     rows.loc[rows["env_steps"] == 256, "return_mean"] = 6.0
-    results.write_metrics(folder, rows.to_dict("records"))
+    told: Any = rows.to_dict("records")
+    results.write_metrics(folder, told)
     with pytest.raises(CannotTryError, match="at env_steps=256, and what was kept is of env_steps=128"):
         actor.read(folder, "best")
     (folder / results.BEST).unlink()
