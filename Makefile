@@ -49,7 +49,7 @@ learning: $(VENV)/.dev  ## two DM Control tasks, dense and 90 % sparse (about an
 	$(BIN)/python -m sparse_rl.sweep study=learning
 	$(BIN)/python -m sparse_rl.report results/learning
 
-teams-reference: $(VENV)/.dev  ## numbers of teams to compare with: six algorithms, three environments (days on two cores)
+teams-reference: $(VENV)/.dev  ## numbers of teams to compare with: six algorithms, three environments (many hours)
 	$(BIN)/python -m sparse_rl.sweep study=teams_reference
 	$(BIN)/python benchmarks/teams_reference.py results/teams_reference
 
