@@ -184,7 +184,7 @@ def test_what_one_agent_learns_changes_what_it_uses_and_nothing_else(trained: Tr
             layers = path.strip("[']").split("']['")
             moved = at(state.agent.networks[name], layers) != at(after.networks[name], layers)
             assert not np.any(moved & ~mask[1]), path
-            assert np.mean(moved[mask[1]]) > 0.4, path  # units that were 0 throughout stay
+            assert np.any(moved[mask[1]]), path  # units that were 0 throughout stay
     masks = masks_of(state.agent.supports["actor"])["['trunk']['dense_1']['kernel']"]
     assert np.any(masks[0] & ~masks[1])
 
