@@ -25,7 +25,7 @@ BESIDE = log=$$(mktemp); $(BIN)/mypy >$$log 2>&1 & types=$$!; tests=0; \
   $(BIN)/python -m pytest -n auto --dist loadfile || tests=$$?; \
   wait $$types; types=$$?; cat $$log; rm -f $$log; test $$tests = 0 && test $$types = 0
 
-.PHONY: demo test docs reference claim claim-train check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark accelerator overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
+.PHONY: demo test docs reference claim claim-train check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark accelerator overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host teams-reference dmc-small release clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -69,6 +69,10 @@ claim-train: $(VENV)/.core  ## train the families of the claim that two cores ca
 learning: $(VENV)/.dev  ## two DM Control tasks, dense and 90 % sparse (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=learning
 	$(BIN)/python -m sparse_rl.report results/learning
+
+teams-reference: $(VENV)/.dev  ## numbers of teams to compare with: six algorithms, three environments (many hours)
+	$(BIN)/python -m sparse_rl.sweep study=teams_reference
+	$(BIN)/python benchmarks/teams_reference.py results/teams_reference
 
 patterns: $(VENV)/.dev  ## what structure costs: three patterns on two tasks (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=patterns

@@ -4,15 +4,16 @@ import contextlib
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
+import numpy as np
 import pandas as pd
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from sparse_rl.analysis.load import load_all
 from sparse_rl.kernels.compilation import use_cache
-from sparse_rl.runs import TrainedPolicy
+from sparse_rl.runs import TrainedPolicy, Weights
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps.arguments import LAUNCHER, check_arguments, errors_passed_on, for_hydra
 from sparse_rl.sweeps.presets import CONF, GROUPS
@@ -131,17 +132,21 @@ def _rows(ended: Ended) -> pd.DataFrame:
     return rows[rows["run_id"].isin(ended.run_ids)].reset_index(drop=True)
 
 
-def load(run_dir: str | Path, *, greedy: bool = True, seed: int = 0) -> TrainedPolicy:
+def load(
+    run_dir: str | Path, *, greedy: bool = True, seed: int = 0, which: Literal["last", "best"] = "last"
+) -> TrainedPolicy:
     """Open a finished run: ``policy(observation, memory) → (action, memory)``, numpy in and out.
 
     Args:
         run_dir: ``results/<name>/<run_id>``.
         greedy, seed: whether it takes its most likely action, else of those that are drawn.
+        which: as it was at the end, or at its best evaluation (of runs with ``keep_best=true``); that
+            one was chosen on its evaluation episodes, so give it new ones to tell how good it is.
 
     Raises:
         FileNotFoundError, CannotTryError, ConfigError: as of :class:`sparse_rl.runs.TrainedPolicy`.
     """
-    return TrainedPolicy(Path(run_dir), greedy=greedy, seed=seed)
+    return TrainedPolicy(Path(run_dir), greedy=greedy, seed=seed, which=which)
 
 
 class InTorch(NamedTuple):
@@ -154,7 +159,32 @@ class InTorch(NamedTuple):
     takes them; empty of a dense network."""
 
 
-def to_torch(run: str | Path | TrainedPolicy, network: str = "actor") -> InTorch:
+def _of_agent(tensors: dict[str, Weights], network: str, agent: int | None) -> dict[str, Weights]:
+    """A network as one agent uses it, where each has masks of its own; else as it is.
+
+    Raises:
+        ConfigError: nobody was named, or one that has none.
+    """
+    own = [len(found.each) for found in tensors.values() if found.each is not None]
+    if not own and agent is None:
+        return tensors
+    if not own or agent is None or not 0 <= agent < own[0]:
+        has = f"agents use parts of it: give 0 to {own[0] - 1}" if own else "it is one: leave agent out"
+        raise ConfigError(f"agent={agent} of this run's {network}: {has}")
+    number = agent
+
+    def part(whole: Weights) -> Weights:
+        if whole.each is None:
+            return whole
+        mask = whole.each[number]
+        return Weights(np.where(mask, whole.dense, np.zeros_like(whole.dense)), mask)
+
+    return {path: part(whole) for path, whole in tensors.items()}
+
+
+def to_torch(
+    run: str | Path | TrainedPolicy, network: str = "actor", agent: int | None = None
+) -> InTorch:
     """A trained network's weights and masks under torch's names and in torch's layout.
 
     Observations reach the network through the run's normaliser, where it has one: ``load(run).held``.
@@ -162,10 +192,11 @@ def to_torch(run: str | Path | TrainedPolicy, network: str = "actor") -> InTorch
     Args:
         run: ``results/<name>/<run_id>``, or what :func:`load` made of it.
         network: ``actor``, ``critic`` …, as the run's columns name them.
+        agent: of a team that trained with ``agent.sharing=masks``: whose, for each uses its own part.
 
     Raises:
         ImportError: there is no torch.
-        ConfigError: the run has no such network.
+        ConfigError: the run has no such network, or no such agent.
         FileNotFoundError, CannotTryError: as of :func:`load`.
     """
     from sparse_rl.torch_modules import state_dict
@@ -174,6 +205,6 @@ def to_torch(run: str | Path | TrainedPolicy, network: str = "actor") -> InTorch
     networks = policy.weights()
     if network not in networks:
         raise ConfigError(f"network={network!r}: this run has {', '.join(networks)}")
-    tensors = networks[network]
+    tensors = _of_agent(networks[network], network, agent)
     masks = {path: found.mask for path, found in tensors.items() if found.mask is not None}
     return InTorch(state_dict({path: t.dense for path, t in tensors.items()}), state_dict(masks))

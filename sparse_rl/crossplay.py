@@ -10,7 +10,7 @@ from sparse_rl.analysis.crossplay import summary
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import results
 from sparse_rl.records.console import console, one_line, program
-from sparse_rl.runs import PAIRS, cross_play
+from sparse_rl.runs import PAIRS, WHICH, cross_play
 from sparse_rl.settings.schema import ConfigError
 
 SAMPLE = "sample="
@@ -41,6 +41,11 @@ def main(arguments: list[str] | None = None) -> None:
         "--pairs", type=_pairs, default=("all", None), metavar="all|within|sample=K",
         help="all runs with all, those that differ in seeds alone, or K pairs (default: all)",
     )  # fmt: skip
+    parser.add_argument(
+        "--which", choices=WHICH, default="last",
+        help="runs as they ended, or at their best evaluations, if keep_best=true kept these "
+        "(default: last)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder of the rows (default: that of the first study)")
     options = parser.parse_args(arguments)
     if options.episodes < 1:
@@ -51,7 +56,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         rows = list(
             cross_play(
-                options.studies, episodes=options.episodes, pairs=pairs, sample=sample, say=out.print
+                options.studies,
+                episodes=options.episodes,
+                pairs=pairs,
+                sample=sample,
+                say=out.print,
+                which=options.which,
             )
         )
     except (FileNotFoundError, ConfigError) as error:

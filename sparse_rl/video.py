@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records.console import one_line, program
-from sparse_rl.runs import CannotTryError, film
+from sparse_rl.runs import WHICH, CannotTryError, film
 from sparse_rl.settings.schema import ConfigError
 
 
@@ -24,10 +24,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the episode's first state")
     parser.add_argument("--set", help="of held-out levels (default: the first that is watched)")
     parser.add_argument("--number", type=int, default=0, help="of the level in its set")
+    parser.add_argument(
+        "--which", choices=WHICH, default="last",
+        help="as the run ended, or at its best evaluation, if keep_best=true kept that (default: last)",
+    )  # fmt: skip
     options = parser.parse_args()
     use_cache()
     try:
-        path, score = film(options.run_dir, options.seed, options.set, options.number)
+        path, score = film(options.run_dir, options.seed, options.set, options.number, options.which)
     except (CannotTryError, ConfigError, FileNotFoundError) as error:
         print(f"no video of {options.run_dir}: {error}", file=sys.stderr)
         return 1

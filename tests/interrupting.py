@@ -15,6 +15,19 @@ def train(
 ) -> list[Progress]:
     """Train a pack with a checkpoint ``every`` so many env steps, asking it to stop at ``until``; what
     it told."""
+    return keeping(pack, study, until, every=every, best=False, **options)
+
+
+def keeping(
+    pack: list[RunConfig],
+    study: Path,
+    until: int | None = None,
+    *,
+    every: int,
+    best: bool,
+    **options: Any,
+) -> list[Progress]:
+    """The same; ``best``: what the best evaluation saw is kept."""
     stop, told = threading.Event(), []
 
     def watch(progress: Progress) -> None:
@@ -22,7 +35,14 @@ def train(
         if until is not None and progress.env_steps >= until:
             stop.set()
 
-    train_pack(prepare_pack(pack), study, watch=watch, policy=Policy(every=every), stop=stop, **options)
+    train_pack(
+        prepare_pack(pack),
+        study,
+        watch=watch,
+        policy=Policy(every=every, best=best),
+        stop=stop,
+        **options,
+    )
     return told
 
 

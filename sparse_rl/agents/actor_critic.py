@@ -1,7 +1,7 @@
 """What on-policy agents share: an actor and a critic, each with its width, and one optimiser."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from sparse_rl.agents.contract import (
 from sparse_rl.agents.pruned import Params, draw_pruned, feature_major, health, probed_of
 from sparse_rl.agents.remembering import over_pieces, step, unrolled_values
 from sparse_rl.agents.stepping import begin
-from sparse_rl.envs import Spec
+from sparse_rl.envs import Spec, TeamEnv
 from sparse_rl.networks import (
     Critic,
     Memory,
@@ -33,11 +33,11 @@ from sparse_rl.networks import (
     Wiring,
     empty,
 )
-from sparse_rl.pruning import weights
 from sparse_rl.settings.common import sharing_of
 from sparse_rl.settings.on_policy import ActorCriticConfig
 from sparse_rl.settings.run import RunConfig, agent_settings
 
+StandsIn = Literal["itself", "team", "nobody"]
 MakeOptimiser = Callable[[Any], optax.GradientTransformation]
 """Learning rate (may be traced) → optimiser of both networks."""
 
@@ -53,6 +53,10 @@ class ActorCritic(NamedTuple):
     """Numbers that the critic sees."""
     names: int
     """As of :class:`~sparse_rl.envs.Spec`."""
+    agents: int = 1
+    """Of a team."""
+    stands_in: StandsIn = "itself"
+    """Whose value a return goes on from where an agent does not act."""
 
 
 class ActorCriticState(NamedTuple):
@@ -101,9 +105,51 @@ def build(config: RunConfig, env: Spec) -> ActorCritic:
         )
     sees = (env.observation_size, env.observation_size if env.critic_size is None else env.critic_size)
     actor_of, critic_of = (
-        apart.grouped(network, sharing_of(config.agent), env.kinds) for network in networks
+        apart.grouped(network, sharing_of(config.agent), env.kinds, config.sparsities[name])
+        for name, network in zip(("actor", "critic"), networks, strict=True)
     )
-    return ActorCritic(actor_of, critic_of, actions_of(env), *sees, env.names)
+    return ActorCritic(
+        actor_of, critic_of, actions_of(env), *sees, env.names, env.agents, _stands_in(env)
+    )
+
+
+def _stands_in(env: Spec) -> StandsIn:
+    """Whose value a return goes on from, at a rollout's end or where time ran out, for an agent that is
+    dead or waits there: its own critic never learned of such observations.
+
+    Where a team has one reward, what is to come is the same for all: those who act know it. Where each
+    has its own, the dead earn nothing more; of who waits for a reward of its own, nobody else knows. A
+    central critic has learned of the state from those who act.
+    """
+    if not isinstance(env, TeamEnv) or not env.some_idle or env.critic_size is not None:
+        return "itself"
+    if env.shared_reward:
+        return "team"
+    return "itself" if env.turns else "nobody"
+
+
+def stood_in(parts: ActorCritic, values: Array, view: View) -> Array:
+    """Values that returns go on from, float32 ``[n]``, teams together: of an agent that does not act,
+    the mean of those of its team who do, or 0.
+
+    Args:
+        parts: who stands in.
+        values: what the critic says of each agent.
+        view: who acts.
+    """
+    if view.weight is None or parts.stands_in == "itself":
+        return values
+    acts, said = (x.reshape(-1, parts.agents) for x in (view.weight, values))
+    of_others = jnp.zeros((len(said), 1))
+    if parts.stands_in == "team":
+        acting = jnp.maximum(jnp.sum(acts, axis=1, keepdims=True), 1.0)
+        of_others = jnp.sum(said * acts, axis=1, keepdims=True) / acting
+    return jnp.where(acts > 0, said, of_others).reshape(-1)
+
+
+def together(parts: ActorCritic) -> int:
+    """Samples in a row that must stay together."""
+    return apart.together(parts.actor, parts.critic)
 
 
 def _wiring(parts: ActorCritic) -> dict[str, Wiring]:
@@ -147,7 +193,8 @@ def _init(
         }
         return uniform_layers(drawn, key) if settings.initialisation == "uniform" else drawn
 
-    networks, supports = draw_pruned(config, _wiring(parts), draw, key, inputs)
+    labels = {name: apart.labels(getattr(parts, name)) for name in seen}
+    networks, supports = draw_pruned(config, _wiring(parts), draw, key, inputs, labels)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
     moments = begin(optimiser(learning_rate), networks, inputs)
     return ActorCriticState(networks, moments, supports, learning_rate)
@@ -175,8 +222,7 @@ def _policy_of(
     parts: ActorCritic, state: ActorCriticState
 ) -> Callable[[View, Memory], tuple[Any, Memory]]:
     """``(view, memory) → (policy, memory)``, the weights made ready once."""
-    supports = state.supports["actor"]
-    made = weights(supports, state.networks["actor"])
+    made, supports = apart.ready(parts.actor, state.networks["actor"], state.supports["actor"])
 
     def policy_of(view: View, memory: Memory) -> tuple[Any, Memory]:
         policy, memory = step(parts.actor, made, supports, memory, view.observation)
@@ -211,9 +257,13 @@ def _act_greedily(
 
 
 def _value(parts: ActorCritic, state: ActorCriticState) -> Callable[[View, Memory], Array]:
-    supports = state.supports["critic"]
-    made = weights(supports, state.networks["critic"])
-    return lambda view, memory: step(parts.critic, made, supports, memory, view.for_critic())[0]
+    made, supports = apart.ready(parts.critic, state.networks["critic"], state.supports["critic"])
+
+    def value(view: View, memory: Memory) -> Array:
+        said = step(parts.critic, made, supports, memory, view.for_critic())[0]
+        return stood_in(parts, said, view)
+
+    return value
 
 
 def _values(
@@ -237,10 +287,12 @@ def _diagnose(
     probed = {}
     for name, inputs in seen.items():
         network = getattr(parts, name)
+        if together(parts) > 1 and apart.together(network) == 1:  # then all samples are here
+            inputs = apart.first_of(inputs, view.weight, wanted)
         found = apart.probes(
             network, state.networks[name], state.supports[name], inputs, view.weight, wanted
         )
-        probed[name] = probed_of(network, found)
+        probed[name] = probed_of(network, found, state.networks[name], state.supports[name])
     return health(probed, config.diagnostics)
 
 
@@ -282,5 +334,5 @@ def agent(
         wiring=_wiring(parts),
         samples=apart.shares("actor", parts.actor, batch_size)
         | apart.shares("critic", parts.critic, batch_size),
-        together=apart.together(parts.actor),
+        together=together(parts),
     )

@@ -1,6 +1,8 @@
-"""Networks that the agents of a team do not share: one for each agent, or for each kind of agents.
+"""Networks that the agents of a team do not share: one for each agent, or for each kind of agents; or
+one whose weights all use, each agent through a mask of its own.
 
 All are of one architecture, and their parameters stand side by side by label, as those of an ensemble.
+Where agents share weights and not masks there is one set of parameters, and a label has a mask.
 Who uses which is told by place: agent a of team e is sample n = e · A + a, so teams must stay together.
 """
 
@@ -15,6 +17,7 @@ from jax import Array
 
 from sparse_rl.experience import means
 from sparse_rl.networks import Wiring, ensemble, initial_params, wiring_of
+from sparse_rl.pruning import owned, owned_weights, weights
 
 
 class Apart(NamedTuple):
@@ -24,6 +27,8 @@ class Apart(NamedTuple):
     """What each has: one of ours."""
     groups: tuple[tuple[int, ...], ...]
     """The agents of each."""
+    one_set: bool = False
+    """Whether all use the same weights, each group through a mask of its own."""
 
     @property
     def agents(self) -> int:
@@ -40,19 +45,22 @@ Network: TypeAlias = nn.Module | Apart
 """One that all use, or several."""
 
 
-def grouped(network: nn.Module, sharing: str, kinds: Sequence[int]) -> Any:
+def grouped(network: nn.Module, sharing: str, kinds: Sequence[int], sparsity: float) -> Any:
     """The network, or one of each group.
 
     Args:
         network: of ours.
-        sharing: ``all``, ``kind`` or ``none``: who uses the same one.
+        sharing: ``all``, ``kind`` or ``none``: who uses the same one; ``masks``: all, through masks of
+            their own.
         kinds: of the agents.
+        sparsity: of the network; without any there are no masks, and nothing tells ``masks`` from
+            ``all``.
     """
-    if sharing == "all":
+    if sharing == "all" or (sharing == "masks" and not sparsity):
         return network
     names = list(kinds) if sharing == "kind" else list(range(len(kinds)))
     groups = [tuple(a for a, of in enumerate(names) if of == name) for name in sorted(set(names))]
-    return Apart(network, tuple(groups))
+    return Apart(network, tuple(groups), sharing == "masks")
 
 
 def one_of(network: Network) -> Any:
@@ -60,15 +68,39 @@ def one_of(network: Network) -> Any:
     return network.network if isinstance(network, Apart) else network
 
 
-def together(network: Network) -> int:
+def together(*networks: Network) -> int:
     """Samples in a row that must stay together."""
-    return network.agents if isinstance(network, Apart) else 1
+    return max(network.agents if isinstance(network, Apart) else 1 for network in networks)
+
+
+def labels(network: Network) -> tuple[str, ...]:
+    """Of those who have masks of their own for weights that all share; nobody else."""
+    return tuple(network.labelled) if isinstance(network, Apart) and network.one_set else ()
+
+
+def of_labels(network: Apart, params: Any, supports: Any) -> tuple[Any, Any]:
+    """Label → what its network is used with: parameters as stored, and supports."""
+    if not network.one_set:
+        return params, supports
+    numbered = list(enumerate(network.labelled))
+    return (
+        {label: owned_weights(supports, params, g) for g, label in numbered},
+        {label: owned(supports, g) for g, label in numbered},
+    )
+
+
+def ready(network: Network, params: Any, supports: Any) -> tuple[Any, Any]:
+    """Weights, made ready for use once (:func:`~sparse_rl.pruning.weights`), and the supports that go
+    with them; by label where agents do not share all."""
+    if isinstance(network, Apart):
+        params, supports = of_labels(network, params, supports)
+    return weights(supports, params), supports
 
 
 def initial(network: Network, key: Array, observation: Array, span: int | None) -> Any:
     """:func:`~sparse_rl.networks.initial_params`, of each group from a key of its own."""
-    if not isinstance(network, Apart):
-        return initial_params(network, key, observation, span)
+    if not isinstance(network, Apart) or network.one_set:
+        return initial_params(one_of(network), key, observation, span)
     return {
         label: initial_params(network.network, jax.random.fold_in(key, g), observation, span)
         for g, label in enumerate(network.labelled)
@@ -77,14 +109,15 @@ def initial(network: Network, key: Array, observation: Array, span: int | None) 
 
 def wiring_of_all(network: Network) -> Wiring:
     """What all layers read."""
-    if not isinstance(network, Apart):
-        return wiring_of(network)
+    if not isinstance(network, Apart) or network.one_set:
+        return wiring_of(one_of(network))
     return ensemble(wiring_of(network.network), network.labelled)
 
 
 def shares(name: str, network: Network, samples: int) -> dict[str, int]:
-    """``name/label`` → so many of these samples that a group's network sees."""
-    if not isinstance(network, Apart):
+    """``name/label`` → so many of these samples that a group's network sees, where each has weights of
+    its own: of weights that all share each agent keeps as many, so all see the samples of one."""
+    if not isinstance(network, Apart) or network.one_set:
         return {}
     return {
         f"{name}/{label}": samples * len(agents) // network.agents
@@ -133,7 +166,7 @@ def each(
     Args:
         network: of the groups.
         run: ``(network, params, supports, *seen) → said``.
-        params, supports: label → of each.
+        params, supports: label → of each (:func:`of_labels`).
         seen: trees, and the axis of their samples.
     """
     return [
@@ -168,12 +201,17 @@ def probes(
     if not isinstance(network, Apart):
         return {"": Probe(params, supports, seen)}
     found = {}
+    params, supports = of_labels(network, params, supports)
     for label, agents in network.labelled.items():
         own = of_group(seen, agents, network.agents)
-        if weight is not None:
-            acts = of_group(weight, agents, network.agents)
-            chosen = means.first_of(jnp.arange(len(acts)), acts)
-            own = jax.tree.map(lambda x, chosen=chosen: x[chosen], own)
-        own = jax.tree.map(lambda x: x[:wanted], own)
-        found[label] = Probe(params[label], supports[label], own)
+        acts = None if weight is None else of_group(weight, agents, network.agents)
+        found[label] = Probe(params[label], supports[label], first_of(own, acts, wanted))
     return found
+
+
+def first_of(seen: Any, weight: Array | None, wanted: int) -> Any:
+    """So many samples, those of who acts before all others."""
+    if weight is not None:
+        chosen = means.first_of(jnp.arange(len(weight)), weight)
+        seen = jax.tree.map(lambda x: x[chosen], seen)
+    return jax.tree.map(lambda x: x[:wanted], seen)

@@ -31,7 +31,6 @@ from sparse_rl.networks import (
     Wiring,
     empty,
 )
-from sparse_rl.pruning import weights
 from sparse_rl.settings.common import ExploringConfig, sharing_of
 from sparse_rl.settings.off_policy import MixingConfig
 from sparse_rl.settings.on_policy import ChoosingConfig
@@ -58,7 +57,7 @@ def build(config: RunConfig, env: Spec) -> Chooser:
     else:
         cell, units = settings.memory, settings.memory_width(config.width)
         critic = RecurrentCritic(*shape, cell, units, *seen, config.products, size)
-    network = apart.grouped(critic, sharing_of(settings), env.kinds)
+    network = apart.grouped(critic, sharing_of(settings), env.kinds, config.sparsities["critic"])
     return Chooser(network, env.observation_size, settings.memory_span)
 
 
@@ -73,7 +72,8 @@ def init(chooser: Chooser, config: RunConfig, key: Array, inputs: RunInputs) -> 
     def draw(key: Array) -> dict[str, Params]:
         return {"critic": initial_critic(chooser, key)}
 
-    networks, supports = draw_pruned(config, wiring(chooser), draw, key, inputs)
+    labels = {"critic": apart.labels(chooser.critic)}
+    networks, supports = draw_pruned(config, wiring(chooser), draw, key, inputs, labels)
     return networks["critic"], supports["critic"]
 
 
@@ -99,7 +99,7 @@ def values_of(
 ) -> Callable[[View, Memory], tuple[Array, Memory]]:
     """``(view, memory) → (Q(s, ·) [n, a], memory)``, far below all others where an action is not
     allowed."""
-    made = weights(supports, params)
+    made, supports = apart.ready(chooser.critic, params, supports)
 
     def values(view: View, memory: Memory) -> tuple[Array, Memory]:
         values, memory = step(chooser.critic, made, supports, memory, view.observation)
@@ -171,7 +171,7 @@ def diagnose(
     """Health of the network on a probe batch."""
     wanted, seen = config.diagnostics.samples(config.width), (memories.acting, view.observation)
     found = apart.probes(chooser.critic, params, supports, seen, view.weight, wanted)
-    return health({"critic": probed_of(chooser.critic, found)}, config.diagnostics)
+    return health({"critic": probed_of(chooser.critic, found, params, supports)}, config.diagnostics)
 
 
 def agent(

@@ -84,7 +84,8 @@ def _init(mixing: Mixing, config: RunConfig, key: Array, inputs: RunInputs) -> M
             found["mixer"] = mixing.mixer.init(jax.random.fold_in(key, 1), *nothing)["params"]
         return found
 
-    networks, supports = draw_pruned(config, _wiring(mixing), initial, key, inputs)
+    labels = {"critic": apart.labels(mixing.chooser.critic)}
+    networks, supports = draw_pruned(config, _wiring(mixing), initial, key, inputs, labels)
     learning_rate = jnp.asarray(inputs.learning_rate, jnp.float32)
     return MixingState(
         networks["critic"], networks.get("mixer"), jax.tree.map(jnp.copy, networks),

@@ -14,8 +14,7 @@ import optax
 from jax import Array
 
 from sparse_rl.agents import actor_critic
-from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluate_actions
-from sparse_rl.agents.apart import together
+from sparse_rl.agents.actor_critic import ActorCritic, ActorCriticState, evaluate_actions, together
 from sparse_rl.agents.batches import shuffled
 from sparse_rl.agents.contract import ADAM_TRAFFIC, Experience, Learned, Metrics, OnPolicyAgent
 from sparse_rl.agents.pruned import Params, grad_norms, scheduled
@@ -129,7 +128,7 @@ def _update(
         return (state, stopped), learned
 
     def epoch(carry: tuple[ActorCriticState, Array], key: Array) -> Any:
-        batches = shuffled(experience, key, ppo.config.minibatches, together(ppo.parts.actor))
+        batches = shuffled(experience, key, ppo.config.minibatches, together(ppo.parts))
         return jax.lax.scan(minibatch, carry, batches)
 
     start, keys = (state, jnp.bool(False)), jax.random.split(key, ppo.config.epochs)

@@ -2,20 +2,21 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agents.apart import Network, Probe, one_of
+from sparse_rl.agents.apart import Network, Probe, labels, one_of
 from sparse_rl.agents.contract import Learner, Metrics, RunInputs
 from sparse_rl.agents.stepping import flat_scales, in_place
-from sparse_rl.diagnostics import global_norm, network_health
+from sparse_rl.diagnostics import global_norm, network_health, ratio
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.networks import Wiring, inputs_of
-from sparse_rl.pruning import draw_supports, store
+from sparse_rl.pruning import Owned, draw_supports, is_support, owned_by, store
 from sparse_rl.settings.off_policy import MixingConfig
 from sparse_rl.settings.on_policy import OnPolicyConfig
 from sparse_rl.settings.run import DiagnosticsConfig, RunConfig
@@ -44,23 +45,51 @@ def _alone(draw: Callable[[], Any], like: Any) -> Any:
     return jax.lax.cond(always, draw, lambda: jax.tree.map(jnp.zeros_like, like))
 
 
-def _supports(
-    config: RunConfig, wiring: Mapping[str, Wiring], shapes: Mapping[str, Params], inputs: RunInputs
+Labels = Mapping[str, Sequence[str]]
+"""network → labels of those who have masks of their own for its weights, which all of them use."""
+NOBODY: Labels = MappingProxyType({})
+
+
+def supports_of(
+    config: RunConfig,
+    wiring: Mapping[str, Wiring],
+    shapes: Mapping[str, Params],
+    inputs: RunInputs,
+    labels: Labels = NOBODY,
 ) -> dict[str, Any]:
-    """network → the supports that its mask key draws."""
+    """network → the supports that its mask key draws. A tensor's mask comes from its path; that of who
+    has one of its own, from its path below the label, as if it had weights of its own too.
+
+    Args:
+        config: of the pack.
+        wiring: network → what its layers read.
+        shapes: network → dense parameters, or their shapes.
+        inputs: of the run.
+        labels: who has masks of its own.
+    """
     mask_key = jax.random.fold_in(key_of(inputs.mask_seed), MASK_STREAM)
-    return {
-        name: draw_supports(
+    fan_out = config.pruning.fan_out
+
+    def draw(i: int, name: str, tree: Params, before: Sequence[str]) -> Any:
+        return draw_supports(
             jax.random.fold_in(mask_key, i),
-            params,
-            inputs.budgets[name],
+            tree,
+            {at + path: kept for at in before for path, kept in inputs.budgets[name].items()},
             pattern=config.pruning.pattern,
             storage=config.storage.storage,
             min_fan_in=config.pruning.min_fan_in,
-            min_fan_out=dict.fromkeys(wiring[name].first, config.pruning.fan_out),
+            min_fan_out={at + path: fan_out for at in before for path in wiring[name].first},
         )
-        for i, (name, params) in enumerate(shapes.items())
-    }
+
+    found = {}
+    for i, (name, params) in enumerate(shapes.items()):
+        own = labels.get(name, ())
+        if own:
+            each = draw(i, name, dict.fromkeys(own, params), [f"{label}/" for label in own])
+            found[name] = owned_by([each[label] for label in own])
+        else:
+            found[name] = draw(i, name, params, [""])
+    return found
 
 
 def draw_pruned(
@@ -69,6 +98,7 @@ def draw_pruned(
     initial: Callable[[Array], Mapping[str, Params]],
     key: Array,
     inputs: RunInputs,
+    labels: Labels = NOBODY,
 ) -> tuple[dict[str, Params], dict[str, Any]]:
     """Initialise, prune, scale: the draws depend on the key alone, the masks on the mask seed.
 
@@ -81,6 +111,7 @@ def draw_pruned(
         initial: ``key → network → dense initial parameters``.
         key: of the initial parameters.
         inputs: of the run.
+        labels: who has masks of its own.
 
     Returns:
         network → parameters as stored, and network → their supports.
@@ -90,7 +121,7 @@ def draw_pruned(
     form: Any = jax.tree.structure(shapes)
 
     def supports() -> list[Any]:
-        return cast(list[Any], form.flatten_up_to(_supports(config, wiring, shapes, inputs)))
+        return cast(list[Any], form.flatten_up_to(supports_of(config, wiring, shapes, inputs, labels)))
 
     def weights() -> list[Array]:
         return jax.tree.leaves(initial(key))
@@ -149,27 +180,48 @@ class Probed(NamedTuple):
     """label → supports."""
     inputs: Any
     """A tuple of float32 ``[samples, …]``; or label → such a tuple, where members see other things."""
+    shared: Params = None
+    """As stored: what all members use, each through a mask of its own; ``None``: each has its own."""
+    shared_supports: Any = None
+    """Of that."""
 
 
-def probed_of(network: Network, found: Mapping[str, Probe]) -> Probed:
+def probed_of(network: Network, found: Mapping[str, Probe], params: Params, supports: Any) -> Probed:
     """What is to be probed of a network, or of those of groups.
 
     Args:
         network: of ours.
         found: of :func:`~sparse_rl.agents.apart.probes`, whose ``seen`` is memory and observation.
+        params, supports: as stored.
     """
     one = one_of(network)
+    shared = (params, supports) if labels(network) else (None, None)
     return Probed(
         one,
         {label: probe.params for label, probe in found.items()},
         {label: probe.supports for label, probe in found.items()},
         {label: inputs_of(one, *probe.seen) for label, probe in found.items()},
+        *shared,
     )
+
+
+def _shared_use(supports: Any) -> dict[tuple[str, str], Array]:
+    """Of weights for which several have masks, the share that anybody uses, and that all use."""
+    masks = [x.masks for x in jax.tree.leaves(supports, is_leaf=is_support) if isinstance(x, Owned)]
+    size = sum(mask[0].size for mask in masks)
+    used = sum(jnp.sum(jnp.any(mask, axis=0), dtype=jnp.int32) for mask in masks)
+    common = sum(jnp.sum(jnp.all(mask, axis=0), dtype=jnp.int32) for mask in masks)
+    return {("used_ratio", ""): ratio(used, size), ("common_ratio", ""): ratio(common, size)}
 
 
 def health(networks: Mapping[str, Probed], settings: DiagnosticsConfig) -> Metrics:
     """``metric/network[/layer]`` → scalar, of every network."""
-    found = {name: network_health(*probed, settings) for name, probed in networks.items()}
+    found = {}
+    for name, probed in networks.items():
+        found[name] = network_health(*probed[:4], settings)
+        if probed.shared is not None:  # counted once, whoever uses it
+            found[name]["param_norm", ""] = global_norm(probed.shared)
+            found[name] |= _shared_use(probed.shared_supports)
     return {
         f"{metric}/{name}{rest}": value
         for name, numbers in found.items()

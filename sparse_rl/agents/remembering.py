@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sparse_rl.agents.apart import Apart, Network, each, joined
+from sparse_rl.agents.apart import Apart, Network, each, joined, of_labels
 from sparse_rl.networks import Memory, Recurrent, forget
 from sparse_rl.pruning import apply, apply_weights, weights
 
@@ -27,8 +27,8 @@ def step(
 
     Args:
         network: of ours, with a memory or without, or those of several groups.
-        made: its weights, as :func:`~sparse_rl.pruning.weights` made them.
-        supports: of its parameters.
+        made: its weights, as :func:`~sparse_rl.agents.apart.ready` made them.
+        supports: that go with them.
         memory: before them; ``()`` for a network that has none.
         observation: ``[n, observation_size]``.
     """
@@ -107,6 +107,7 @@ def over_pieces(
         def one(*of_group: Any) -> Any:
             return _of_samples(over_pieces(*of_group))
 
+        params, supports = of_labels(network, params, supports)
         seen_by = (memory, 0), (first, 0), (seen, 0)
         return joined(each(network, one, params, supports, *seen_by), network, 0)
     if not isinstance(network, Recurrent):
@@ -143,6 +144,7 @@ def unrolled_values(
             views = views.reshape(-1, views.shape[-1])
             return unrolled_values(network, params, supports, views, *rest)
 
+        params, supports = of_labels(network, params, supports)
         seen = (views.reshape(*first.shape, -1), 1), (first, 1), (memory, 0)
         both: tuple[Any, Memory] = joined(each(network, one, params, supports, *seen), network, 1)
         return both

@@ -18,11 +18,12 @@ from sparse_rl.envs.contract import (
     Levels,
     Spec,
     Step,
+    Symmetries,
     TeamEnv,
     TeamStep,
 )
 from sparse_rl.envs.registry import make
-from sparse_rl.envs.teams import named, with_names
+from sparse_rl.envs.teams import named, relabelled, with_names
 
 __all__ = [
     "ActorsLostError",
@@ -35,11 +36,13 @@ __all__ = [
     "Levels",
     "Spec",
     "Step",
+    "Symmetries",
     "TeamEnv",
     "TeamStep",
     "lqr",
     "make",
     "named",
+    "relabelled",
     "vector",
     "with_names",
 ]

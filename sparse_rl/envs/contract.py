@@ -142,6 +142,17 @@ class Env(Spec):
     """What it can be begun from: ``reset = begin(sample(key))``, and ``step`` stays in the level."""
 
 
+class Symmetries(NamedTuple):
+    """Relabellings of what agents see and do under which an environment cannot tell the difference: the
+    first changes nothing, and each undone and each after another is one of them (a group)."""
+
+    observation: np.ndarray
+    """int32 ``[S, observation_size]``: relabelled, entry i of an observation is what entry ``[s, i]``
+    was."""
+    action: np.ndarray
+    """int32 ``[S, action_size]``: who says action i when things are relabelled does ``[s, i]``."""
+
+
 class TeamStep(NamedTuple):
     """What one simulated frame returns to A agents. No automatic reset has happened yet."""
 
@@ -177,6 +188,10 @@ class TeamEnv(Env):
     """Whether there is something to win."""
     shapes: bool = False
     """Whether any shaping is not 0."""
+    symmetries: Symmetries | None = None
+    """The same for each agent, whoever else is relabelled; ``None``: none are told."""
+    as_is: "TeamEnv | None" = None
+    """Where agents train with relabelled views, what they are evaluated in; ``None``: this."""
 
     @property
     def some_idle(self) -> bool:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.envs.contract import Env, Step
+from sparse_rl.envs.levers import levers
 from sparse_rl.envs.recall import RECALL
 
 
@@ -107,6 +108,8 @@ PROBES: dict[str, Callable[[], Env]] = {
     ),
     # two steps, seen as pictures: the best second action is half the sign that the first one showed
     "picture": _picture,
+    # a team of two, one step, ten choices: the same one of nine pays 1, the last 0.9
+    "levers": levers,
     # one step, three choices, reward 1 for the last: the best action is 2
     "choice": lambda: _probe("choice", 1, _nothing, lambda s, a: (a == 2) * 1.0, choices=3),
     # one step, two choices, reward 1 for the one shown: the best action is the observation's sign

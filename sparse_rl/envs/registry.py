@@ -62,6 +62,10 @@ def make(source: str, task: str, **options: Any) -> Env | HostEnv:
     stacked = options.pop("stacked", 1)
     env = SOURCES[source](task, **options)
     if isinstance(env, TeamEnv):
+        asked = {"sticky_actions": repeats, "hidden": hidden != "nothing", "frames": stacked > 1}
+        unread = [f"env.{name}" for name, said in asked.items() if said]
+        if unread:
+            raise ValueError(f"{' and '.join(unread)} are for one agent, and {env.name} is of a team")
         return env
     if isinstance(env, Env):
         return sticky(_stack(without(env, hidden), stacked), repeats)

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from sparse_rl.agents import OFF_POLICY, ON_POLICY, RECALLING, STREAMING, RunInputs, azopg, compare
 from sparse_rl.curricula import METHODS
-from sparse_rl.envs import Env, HostEnv, Spec, TeamEnv, named
+from sparse_rl.envs import Env, HostEnv, Spec, TeamEnv, named, relabelled
 from sparse_rl.loops import paired
 from sparse_rl.loops.contract import Loop
 from sparse_rl.loops.curriculum import CurriculumLoop
@@ -33,6 +33,10 @@ TEAMS = "ippo, mappo, pqn_vdn, iql, vdn, qmix"
 """Agents of teams, in words."""
 
 
+SYMMETRIC = "probe/levers, jaxmarl/spread, jaxmarl/hanabi, jaxmarl/hanabi_small"
+"""Teams with symmetries, in words."""
+
+
 def _check_levels(config: RunConfig, env: Spec) -> None:
     """Raise :class:`ConfigError` if there are no levels that the run's curriculum could choose."""
     levels = env.levels if isinstance(env, Env) else None
@@ -58,7 +62,13 @@ def _check_team(config: RunConfig, env: Spec) -> None:
         )
     if isinstance(agent, TeamAgentConfig) and agent.identify and env.agents == 1:
         raise ConfigError(f"agent.identify=true tells nobody apart: env={env.name} has one agent")
-    groups = {"all": 1, "kind": len(set(env.kinds)), "none": env.agents}
+    symmetries = env.symmetries if isinstance(env, TeamEnv) else None
+    if isinstance(agent, TeamAgentConfig) and agent.other_play and symmetries is None:
+        raise ConfigError(
+            "agent.other_play=true names anew what is the same but for its name, and of env="
+            f"{env.name} no such thing is told; choose one of {SYMMETRIC}, or give false"
+        )
+    groups = {"kind": len(set(env.kinds)), "none": env.agents, "masks": env.agents}
     if isinstance(agent, TeamAgentConfig) and agent.sharing != "all" and groups[agent.sharing] == 1:
         has = "one agent" if env.agents == 1 else "agents of one kind"
         raise ConfigError(
@@ -115,7 +125,8 @@ def _as_seen(config: RunConfig, env: Env | HostEnv) -> Env | HostEnv:
         return env
     assert isinstance(agent, TeamAgentConfig)  # checked
     env = named(env) if agent.identify else env
-    return env if agent.CENTRAL else dataclasses.replace(env, state=None, critic_size=None)
+    env = env if agent.CENTRAL else dataclasses.replace(env, state=None, critic_size=None)
+    return relabelled(env) if agent.other_play else env
 
 
 def agent_of(config: RunConfig, env: Spec) -> Any:

@@ -66,7 +66,8 @@ def chunk(
 
 
 def evaluate(learning: Playing, env: Env, interactions: Array, state: Any) -> Metrics:
-    """Whole episodes with the deterministic policy, in fresh environments; and held-out levels. Teams
+    """Whole episodes with the deterministic policy, in fresh environments; and held-out levels. Where
+    agents train with names of their own, things are named as they are here. Teams
     play others with drawn actions too: two policies that are greedy can block each other for ever.
 
     Args:
@@ -75,6 +76,8 @@ def evaluate(learning: Playing, env: Env, interactions: Array, state: Any) -> Me
         interactions: before this evaluation.
         state: a learner's.
     """
+    if isinstance(env, TeamEnv) and env.as_is is not None:
+        env = env.as_is
     act, to_env = learning.agent.act_greedily(state.agent), actions_of(env).to_env
 
     def greedily(envs: vector.VectorState, memory: Memory, key: Array) -> tuple[Array, Memory]:

@@ -1,4 +1,4 @@
-"""Three ways to hold a pruned tensor, behind one way to use it.
+"""Three ways to hold a pruned tensor, and one to share it, behind one way to use it.
 
 A *support* says where a tensor's surviving weights are and how they are held; a pytree of supports has
 the structure of the parameters, ``None`` where a tensor is dense. Supports are arrays, so they may
@@ -36,7 +36,24 @@ class Masked:
     """bool, the tensor's shape."""
 
 
-Support = Masked | Compact | Blocks
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Owned:
+    """A dense array that several owners use, each through a mask of its own, with zeros where none does.
+
+    For one owner's use it is :func:`owned` first: as it stands, it is what all together keep.
+    """
+
+    masks: Array
+    """bool ``[owners, …]``, each of the tensor's shape."""
+
+    @property
+    def used(self) -> Array:
+        """bool, the tensor's shape: places that somebody uses."""
+        return jnp.any(self.masks, axis=0)
+
+
+Support = Masked | Owned | Compact | Blocks
 
 
 def is_support(node: Any) -> bool:
@@ -72,6 +89,8 @@ def _store(support: Support, weights: Array) -> Array:
     match support:
         case Masked():
             return jnp.where(support.mask, weights, jnp.zeros_like(weights))
+        case Owned():
+            return jnp.where(support.used, weights, jnp.zeros_like(weights))
         case Compact():
             return weights.reshape(-1)[flat_places(support)]
         case Blocks():
@@ -88,6 +107,8 @@ def _restore(support: Support, stored: Array) -> Array:
         case Masked():
             # Zero at pruned places already: only its derivative, in either mode, is made so.
             return jnp.where(support.mask, stored, jax.lax.stop_gradient(stored))
+        case Owned():
+            return jnp.where(support.used, stored, jax.lax.stop_gradient(stored))
         case Compact():
             return expand(support, stored)
         case Blocks():
@@ -112,6 +133,8 @@ def support_masks(supports: Any) -> Any:
                 return None
             case Masked():
                 return support.mask
+            case Owned():
+                return support.used
             case Compact():
                 return _restore(support, jnp.ones(support.place.shape, bool))
             case Blocks():
@@ -125,6 +148,8 @@ def connected_units(support: Support | None, units: int) -> Array:
     match support:
         case Masked():
             return jnp.any(support.mask.reshape(-1, units), axis=0)
+        case Owned():
+            return jnp.any(support.used.reshape(-1, units), axis=0)
         case Compact():
             return jnp.zeros(units, bool).at[flat_places(support) % units].set(True)
         case _:
@@ -136,6 +161,8 @@ def read_inputs(support: Support | None, inputs: int) -> Array:
     match support:
         case Masked():
             return jnp.any(support.mask.reshape(inputs, -1), axis=1)
+        case Owned():
+            return jnp.any(support.used.reshape(inputs, -1), axis=1)
         case Compact():
             units = support.shape[-1]
             return jnp.zeros(inputs, bool).at[flat_places(support) // units].set(True)
@@ -148,6 +175,8 @@ def dense_shape(support: Support | None, stored: Any) -> tuple[int, ...]:
     match support:
         case Masked():
             return support.mask.shape
+        case Owned():
+            return support.masks.shape[1:]
         case Compact():
             return support.shape
         case Blocks():
@@ -190,6 +219,46 @@ def weights(supports: Any, stored: Any) -> Any:
     return _over_supports(_for_use, supports, stored)
 
 
+def owned_by(supports: list[Any]) -> Any:
+    """Owners' supports, all masked → one of the weights that they share; dense where they are."""
+
+    def join(*each: Masked | None) -> Owned | None:
+        masks = [support.mask for support in each if support is not None]
+        return Owned(jnp.stack(masks)) if masks else None
+
+    return jax.tree.map(join, *supports, is_leaf=is_support)
+
+
+def owned(supports: Any, owner: int) -> Any:
+    """The supports of one owner; those of tensors without owners stay as they are."""
+
+    def of(support: Support | None) -> Support | None:
+        return Masked(support.masks[owner]) if isinstance(support, Owned) else support
+
+    return jax.tree.map(of, supports, is_leaf=is_support)
+
+
+def owned_weights(supports: Any, stored: Any, owner: int) -> Any:
+    """What one owner uses of what is stored: with its :func:`owned` supports a network like any other.
+
+    Differentiable: what owners' losses say of a weight that several use adds up, and a weight hears
+    nothing from those who do not use it.
+    """
+
+    def of(support: Support, leaf: Array) -> Array:
+        if not isinstance(support, Owned):
+            return leaf
+        return jnp.where(support.masks[owner], leaf, jnp.zeros_like(leaf))
+
+    return _over_supports(of, supports, stored)
+
+
+def owners(supports: Any) -> int:
+    """How many owners the masks of these tensors have; 1 where there is one mask each."""
+    found = jax.tree.leaves(supports, is_leaf=is_support)
+    return max((len(support.masks) for support in found if isinstance(support, Owned)), default=1)
+
+
 def _arrays(support: Support) -> dict[str, Array]:
     return {f.name: getattr(support, f.name) for f in fields(support) if not f.metadata.get("static")}
 
@@ -211,5 +280,5 @@ def _from_state(support: Support, state: dict[str, Any]) -> Support:
     return replace(support, **read)
 
 
-for _kind in (Masked, Compact, Blocks):  # else flax writes parameters and drops what they mean
+for _kind in (Masked, Owned, Compact, Blocks):  # else flax writes parameters and drops what they mean
     serialization.register_serialization_state(_kind, _to_state, _from_state)

@@ -6,6 +6,7 @@ mend them. Files that were written before there were seals are read as they are.
 """
 
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +38,11 @@ checksums of pages are for readers other than ours, which know nothing of seals.
 DAMAGED = ".damaged"
 """Ending of a record that could not be read, once another took its place."""
 PARAMETERS = "parameters.arrow"
+"""Of a run: what acting needs, as it was at the end."""
+BEST = "best.arrow"
+"""The same as it was at the best evaluation, where that was asked for."""
+AT = "env_steps"
+"""In :data:`BEST`: when that was, an int64."""
 MOST_BYTES = 1 << 30
 """Of a record: the list of a million runs has a quarter of that."""
 WALL_TIME = "wall_time"
@@ -275,6 +281,17 @@ def read_metrics(run_dir: Path) -> pd.DataFrame:
     """
     rows = read_rows(run_dir)
     return pd.DataFrame() if rows is None else rows.to_pandas()
+
+
+def best_of(rows: Iterable[Mapping[str, float]]) -> int | None:
+    """The env steps of a run's best evaluation, by ``return_mean`` (likeliest actions); of several that
+    are as good the first; ``None`` before any."""
+    best: tuple[float, int] | None = None
+    for row in rows:
+        score = row.get("return_mean", math.nan)
+        if math.isfinite(score) and (best is None or score > best[0]):
+            best = score, int(row["env_steps"])
+    return None if best is None else best[1]
 
 
 def remove_metrics(run_dir: Path) -> None:

@@ -12,7 +12,7 @@ from sparse_rl.runs.crossplay import PAIRS, cross_play
 from sparse_rl.runs.film import film
 from sparse_rl.runs.held_out import Asked, try_study
 from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch, stack
-from sparse_rl.runs.opened import TrainedPolicy
+from sparse_rl.runs.opened import TrainedPolicy, Weights
 from sparse_rl.runs.pack import (
     PreparedPack,
     available_bytes,
@@ -30,11 +30,12 @@ from sparse_rl.runs.pack import (
 from sparse_rl.runs.probing import probe_study
 from sparse_rl.runs.provenance import code_here, code_of
 from sparse_rl.runs.recorder import Recorder
-from sparse_rl.runs.trained import CannotTryError
+from sparse_rl.runs.trained import WHICH, CannotTryError
 
 __all__ = [
     "LOOKS",
     "PAIRS",
+    "WHICH",
     "Asked",
     "CannotTryError",
     "Connections",
@@ -46,6 +47,7 @@ __all__ = [
     "TrainedPolicy",
     "Watch",
     "available_bytes",
+    "Weights",
     "code_here",
     "code_of",
     "compile_programs",

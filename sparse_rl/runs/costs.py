@@ -4,7 +4,7 @@ import bisect
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,7 +18,10 @@ from sparse_rl.loops import Beside, Loop, Workload, drawn, make_loop
 from sparse_rl.networks import Picture, applications, kernel_shapes
 from sparse_rl.pruning import (
     BlockError,
+    Owned,
     ParameterCounts,
+    is_support,
+    owners,
     parameter_counts,
     plan_budget,
     prunable_shapes,
@@ -34,7 +37,8 @@ class Costs(NamedTuple):
     """Exact counts, and the arithmetic and traffic that follow from them."""
 
     parameters: dict[str, ParameterCounts]
-    """Per network: all parameters, and those that survive."""
+    """Per network: all parameters, and those that survive; where agents have masks of their own for
+    weights that all share, those that any of them uses."""
     updates: int
     """Optimiser steps in the whole run."""
     flops_per_update: int
@@ -50,6 +54,8 @@ class Costs(NamedTuple):
     memory_bytes: int
     """An estimate of what a run needs while it trains: the above, gradients and activations. It decides
     how many runs share a device; a pack that does not fit after all is halved."""
+    each: Mapping[str, int] = MappingProxyType({})
+    """Per network for whose weights agents have masks of their own: parameters that each uses."""
 
     @property
     def parameters_total(self) -> int:
@@ -204,6 +210,7 @@ def _work(
 ) -> Work:  # fmt: skip
     """Counts of one learner; ``networks`` are the dense ones."""
     by_stored, stored = loop.config.multiplies_stored, agent.parameters(state)
+    supports = agent.supports(state)
     parameters, sparse, dense, traffic = {}, 0, 0, 0
     for name, network in networks.items():
         total = parameter_counts({}, network).total
@@ -215,6 +222,7 @@ def _work(
         sparse += 2 * sum(kept[path] * uses[path] for path in sizes) * passes
         dense += 2 * sum(sizes[path] * uses[path] for path in sizes) * passes
         multiplied = _nbytes(stored[name]) if by_stored else _nbytes(network)
+        multiplied *= owners(supports.get(name))  # made dense for each of who has a mask of its own
         traffic += multiplied * passes + _nbytes(stored[name]) * agent.traffic[name]
     return Work(parameters, sparse, dense, traffic)
 
@@ -251,6 +259,49 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
     )
 
 
+def _owned(supports: Any) -> list[Owned]:
+    """Supports of weights that several agents use."""
+    found = jax.tree.leaves(supports, is_leaf=is_support)
+    return [support for support in found if isinstance(support, Owned)]
+
+
+def _with_used(
+    loop: Loop, inputs: Sequence[RunInputs], costs: Sequence[Costs], shared: Collection[str]
+) -> list[Costs]:
+    """Costs with the parameters that are stored of networks which agents use through masks of their own.
+
+    How many weights nobody uses is not told by numbers: these masks are drawn, by one small program.
+
+    Args:
+        loop: of the pack.
+        inputs, costs: of its runs; as counted, of one agent.
+        shared: names of such networks.
+    """
+
+    @jax.jit
+    def more_of(inputs: RunInputs) -> dict[str, Any]:
+        """network → weights that all together keep beyond those of one agent."""
+        supports = loop.agent.supports(loop.init(inputs).agent)
+        return {
+            name: sum(
+                jnp.sum(each.used, dtype=jnp.int32) - jnp.sum(each.masks[0], dtype=jnp.int32)
+                for each in _owned(supports[name])
+            )
+            for name in shared
+        }
+
+    counted = []
+    for each, cost in zip(inputs, costs, strict=True):
+        more = {name: int(number) for name, number in more_of(each).items()}
+        together = {
+            name: counts._replace(nonzero=counts.nonzero + more.get(name, 0))
+            for name, counts in cost.parameters.items()
+        }
+        alone = {name: cost.parameters[name].nonzero for name in more}
+        counted.append(cost._replace(parameters=together, each=alone))
+    return counted
+
+
 def count(configs: Sequence[RunConfig], loop: Loop) -> list[tuple[RunInputs, Costs]]:
     """Inputs and costs of a pack's runs. Shapes are the pack's: they are traced once, not per run."""
     networks = dense_networks(loop)
@@ -261,6 +312,9 @@ def count(configs: Sequence[RunConfig], loop: Loop) -> list[tuple[RunInputs, Cos
     ]
     state = jax.eval_shape(loop.init, inputs[0])
     costs = [_costs(loop, each, state, networks) for each in inputs]
+    shared = {name for name, of in loop.agent.supports(state.agent).items() if _owned(of)}
+    if shared:
+        costs = _with_used(loop, inputs, costs, shared)
     for config, each, cost in zip(configs, inputs, costs, strict=True):
         check_exchanges(config, prunable(config, loop.agent, networks), each.budgets, cost.updates)
     return list(zip(inputs, costs, strict=True))

@@ -22,7 +22,7 @@ from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import Whole, view_of, whole_episodes
 from sparse_rl.networks import Memory
 from sparse_rl.runs.pack import compiler_options, program_of
-from sparse_rl.runs.trained import Actor, CannotTryError, actor_of, check_done, runs_of
+from sparse_rl.runs.trained import Actor, CannotTryError, Which, actor_of, check_done, runs_of
 from sparse_rl.settings.common import TeamAgentConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
@@ -57,12 +57,15 @@ class Match(NamedTuple):
     first: int
 
 
-def players(studies: Sequence[Path], say: Callable[[str], None]) -> tuple[list[Player], TeamEnv]:
+def players(
+    studies: Sequence[Path], say: Callable[[str], None], which: Which = "last"
+) -> tuple[list[Player], TeamEnv]:
     """The finished runs of teams in these studies, and the environment that they share.
 
     Args:
         studies: folders.
         say: tells of runs that are left out.
+        which: as they ended, or at their best evaluations.
 
     Raises:
         ConfigError: they are of several environments, or there is none.
@@ -83,7 +86,7 @@ def players(studies: Sequence[Path], say: Callable[[str], None]) -> tuple[list[P
                 if program not in programs:
                     programs[program] = actor_of(config)
                 actor = programs[program]
-                found.append(Player(str(study), config, actor, actor.read(folder)))
+                found.append(Player(str(study), config, actor, actor.read(folder, which)))
                 known[config.run_id] = study
             except CannotTryError as why:
                 say(f"{config.run_id} is left out: {why}")
@@ -169,7 +172,13 @@ def _described(player: Player, prefix: str) -> dict[str, Any]:
 
 
 def cross_play(
-    studies: Sequence[Path], *, episodes: int, pairs: str, sample: int | None, say: Callable[[str], None]
+    studies: Sequence[Path],
+    *,
+    episodes: int,
+    pairs: str,
+    sample: int | None,
+    say: Callable[[str], None],
+    which: Which = "last",
 ) -> Iterator[dict[str, Any]]:
     """Have finished runs play together.
 
@@ -178,6 +187,7 @@ def cross_play(
         episodes: of each match and policy, all at once.
         pairs, sample: as of :func:`matches`.
         say: tells of progress.
+        which: as of :func:`players`. What was best in a run's own evaluations plays new episodes here.
 
     Yields:
         A row per match and policy: who sits where, the team's return (mean, standard error over
@@ -186,20 +196,20 @@ def cross_play(
     Raises:
         ConfigError, FileNotFoundError: as of :func:`players`.
     """
-    of, env = players(studies, say)
+    of, env = players(studies, say, which)
     met = matches(of, env.agents, pairs, sample)
     compiled: dict[tuple[int, int, bool], Callable[..., Whole]] = {}
     for number, match in enumerate(met, 1):
         one, other = of[match.one], of[match.other]
         say(f"{number}/{len(met)} {one.config.run_id} × {other.config.run_id}")
         for i, how in enumerate(POLICIES):
-            which = (id(one.actor), id(other.actor), how == "greedy")
-            if which not in compiled:
-                compiled[which] = program(env, one.actor, other.actor, episodes, how == "greedy")
+            programs = (id(one.actor), id(other.actor), how == "greedy")
+            if programs not in compiled:
+                compiled[programs] = program(env, one.actor, other.actor, episodes, how == "greedy")
             key = jax.random.fold_in(key_of(SEED), i)
             seats = jnp.int32(match.first)
-            played = jax.tree.map(np.asarray, compiled[which](one.trained, other.trained, seats, key))
-            yield _row(env, one, other, match, how, played)
+            played = jax.tree.map(np.asarray, compiled[programs](one.trained, other.trained, seats, key))
+            yield _row(env, one, other, match, how, played) | {"which": which}
 
 
 def _row(

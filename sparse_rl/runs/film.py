@@ -18,7 +18,7 @@ from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import HostOffPolicyLoop, OffPolicyLoop, RunState, seeds_of
 from sparse_rl.records import results
 from sparse_rl.runs.held_out import Asked, Tried
-from sparse_rl.runs.trained import actor_of
+from sparse_rl.runs.trained import Which, actor_of
 from sparse_rl.settings.run import run_config
 from sparse_rl.settings.schema import ConfigError
 
@@ -94,7 +94,9 @@ def write_gif(path: Path, pictures: np.ndarray, milliseconds: int = MILLISECONDS
     results.write_aside(path, write)
 
 
-def film(run_dir: Path, seed: int, levels: str | None = None, number: int = 0) -> tuple[Path, float]:
+def film(
+    run_dir: Path, seed: int, levels: str | None = None, number: int = 0, which: Which = "last"
+) -> tuple[Path, float]:
     """Write a video beside a run's results; where it is, and the episode's return.
 
     Args:
@@ -102,6 +104,7 @@ def film(run_dir: Path, seed: int, levels: str | None = None, number: int = 0) -
         seed: of what is drawn.
         levels: where the environment has levels: the held-out set; ``None``: the first that is watched.
         number: which of its levels.
+        which: as the run ended, or at its best evaluation.
 
     Raises:
         CannotTryError: there is no such level, the agent is of a kind that is not filmed, or its
@@ -115,15 +118,15 @@ def film(run_dir: Path, seed: int, levels: str | None = None, number: int = 0) -
     if has is not None:
         name = levels or has.watched[0]
         tried = Tried(actor, Asked([name], 1, 0))
-        pictures, score = tried.episode(tried.actor.read(run_dir), name, number, key_of(seed))
+        pictures, score = tried.episode(tried.actor.read(run_dir, which), name, number, key_of(seed))
         write_gif(run_dir / FILE, pictures, MILLISECONDS_A_CELL)
         return run_dir / FILE, score
     if levels or number:
         raise ConfigError(f"env={config.env.name} has no levels")
     if isinstance(loop, HostOffPolicyLoop):
-        pictures, score = episode_on_host(loop, actor.learner(actor.read(run_dir)), seed)
+        pictures, score = episode_on_host(loop, actor.learner(actor.read(run_dir, which)), seed)
     elif isinstance(loop, OffPolicyLoop):
-        pictures, score = episode(loop, actor.learner(actor.read(run_dir)), key_of(seed))
+        pictures, score = episode(loop, actor.learner(actor.read(run_dir, which)), key_of(seed))
     else:
         raise ConfigError(f"agent={loop.config.agent.name}: videos are of drq, and of mazes")
     write_gif(run_dir / FILE, pictures)

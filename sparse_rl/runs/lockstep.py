@@ -76,6 +76,8 @@ class Policy(NamedTuple):
     """At the first log point so long after the last checkpoint."""
     keep: bool = False
     """Whether the state at the end of a run stays."""
+    best: bool = False
+    """Whether what the best evaluation saw is written beside what a run ends with."""
 
 
 class Start(NamedTuple):
@@ -258,6 +260,8 @@ class Lockstep:
             if numbers.get(results.RESTARTS):
                 again = f"environments broke off and were opened again at env_steps≤{env_steps}"
                 self._note(run.run_id, f"{again}, {numbers[results.RESTARTS]:g} time(s)")
+            if self.policy.best and recorder.best == env_steps:
+                self._write_best(state, i, env_steps)
             self._tell_of_one_episode(run, numbers, env_steps)
             score = numbers.get("return_mean", math.nan)
             self.watch(Progress(run.run_id, env_steps, updates, score, None))
@@ -268,6 +272,11 @@ class Lockstep:
                     arrays = self.loop.to_disk(self._state_of(state, i))
                     checkpoints.save(self.study_dir / run.run_id, env_steps, arrays)
                 self._end(i, "done", None, env_steps)
+
+    def _write_best(self, state: Any, i: int, env_steps: int) -> None:
+        trained = dict(self.loop.trained(self._state_of(state, i)))
+        trained[results.AT] = np.asarray(env_steps, np.int64)
+        checkpoints.write_arrays(self.study_dir / self.runs[i].config.run_id / results.BEST, trained)
 
     def _tell_of_one_episode(self, run: RunConfig, numbers: Mapping[str, float], env_steps: int) -> None:
         """Say once of a run that an evaluation played one episode over and over."""

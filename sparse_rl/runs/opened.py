@@ -14,10 +14,10 @@ from sparse_rl.agents import View, actions_of
 from sparse_rl.envs import TeamEnv
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.networks import Memory, kernel_shapes
-from sparse_rl.pruning import path_name, prunable_shapes, restore, support_masks
+from sparse_rl.pruning import Owned, path_name, prunable_shapes, restore, support_masks
 from sparse_rl.records import results
 from sparse_rl.runs.pack import compiler_options
-from sparse_rl.runs.trained import actor_of, check_done
+from sparse_rl.runs.trained import Which, actor_of, check_done
 from sparse_rl.settings.run import run_config
 
 
@@ -37,6 +37,9 @@ class Weights(NamedTuple):
     """float32, 0 where it is pruned; of a convolution ``[height, width, channels, units]``."""
     mask: np.ndarray | None
     """bool, of the same shape, true where a weight survives; ``None`` of one that is not pruned."""
+    each: np.ndarray | None = None
+    """bool ``[agents, …]``: which of them each agent of a team uses, where each has a mask of its own;
+    ``mask`` is then where any does."""
 
 
 class TrainedPolicy:
@@ -56,7 +59,9 @@ class TrainedPolicy:
         ConfigError: its configuration is of another version, or its code is another now.
     """
 
-    def __init__(self, run_dir: Path, *, greedy: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, run_dir: Path, *, greedy: bool = True, seed: int = 0, which: Which = "last"
+    ) -> None:
         if not (run_dir / results.CONFIG).exists():
             raise FileNotFoundError(f"no run in {run_dir}: expected {run_dir}/{results.CONFIG}")
         check_done(run_dir)
@@ -64,7 +69,7 @@ class TrainedPolicy:
         settings = self.config.env
         self.env = envs.make(settings.source, settings.task, **settings.options)
         self._actor = actor_of(self.config)
-        self.held = self._actor.read(run_dir)
+        self.held = self._actor.read(run_dir, which)
         self._act = jax.jit(self._program(greedy), compiler_options=compiler_options(self._actor.loop))
         self._key = key_of(seed)
 
@@ -138,18 +143,20 @@ class TrainedPolicy:
             supports, wiring = self.held["supports"][name], self._actor.loop.agent.wiring[name]
             dense = restore(supports, stored)
             kernels = kernel_shapes(wiring, prunable_shapes(dense))
-            found[name] = _tensors(dense, support_masks(supports), kernels)
+            found[name] = _tensors(dense, supports, kernels)
         return found
 
 
-def _tensors(dense: Any, masks: Any, kernels: Mapping[str, tuple[int, ...]]) -> dict[str, Weights]:
+def _tensors(dense: Any, supports: Any, kernels: Mapping[str, tuple[int, ...]]) -> dict[str, Weights]:
     """path → tensor and mask, in the shapes of ``kernels`` where they are given."""
     leaves = jax.tree_util.tree_leaves_with_path(dense)
     form: Any = jax.tree.structure(dense)
     found = {}
-    for (path, leaf), mask in zip(leaves, form.flatten_up_to(masks), strict=True):
+    for (path, leaf), support in zip(leaves, form.flatten_up_to(supports), strict=True):
         name = path_name(path)
         shape = kernels.get(name, leaf.shape)
-        kept = None if mask is None else np.asarray(mask).reshape(shape)
-        found[name] = Weights(np.asarray(leaf).reshape(shape), kept)
+        kept = None if support is None else np.asarray(support_masks(support)).reshape(shape)
+        own = isinstance(support, Owned)
+        each = np.asarray(support.masks).reshape(-1, *shape) if own else None
+        found[name] = Weights(np.asarray(leaf).reshape(shape), kept, each)
     return found

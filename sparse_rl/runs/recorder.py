@@ -64,6 +64,7 @@ def identity(config: RunConfig, costs: Costs) -> dict[str, Any]:
         "parameters_nonzero": costs.parameters_nonzero,
         **{f"parameters_total/{name}": c.total for name, c in costs.parameters.items()},
         **{f"parameters_nonzero/{name}": c.nonzero for name, c in costs.parameters.items()},
+        **{f"parameters_each/{name}": number for name, number in costs.each.items()},
         "flops_per_update": costs.flops_per_update,
         "flops_per_update_dense": costs.flops_per_update_dense,
         "bytes_per_update": costs.bytes_per_update,
@@ -130,6 +131,11 @@ class Recorder:
     def updates(self) -> int:
         """Optimiser steps so far."""
         return int(self._rows[-1]["updates"]) if self._rows else 0
+
+    @property
+    def best(self) -> int | None:
+        """Env steps of the best evaluation so far."""
+        return results.best_of(self._rows)
 
     def row(self, row: Mapping[str, float]) -> None:
         """Take one log point's numbers.

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -25,13 +25,16 @@ from sparse_rl.loops import (
 )
 from sparse_rl.networks import Memory
 from sparse_rl.records import results
-from sparse_rl.records.checkpoints import CheckpointError, from_arrays, read_arrays
+from sparse_rl.records.checkpoints import Arrays, CheckpointError, from_arrays, read_arrays
 from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.common import ExploringConfig, TeamAgentConfig
 from sparse_rl.settings.off_policy import SacConfig
 from sparse_rl.settings.run import RunConfig, run_config
 from sparse_rl.settings.schema import ConfigError
 
+Which = Literal["last", "best"]
+"""Of what a run kept: as it was at its end, or at its best evaluation."""
+WHICH: tuple[str, ...] = get_args(Which)
 Replaying = OffPolicyLoop | HostOffPolicyLoop
 Acting = Replaying | OnPolicyLoop | HostLoop | CurriculumLoop | PairedLoop | RecallingLoop
 
@@ -89,16 +92,19 @@ class Actor(NamedTuple):
         agent = self.shapes.agent._replace(**fields)
         return self.shapes._replace(agent=agent, normaliser=held["normaliser"])
 
-    def read(self, run_dir: Path) -> Any:
-        """What was trained: ``parameters`` as stored, ``supports`` and ``normaliser``.
+    def read(self, run_dir: Path, which: Which = "last") -> Any:
+        """What was trained: ``parameters`` as stored, ``supports`` and ``normaliser``; as it was at the
+        end of the run, or at its best evaluation, which was chosen on those very episodes.
 
         Raises:
-            CannotTryError: it cannot be read.
+            CannotTryError: it cannot be read, or was not kept.
         """
         like = acting(self.loop.agent, self.shapes)
         try:
+            if which == "best":
+                return from_arrays(like, _best(run_dir))
             return from_arrays(like, read_arrays(run_dir / results.PARAMETERS))
-        except (CheckpointError, FileNotFoundError) as error:
+        except (CheckpointError, results.RecordError, FileNotFoundError) as error:
             raise CannotTryError(f"its parameters cannot be read ({error})") from error
 
     def begin(self, n: int) -> Memory:
@@ -134,6 +140,27 @@ class Actor(NamedTuple):
         if isinstance(env, TeamEnv) and isinstance(settings, TeamAgentConfig) and settings.identify:
             seen = vector.join(env, with_names(vector.split(env, seen)))
         return view._replace(observation=seen, critic_observation=None)
+
+
+def _best(run_dir: Path) -> Arrays:
+    """What was kept of a run's best evaluation.
+
+    Raises:
+        CannotTryError: nothing was, or it is of another evaluation: of a run that began without
+            ``keep_best``, say.
+        CheckpointError, RecordError: it, or the run's rows, cannot be read.
+    """
+    path = run_dir / results.BEST
+    if not path.exists():
+        raise CannotTryError("its best parameters were not kept; train it with keep_best=true")
+    rows: Any = results.read_metrics(run_dir).to_dict("records")
+    arrays, best = read_arrays(path), results.best_of(rows)
+    kept = int(arrays[results.AT]) if results.AT in arrays else None
+    if kept != best:
+        raise CannotTryError(
+            f"its best evaluation was at env_steps={best}, and what was kept is of env_steps={kept}"
+        )
+    return arrays
 
 
 def actor_of(config: RunConfig) -> Actor:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from sparse_rl.extensions import OwnCode
 from sparse_rl.pruning import Storage
 from sparse_rl.settings.agents import AgentConfig, AzopgConfig
-from sparse_rl.settings.common import ParametrisedConfig, RememberingConfig
+from sparse_rl.settings.common import ParametrisedConfig, RememberingConfig, sharing_of
 from sparse_rl.settings.curricula import (
     CurriculumConfig,
     NoCurriculum,
@@ -35,6 +35,16 @@ def check_method(pruning: PruningConfig, agent: AgentConfig, storage: Storage) -
         )
     if agent.reset_every is not None:
         raise ConfigError(f"give one of pruning.method={method} and agent.reset_every, not both")
+
+
+def check_sharing(agent: AgentConfig, storage: Storage, sparsities: Mapping[str, float]) -> None:
+    """Weights that several agents use, each through its own mask, are held whole."""
+    pruned = any(sparsity for name, sparsity in sparsities.items() if name != "mixer")
+    if sharing_of(agent) == "masks" and storage != "masked" and pruned:
+        raise ConfigError(
+            f"agent.sharing=masks: pruning.storage={storage} holds the places of one mask, and here "
+            "each agent has its own; give pruning.storage=masked (or auto), or agent.sharing=none"
+        )
 
 
 def check_parametrisation(

@@ -67,17 +67,20 @@ class ExploringConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TeamAgentConfig:
-    """What agents of teams have beside: they are told which of the team they are where ``identify``,
-    and ``sharing`` says who uses the same networks: all, those of a kind, or nobody."""
+    """What agents of teams have beside. Where ``identify`` they are told which of the team they are;
+    where ``other_play`` each trains with its own names for what is the same but for its name.
+    ``sharing`` says who uses the same networks: all, those of a kind, or nobody; or all use the same
+    weights, each agent through a mask of its own."""
 
     identify: bool = False
-    sharing: Literal["all", "kind", "none"] = later(field(default="all"))
+    other_play: bool = later(field(default=False))
+    sharing: Literal["all", "kind", "none", "masks"] = later(field(default="all"))
 
     CENTRAL: ClassVar[bool] = False
     """Whether something that learns sees what the whole team sees."""
-    RECORDED: ClassVar[tuple[str, ...]] = ("identify", "sharing")
+    RECORDED: ClassVar[tuple[str, ...]] = ("identify", "sharing", "other_play")
 
 
 def sharing_of(agent: Any) -> str:
-    """Who uses the same networks: ``all``, where there is but one."""
+    """Who uses the same networks: ``all``, where there is but one agent."""
     return agent.sharing if isinstance(agent, TeamAgentConfig) else "all"

@@ -24,11 +24,12 @@ from sparse_rl.settings.checks import (
     check_method,
     check_own,
     check_parametrisation,
+    check_sharing,
     check_sparsities,
     check_updates,
     check_width,
 )
-from sparse_rl.settings.common import ParametrisedConfig
+from sparse_rl.settings.common import ParametrisedConfig, sharing_of
 from sparse_rl.settings.curricula import CurriculumConfig, NoCurriculum, build_curriculum
 from sparse_rl.settings.envs import (
     AtariConfig,
@@ -144,6 +145,9 @@ class RunConfig:
         """How pruned tensors are held, and why."""
         if self.pruning.method != "static" and self.pruning.storage == "auto":
             return StorageChoice("masked", "masks that change are held whole")
+        if sharing_of(self.agent) == "masks" and self.pruning.storage == "auto":
+            choose_storage("masked", self.pruning.pattern, self.width)  # refused if there is no such
+            return StorageChoice("masked", "each agent has a mask of its own for the same weights")
         if isinstance(self.agent, StreamingConfig) and self.pruning.storage == "auto":
             choose_storage("compact", self.pruning.pattern, self.width)  # refused with blocks
             return StorageChoice("compact", self.agent.COMPACT)
@@ -184,7 +188,7 @@ def agent_settings(config: RunConfig, kind: type[Settings]) -> Settings:
 
 SWEEP_KEYS = (
     "name", "results_dir", "plan", "logging", "checkpoint_every", "max_runs_per_pack", "retry_failed",
-    "keep_state", "plan_tflops", "question",
+    "keep_state", "keep_best", "plan_tflops", "question",
 )  # fmt: skip
 """Settings of the sweep: they do not change a run's numbers, so they are not part of its identity."""
 
@@ -336,6 +340,7 @@ def run_config(composed: Mapping[str, Any]) -> RunConfig:
     except ValueError as error:
         raise ConfigError(f"pruning.{error}") from None
     check_method(config.pruning, config.agent, config.storage.storage)
+    check_sharing(config.agent, config.storage.storage, config.sparsities)
     check_sparsities(config.pruning, config.agent, config.sparsity, config.sparsities)
     check_parametrisation(config.pruning, config.agent, config.sparsities)
     check_width(config.agent, config.width)

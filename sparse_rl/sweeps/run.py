@@ -121,6 +121,7 @@ def _sweep_settings(every: Sequence[dict[str, Any]], configs: Sequence[RunConfig
         checkpoint_every,
         _choice(settings, "retry_failed", (True, False), "true or false"),
         _choice(settings, "keep_state", (True, False), "true or false"),
+        _choice(settings, "keep_best", (True, False), "true or false"),
     )
 
 

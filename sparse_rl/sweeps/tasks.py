@@ -43,6 +43,8 @@ class Settings(NamedTuple):
     retry_failed: bool = False
     keep_state: bool = False
     """Whether the state at the end of a run stays on disk."""
+    keep_best: bool = False
+    """Whether what the best evaluation saw stays there."""
 
     @property
     def finished(self) -> tuple[str, ...]:
@@ -101,7 +103,7 @@ def train_task(pack: PreparedPack, settings: Settings, watch: Watch, stop: threa
 
 
 def _train(pack: PreparedPack, settings: Settings, watch: Watch, stop: threading.Event) -> None:
-    policy = Policy(every=settings.checkpoint_every, keep=settings.keep_state)
+    policy = Policy(every=settings.checkpoint_every, keep=settings.keep_state, best=settings.keep_best)
     options = {"logging": settings.logging, "watch": watch, "policy": policy, "stop": stop}
     train_pack(pack, settings.study_dir, **options)  # type: ignore[arg-type]
     if len(pack.runs) == 1 or stop.is_set():

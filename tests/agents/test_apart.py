@@ -57,23 +57,26 @@ def test_samples_go_to_their_groups_and_come_back() -> None:
 
 def test_groups_are_kinds_or_agents() -> None:
     network = Critic("mlp", 3, 1)
-    assert apart.grouped(network, "all", (0, 1, 0)) is network
-    assert apart.grouped(network, "kind", (1, 0, 1)).groups == ((1,), (0, 2))
-    assert apart.grouped(network, "none", (0, 0)).groups == ((0,), (1,))
+    assert apart.grouped(network, "all", (0, 1, 0), 0.5) is network
+    assert apart.grouped(network, "kind", (1, 0, 1), 0.0).groups == ((1,), (0, 2))
+    assert apart.grouped(network, "none", (0, 0), 0.5) == Apart(network, ((0,), (1,)))
+    assert apart.grouped(network, "masks", (0, 0), 0.5) == Apart(network, ((0,), (1,)), one_set=True)
+    assert apart.grouped(network, "masks", (0, 0), 0.0) is network  # the dense program of all
 
 
 @pytest.mark.parametrize("memory", ["none", "gru"])
-@pytest.mark.parametrize("sharing", ["kind", "none"])
+@pytest.mark.parametrize("sharing", ["kind", "none", "masks"])
 def test_each_agent_acts_and_is_valued_by_its_own(sharing: str, memory: str) -> None:
     """Over steps, over pieces, and over whole rollouts, beside a team of which all use one network."""
     loop, inputs = on_policy(config_of(sharing=sharing, memory=memory))
     single, _ = on_policy(config_of(memory=memory))
     state, one = jax.jit(loop.init)(inputs), jax.jit(single.init)(inputs)
-    label_of = ("0", "1", "1") if sharing == "kind" else ("0", "1", "2")
-    drawn = state.agent.networks["critic"]
+    label_of = ("0", "1", "1" if sharing == "kind" else "2")
+    parts = {name: labelled(loop, state, name) for name in ("actor", "critic")}
+    drawn = parts["critic"][0]
     assert sorted(drawn) == sorted(set(label_of))
-    first, second = (drawn[label]["value"]["kernel"] for label in ("0", "1"))
-    assert not np.array_equal(first, second)  # drawn apart, and pruned apart
+    pairs = zip(*(jax.tree.leaves(drawn[label]) for label in ("0", "1")), strict=True)
+    assert any(np.any(one != other) for one, other in pairs)  # drawn apart, or pruned apart
     envs, memory_after, rollout = jax.jit(loop.collect)(state, KEY)
     learning, last = loop.learning, view_of(loop.env, envs)
     views = learning.see(state, flat(rollout.view))
@@ -81,10 +84,7 @@ def test_each_agent_acts_and_is_valued_by_its_own(sharing: str, memory: str) -> 
     experience = learning.experience(state, views, valued, rollout, rollout.reward)
     said = apart_outputs(loop, state, experience)
     for a, label in enumerate(label_of):
-        networks, supports = (
-            {name: tree[name][label] for name in ("actor", "critic")}
-            for tree in (state.agent.networks, state.agent.supports)
-        )
+        networks, supports = ({name: parts[name][i][label] for name in parts} for i in (0, 1))
         alone = one._replace(agent=one.agent._replace(networks=networks, supports=supports))
         expected = single.learning.value(alone, views, last, rollout)
         for name in ("values", "successors"):
@@ -102,6 +102,12 @@ def test_each_agent_acts_and_is_valued_by_its_own(sharing: str, memory: str) -> 
             np.testing.assert_allclose(found[a::3], wanted[a::3], rtol=1e-4, atol=1e-5)
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (memory_after, state.memory.acting)]
     assert shapes[0] == shapes[1]
+
+
+def labelled(loop: Any, state: Any, name: str) -> Any:
+    """Parameters and supports of a network, by label."""
+    network = getattr(parts_of(loop), name)
+    return apart.of_labels(network, state.agent.networks[name], state.agent.supports[name])
 
 
 def apart_outputs(loop: Any, state: Any, experience: Any) -> Any:

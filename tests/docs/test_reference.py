@@ -82,6 +82,7 @@ TASKS = {
 MORE: dict[str, dict[str, Any]] = {
     "sac": {"pruning": {"method": "set", "change_every": 40}},
     "ppo": {"agent": {"memory": "gru", "num_envs": 4}},
+    "mappo": {"agent": {"sharing": "masks"}},
     "dqn": {"diagnostics": {"preactivations": True}},
     "paac": {"env": {"source": "maze", "task": "5"}, "curriculum": {"method": "plr", "buffer_size": 20}},
 }  # fmt: skip

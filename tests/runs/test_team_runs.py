@@ -18,8 +18,9 @@ from sparse_rl import crossplay
 from sparse_rl.agents import acting
 from sparse_rl.analysis import crossplay as analysis
 from sparse_rl.loops import Whole
-from sparse_rl.records import results
-from sparse_rl.runs import cross_play, prepare_pack
+from sparse_rl.records import checkpoints, results
+from sparse_rl.records.checkpoints import to_arrays
+from sparse_rl.runs import CannotTryError, cross_play, pack, prepare_pack
 from sparse_rl.runs import crossplay as ours
 from sparse_rl.runs.trained import actor_of
 from sparse_rl.settings.run import RunConfig, run_config
@@ -38,10 +39,10 @@ AGENTS: dict[str, dict[str, Any]] = {
         "normalise_observations": True,
         **PPO,
     },
-    "pqn_vdn": {"name": "pqn_vdn", **PPO},
+    "pqn_vdn": {"name": "pqn_vdn", "sharing": "masks", **PPO},
     "iql": {"name": "iql", "sharing": "none", **REPLAY},
     "qmix": {"name": "qmix", "identify": True, "memory": "lstm", **REPLAY},
-    "vdn": {"name": "vdn", "memory": "none", **REPLAY},
+    "vdn": {"name": "vdn", "memory": "none", "sharing": "masks", **REPLAY},
 }
 
 
@@ -82,6 +83,63 @@ def test_interrupted_teams_end_with_the_bytes_of_undisturbed_ones(tmp_path: Path
     # the agents' actions are worth 2, 1 and ½ at most, in four steps at most; one of them can be dead
     assert told["return_mean"].between(0.0, 14.0).all()
     assert told["episode_length_mean"].between(3.0, 4.0).all()
+
+
+@pytest.mark.usefixtures("programs_once")
+def test_the_first_of_the_best_evaluations_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that are as good; the run goes on afterwards, is interrupted, and taken up again."""
+    config, compiled = config_of("pqn_vdn"), pack.compile_programs
+    scores = {128: 5.0, 256: 5.0}
+
+    def scored(*of: Any) -> Any:
+        programs = compiled(*of)
+        return programs._replace(
+            evaluate=lambda at, state: programs.evaluate(at, state) | {
+                "return_mean": np.float32(scores[int(at) * 4])
+            }
+        )  # fmt: skip
+
+    monkeypatch.setattr(pack, "compile_programs", scored)
+    kept = functools.partial(interrupting.keeping, [config], every=64, best=True)
+    kept(tmp_path, until=128)
+    folder = tmp_path / config.run_id
+    there = checkpoints.read_arrays(checkpoints.path_of(folder, 128))
+    kept(tmp_path)
+    best = checkpoints.read_arrays(folder / results.BEST)
+    last = checkpoints.read_arrays(folder / results.PARAMETERS)
+    assert set(best) == {*last, results.AT}
+    assert best[results.AT] == 128
+    weights = [name for name in last if name.startswith("parameters/")]
+    for name in weights:
+        own = there[name.replace("parameters/critic/", "agent/critic/")]
+        np.testing.assert_array_equal(best[name], own)
+    assert any(np.any(best[name] != last[name]) for name in weights)
+    actor = actor_of(config)
+    read = actor.read(folder, "best")["parameters"]["critic"]
+    name = weights[0].removeprefix("parameters/critic/")
+    found = dict(to_arrays(read))[name]
+    np.testing.assert_array_equal(found, best[weights[0]])
+    scores[256] = 6.0  # rows that say another one was best: what is kept is not it
+    rows = results.read_metrics(folder)
+    rows.loc[rows["env_steps"] == 256, "return_mean"] = 6.0
+    told: Any = rows.to_dict("records")
+    results.write_metrics(folder, told)
+    with pytest.raises(CannotTryError, match="at env_steps=256, and what was kept is of env_steps=128"):
+        actor.read(folder, "best")
+    (folder / results.BEST).unlink()
+    with pytest.raises(CannotTryError, match="train it with keep_best=true"):
+        actor.read(folder, "best")
+
+
+def test_the_best_is_the_first_of_the_largest() -> None:
+    nan = float("nan")
+    rows = [(10, nan), (20, -3.0), (30, nan), (40, -1.5), (50, -1.5), (60, -2.0)]
+    told = [{"env_steps": at, "return_mean": score} for at, score in rows]
+    assert results.best_of(told) == 40
+    assert results.best_of(told[:1]) is None
+    assert results.best_of([{"env_steps": 10}, *told[1:2]]) == 20
 
 
 def always(config: RunConfig, action: int) -> Any:
@@ -139,6 +197,7 @@ def test_finished_runs_meet_in_every_order(tmp_path: Path, capsys: pytest.Captur
     # 3 alone; 3 pairs in 2 orders with 1 or 2 seats for the first; two policies
     assert len(table) == (3 + 3 * 2 * 2) * 2
     assert table["self_play"].sum() == 6
+    assert set(table["which"]) == {"last"}
     apart = table[~table["self_play"] & (table["policy"] == "greedy")]
     assert set(apart["seats_of_one"]) == {1, 2}
     assert not apart.duplicated(["one/run_id", "other/run_id", "seats_of_one"]).any()

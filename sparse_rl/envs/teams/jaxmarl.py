@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sparse_rl.envs.contract import TeamEnv, TeamStep
+from sparse_rl.envs.contract import Symmetries, TeamEnv, TeamStep
+from sparse_rl.envs.teams import symmetric
 from sparse_rl.envs.teams.shapes import (
     NEVER,
     all_see,
@@ -55,6 +56,7 @@ class Task:
     shapes: bool = False
     agents: str = "agents"
     """Name of the list of those who learn."""
+    symmetries: Callable[[], Symmetries] | None = None
 
 
 def _mpe(name: str, version: int = 3, **more: Any) -> Task:
@@ -82,7 +84,7 @@ def _longest(colours: int = 5, hand: int = 5, players: int = 2, tokens: int = 8)
 
 
 TASKS: dict[str, Task] = {
-    "spread": _mpe("spread", shared=False),
+    "spread": _mpe("spread", shared=False, symmetries=symmetric.spread),
     "tag": _mpe("tag", shared=False),
     "speaker_listener": _mpe("speaker_listener", 4),
     "reference": _mpe("reference", shared=False),
@@ -108,10 +110,13 @@ TASKS: dict[str, Task] = {
         )
         for name in KITCHENS_V2
     },
-    "hanabi": Task(library="hanabi", length=_longest(), legal="get_legal_moves", turns=True),
+    "hanabi": Task(
+        library="hanabi", length=_longest(), legal="get_legal_moves", turns=True,
+        symmetries=symmetric.hanabi,
+    ),
     "hanabi_small": Task(
         library="hanabi", options=SMALL_HANABI, length=_longest(2, hand=3),
-        legal="get_legal_moves", turns=True,
+        legal="get_legal_moves", turns=True, symmetries=lambda: symmetric.hanabi(2, hand=3),
     ),
     "switch_riddle": Task(library="switch_riddle", length=6, outcome="reward"),
 }  # fmt: skip
@@ -258,6 +263,7 @@ def make(name: str) -> TeamEnv:
         shared_reward=task.shared,
         wins=bool(task.outcome),
         shapes=task.shapes,
+        symmetries=None if task.symmetries is None else task.symmetries(),
     )
 
 
