@@ -11,17 +11,19 @@ from sparse_rl.runs.costs import count, dense_networks
 from sparse_rl.runs.crossplay import PAIRS, cross_play
 from sparse_rl.runs.film import film
 from sparse_rl.runs.held_out import Asked, try_study
-from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch
+from sparse_rl.runs.lockstep import Layout, Policy, Progress, Run, Watch
+from sparse_rl.runs.memory import OUT_OF_MEMORY, parts_that_fit
 from sparse_rl.runs.opened import TrainedPolicy
 from sparse_rl.runs.pack import (
     PreparedPack,
+    check_devices,
     compiler_options,
     cut,
     default_layout,
+    devices_here,
     halves,
     prepare_pack,
     program_of,
-    runs_that_fit,
     train_pack,
     workers,
 )
@@ -32,10 +34,12 @@ from sparse_rl.runs.trained import CannotTryError
 
 __all__ = [
     "LOOKS",
+    "OUT_OF_MEMORY",
     "PAIRS",
     "Asked",
     "CannotTryError",
     "Connections",
+    "Layout",
     "Policy",
     "PreparedPack",
     "Progress",
@@ -43,6 +47,7 @@ __all__ = [
     "Run",
     "TrainedPolicy",
     "Watch",
+    "check_devices",
     "code_here",
     "code_of",
     "compiler_options",
@@ -53,12 +58,13 @@ __all__ = [
     "cut",
     "default_layout",
     "dense_networks",
+    "devices_here",
     "film",
     "halves",
+    "parts_that_fit",
     "prepare_pack",
     "probe_study",
     "program_of",
-    "runs_that_fit",
     "train_pack",
     "try_study",
     "workers",

@@ -130,6 +130,20 @@ def _check_options(options: Mapping[str, Option]) -> None:
             raise ConfigError(f"{where}={value!r} is out of range; allowed: one line")
 
 
+def check_job(given: SlurmConfig, devices: int) -> None:
+    """Raise :class:`ConfigError` if a job has fewer accelerators than a pack is shared out over."""
+    gpus = given.gpus_per_node
+    otherwise = given.gres or given.exclusive or given.additional_parameters
+    if devices == 1 or (gpus is None and otherwise):  # the job will see
+        return
+    number = str(gpus or 0).rpartition(":")[2]
+    if int(number if number.isdigit() else 1) < devices:
+        raise ConfigError(
+            f"devices_per_pack={devices} is more than a job has: hydra.launcher.gpus_per_node={gpus}; "
+            f"give at least {devices} of them"
+        )
+
+
 def lines(given: str | list[str]) -> list[str]:
     """Lines of a script, given as a text or as a list."""
     texts = [given] if isinstance(given, str) else given

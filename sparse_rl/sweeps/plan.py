@@ -10,6 +10,7 @@ from sparse_rl.kernels import native
 from sparse_rl.networks import CONVOLVING
 from sparse_rl.pruning import FOR_KERNELS, StorageChoice
 from sparse_rl.runs import (
+    Layout,
     PreparedPack,
     Run,
     connections_of,
@@ -73,7 +74,17 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def _setting(pack: PreparedPack) -> str:
+def _places(pack: PreparedPack, layout: Layout, devices: int) -> str:
+    """How a pack's runs share its program, and over how many devices."""
+    said = f"layout {layout}, {workers(pack.runs, layout, devices)} run(s) side by side"
+    if devices == 1:
+        return said
+    batched = -(-len(pack.runs) // devices) if layout == "vmap" else 1
+    used = min(-(-len(pack.runs) // batched), devices)
+    return f"{said}, on {used} of {devices} devices of a process"
+
+
+def _setting(pack: PreparedPack, devices: int) -> str:
     """What the runs of a pack have in common, whatever their width."""
     first, layout = pack.runs[0].config, default_layout(pack.loop)
     pruning = first.pruning
@@ -82,7 +93,7 @@ def _setting(pack: PreparedPack) -> str:
         f"{first.env_steps:,} env steps a run, {pack.loop.describe()}"
         f"\n{pruning.pattern} masks ({pruning.method}), {pruning.distribution} layers; "
         f"products in {first.products}; "
-        f"layout {layout}, {workers(pack.runs, layout)} run(s) side by side"
+        f"{_places(pack, layout, devices)}"
     )
 
 
@@ -170,6 +181,7 @@ def print_plan(
     finished: Mapping[str, str],
     study_dir: Path,
     tflops: float,
+    devices: int = 1,
 ) -> None:
     """Print the costs of what is to be trained.
 
@@ -179,6 +191,7 @@ def print_plan(
         finished: run_id → status of the other runs.
         study_dir: folder of the study.
         tflops: TFLOP/s that a device is taken to sustain.
+        devices: of one process that a pack's runs are shared out over.
     """
     waiting = sum(len(pack.runs) for pack in packs)
     if finished:
@@ -189,7 +202,7 @@ def print_plan(
     out.print(f"{waiting:,} runs in {len(packs)} packs (one compiled program each) → {study_dir}")
     groups: dict[str, list[PreparedPack]] = {}
     for pack in packs:
-        groups.setdefault(_setting(pack), []).append(pack)
+        groups.setdefault(_setting(pack, devices), []).append(pack)
     for setting, group in groups.items():
         out.print(f"\n{setting}")
         _print_group(out, group)

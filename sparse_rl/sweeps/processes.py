@@ -27,8 +27,12 @@ def tasks_of(packs: Sequence[PreparedPack], processes: int) -> list[Task]:
     return [Task(part, f"task_{i:04d}") for i, part in enumerate(parts)]
 
 
-def places(workers: int | None) -> list[dict[str, str]]:
-    """Environment variables that give each worker its own accelerator, or its own cores.
+def places(workers: int | None, devices: int = 1) -> list[dict[str, str]]:
+    """Environment variables that give each worker its own accelerators, or its own cores.
+
+    Args:
+        workers: how many; ``None``: as many as there is room for.
+        devices: accelerators of a worker.
 
     Raises:
         ValueError: more workers than accelerators or cores.
@@ -37,16 +41,23 @@ def places(workers: int | None) -> list[dict[str, str]]:
     devices = [p.name.removeprefix("nvidia") for p in sorted(Path("/dev").glob("nvidia[0-9]*"))]
     gpus = [d for d in (visible.split(",") if visible is not None else devices) if d]
     cores = core_numbers()
-    available = len(gpus) or len(cores)
+    if devices > 1 and devices > len(gpus):
+        raise ValueError(
+            f"devices_per_pack={devices} is more than this machine's {len(gpus)} accelerators; "
+            f"give at most {max(len(gpus), 1)}"
+        )
+    available = len(gpus) // devices or len(cores)
     workers = workers or available
     if workers > available:
         what = f"{len(gpus)} accelerators" if gpus else f"{len(cores)} cores"
+        what += f", {devices} each (devices_per_pack)" if devices > 1 else ""
         raise ValueError(
             f"hydra.launcher.workers={workers} is more than this machine's {what}; "
             f"give at most {available}"
         )
     if gpus:
-        return [{"CUDA_VISIBLE_DEVICES": gpus[i]} for i in range(workers)]
+        groups = [gpus[i * devices : (i + 1) * devices] for i in range(workers)]
+        return [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups]
     return [{CORES: ",".join(map(str, cores[i::workers]))} for i in range(workers)]
 
 
@@ -81,10 +92,12 @@ def describe(
     """What would be started where."""
     if retries < 0:
         raise ValueError(f"hydra.launcher.retries={retries} is not allowed; give 0 or more")
-    free = places(workers)
-    on = "accelerator" if "CUDA_VISIBLE_DEVICES" in free[0] else "share of the cores"
+    devices = settings.devices_per_pack
+    free = places(workers, devices)
+    on = "one accelerator" if "CUDA_VISIBLE_DEVICES" in free[0] else "one share of the cores"
+    on = f"{devices} accelerators" if devices > 1 else on
     tasks = len(tasks_of(packs, len(free))) if packs else 0
-    return [f"{tasks} tasks for {len(free)} worker processes, one {on} each"]
+    return [f"{tasks} tasks for {len(free)} worker processes, {on} each"]
 
 
 def train(
@@ -102,7 +115,7 @@ def train(
     """
     if not packs:
         return
-    free = places(workers)
+    free = places(workers, settings.devices_per_pack)
     home = folder(settings)
     waiting = tasks_of(packs, len(free))
     busy: list[tuple[subprocess.Popen[bytes], Task, dict[str, str]]] = []

@@ -24,7 +24,7 @@ from rich.console import Console
 from sparse_rl.loops import MasterLoop
 from sparse_rl.records import results
 from sparse_rl.runs import PreparedPack
-from sparse_rl.settings.launchers import SlurmConfig, build_launcher, lines
+from sparse_rl.settings.launchers import SlurmConfig, build_launcher, check_job, lines
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.simulators import plant_worker
@@ -142,6 +142,7 @@ def describe(
     """What would be submitted: the array, and the text of its jobs."""
     home = settings.study_dir.resolve() / FOLDER / "<time>"
     executor = executor_of(home, parameters)
+    check_job(cast(SlurmConfig, build_launcher("slurm", parameters)), settings.devices_per_pack)
     masters = sum(isinstance(pack.loop, MasterLoop) for pack in packs)
     tasks = len(packs) - masters
     most = array_limit()
