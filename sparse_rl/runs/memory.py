@@ -83,12 +83,12 @@ def batch_that_fits(pack: PreparedPack, most: int) -> int:
         taken = _analysed(pack, size, room)
         if taken is None:
             return size
+        fits = taken <= room
+        most = most if fits else size - 1
         better = max(1, min(most, size * room // taken))
-        if taken <= room and (grown or better < WORTH_IT * size):
+        if (fits and (grown or better < WORTH_IT * size)) or size == better == 1:
             return size
-        if taken > room and size == 1:
-            return 1
-        grown, size = taken <= room or grown, better
+        grown, size = fits or grown, better
 
 
 def parts_that_fit(pack: PreparedPack, devices: int = 1, most: int | None = None) -> list[PreparedPack]:

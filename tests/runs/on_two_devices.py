@@ -1,4 +1,4 @@
-"""``python on_two_devices.py FOLDER``: packs on the two devices of this process; as JSON what was seen."""
+"""``python on_two_devices.py FOLDER``: packs on the two devices of this process, and what was seen."""
 
 import hashlib
 import json
