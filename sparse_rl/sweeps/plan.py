@@ -76,12 +76,15 @@ HEADINGS = (
 
 def _places(pack: PreparedPack, layout: Layout, devices: int) -> str:
     """How a pack's runs share its program, and over how many devices."""
-    said = f"layout {layout}, {workers(pack.runs, layout, devices)} run(s) side by side"
+    side_by_side = workers(pack.runs, layout, devices)
     if devices == 1:
-        return said
-    batched = -(-len(pack.runs) // devices) if layout == "vmap" else 1
-    used = min(-(-len(pack.runs) // batched), devices)
-    return f"{said}, on {used} of {devices} devices of a process"
+        return f"layout {layout}, {side_by_side} run(s) side by side"
+    if layout == "map":
+        used = min(len(pack.runs), devices)
+        where = f"{used} of {devices} devices of a process"
+        return f"layout {layout}, {side_by_side} run(s) side by side on {where}"
+    used = -(-len(pack.runs) // -(-len(pack.runs) // devices))
+    return f"layout {layout}, a batch on each of {used} of {devices} devices of a process"
 
 
 def _setting(pack: PreparedPack, devices: int) -> str:

@@ -38,8 +38,8 @@ def places(workers: int | None, devices: int = 1) -> list[dict[str, str]]:
         ValueError: more workers than accelerators or cores.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [p.name.removeprefix("nvidia") for p in sorted(Path("/dev").glob("nvidia[0-9]*"))]
-    gpus = [d for d in (visible.split(",") if visible is not None else devices) if d]
+    found = [p.name.removeprefix("nvidia") for p in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    gpus = [d for d in (visible.split(",") if visible is not None else found) if d]
     cores = core_numbers()
     if devices > 1 and devices > len(gpus):
         raise ValueError(

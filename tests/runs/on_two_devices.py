@@ -6,6 +6,8 @@ import shutil
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,17 @@ class Watched:
         return made._replace(chunk=chunk)
 
 
+@contextmanager
+def watching() -> Iterator[Watched]:
+    """Inside, packs are watched."""
+    watched, before = Watched(), pack.compile_programs
+    pack.compile_programs = watched  # type: ignore[assignment]
+    try:
+        yield watched
+    finally:
+        pack.compile_programs = before
+
+
 def trained(study: Path, seeds: list[int], until: int | None = None, **options: Any) -> None:
     """Train runs one by one, asking them to stop when that of seed 1 comes to a log point."""
     stop = threading.Event()
@@ -97,9 +110,7 @@ def main(folder: Path) -> None:
         train_pack(part, folder / "cut", layout="vmap")
     told["cut"] = digests(folder / "cut")
 
-    watched = Watched()
-    pack.compile_programs = watched  # type: ignore[assignment]
-    with count_compilations() as compiled:
+    with watching() as watched, count_compilations() as compiled:
         train_pack(prepare_pack(CONFIGS), folder / "shared", layout="vmap", devices=2)
     told["compiled"] = Counter(name for name in compiled if name in PROGRAMS)
     told["places"], told["donated"] = watched.places, watched.donated
@@ -111,7 +122,9 @@ def main(folder: Path) -> None:
 
     train_pack(prepare_pack(CONFIGS), folder / "one", layout="map")
     told["mapped on one"] = digests(folder / "one")
-    train_pack(prepare_pack(CONFIGS), folder / "two", layout="map", devices=2)
+    with watching() as watched:
+        train_pack(prepare_pack(CONFIGS), folder / "two", layout="map", devices=2)
+    told["mapped to"] = sorted(watched.places)
     told["mapped on two"] = digests(folder / "two")
     trained(folder / "moved", [1], until=128)
     trained(folder / "moved", [0, 1], until=256, devices=2)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,19 @@ from conftest import MakeConfig
 
 from sparse_rl.records import checkpoints
 from sparse_rl.runs import pack as experiment
-from sparse_rl.runs.pack import check_devices, devices_here, prepare_pack, shares, workers
+from sparse_rl.runs.pack import (
+    PreparedPack,
+    check_devices,
+    cut,
+    devices_here,
+    prepare_pack,
+    shares,
+    workers,
+)
 from sparse_rl.settings.schema import ConfigError
+from sparse_rl.sweeps import inprocess, tasks
+from sparse_rl.sweeps.run import _count
+from sparse_rl.sweeps.tasks import Settings
 
 TWO = "--xla_force_host_platform_device_count=2"
 CHILD = Path(__file__).with_name("on_two_devices.py")
@@ -40,6 +52,7 @@ def test_rows_are_those_of_one_device_byte_for_byte(told: dict[str, Any]) -> Non
 
 def test_runs_that_are_mapped_have_their_bytes_on_any_device(told: dict[str, Any]) -> None:
     assert told["mapped on two"] == told["mapped on one"]
+    assert told["mapped to"] == [0, 1]
 
 
 def test_each_device_trains_its_share_with_programs_of_its_own(told: dict[str, Any]) -> None:
@@ -112,3 +125,43 @@ def test_programs_run_side_by_side_on_their_devices(
     assert workers(runs, "map", 2) == 3
     monkeypatch.setattr(experiment, "SIDE_BY_SIDE_FLOPS", 0)  # one fills its device
     assert [workers(runs, "map", devices) for devices in (1, 2)] == [1, 2]
+
+
+@pytest.mark.parametrize("given", [None, 0, -1, True, 1.5, "2"])
+def test_what_is_no_number_of_devices_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match=f"devices_per_pack={given!r} is not allowed; give a whole"):
+        _count({"devices_per_pack": given}, "devices_per_pack")
+
+
+def test_the_command_refuses_devices_that_are_not_there(make_config: MakeConfig, tmp_path: Path) -> None:
+    pack = prepare_pack([make_config()])
+    assert inprocess.describe([pack], Settings(tmp_path)) == []
+    assert inprocess.describe([], Settings(tmp_path, devices_per_pack=2)) == []
+    with pytest.raises(ConfigError, match="devices_per_pack=2: this process has 1 cpu device"):
+        inprocess.describe([pack], Settings(tmp_path, devices_per_pack=2))
+
+
+def test_a_worker_is_told_of_its_devices(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut to what they hold together, each part is shared out over all of them."""
+    tasks.write_task(tmp_path / "task.json", [make_config()], Settings(tmp_path, devices_per_pack=3))
+    _, settings = tasks.read_task(tmp_path / "task.json")
+    pack = prepare_pack([make_config(seed=seed) for seed in range(5)])
+    told: list[tuple[int, int]] = []
+    stop = threading.Event()
+
+    def cut_to_four(pack: PreparedPack, devices: int) -> list[PreparedPack]:
+        assert devices == 3
+        return cut(pack, 4)
+
+    def train_pack(part: PreparedPack, study: Path, *, devices: int, **options: Any) -> None:
+        told.append((len(part.runs), devices))
+
+    monkeypatch.setattr(tasks, "parts_that_fit", cut_to_four)
+    monkeypatch.setattr(tasks, "train_pack", train_pack)
+    tasks.train_task(pack, settings, lambda progress: None, stop)
+    assert told == [(4, 3), (1, 3)]
+    stop.set()
+    tasks.train_task(pack, settings, lambda progress: None, stop)
+    assert len(told) == 2

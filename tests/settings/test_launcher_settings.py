@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from sparse_rl.settings.launchers import ProcessesConfig, SlurmConfig, build_launcher, lines
+from sparse_rl.settings.launchers import (
+    ProcessesConfig,
+    SlurmConfig,
+    build_launcher,
+    check_job,
+    lines,
+)
 from sparse_rl.settings.schema import ConfigError
 
 
@@ -54,3 +60,22 @@ def test_what_is_right_is_taken() -> None:
     assert lines(made.setup) == ["module load cuda", "export A=1"]
     assert lines(["a\nb", "c"]) == ["a", "b", "c"]
     assert build_launcher("processes", {"workers": 2}) == ProcessesConfig(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "has"), [(None, 0), (1, 1), (3, 3), ("a100", 1), ("a100:2", 2), ("4", 4), ("a100:12", 12)]
+)
+def test_a_job_has_the_accelerators_of_its_packs(gpus: Any, has: int) -> None:
+    given = build_launcher("slurm", {"gpus_per_node": gpus})
+    assert isinstance(given, SlurmConfig)
+    for devices in range(1, max(has, 1) + 1):
+        check_job(given, devices)
+    with pytest.raises(ConfigError, match=f"gpus_per_node={gpus}; give at least {has + 2} of them"):
+        check_job(given, has + 2)
+
+
+def test_accelerators_may_be_asked_for_in_other_ways() -> None:
+    for other in ({"gres": "gpu:4"}, {"additional_parameters": {"gpus": 4}}, {"exclusive": True}):
+        given = build_launcher("slurm", other)
+        assert isinstance(given, SlurmConfig)
+        check_job(given, 4)

@@ -247,7 +247,16 @@ def test_each_worker_has_its_own_accelerator_or_its_own_cores(monkeypatch: pytes
     assert processes.places(None) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
     with pytest.raises(ValueError, match="2 accelerators; give at most 2"):
         processes.places(3)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,6,7,1")
+    shared = [{"CUDA_VISIBLE_DEVICES": "2,5"}, {"CUDA_VISIBLE_DEVICES": "6,7"}]
+    assert processes.places(None, 2) == shared
+    assert processes.places(1, 2) == shared[:1]
+    with pytest.raises(ValueError, match=r"5 accelerators, 2 each \(devices_per_pack\); give at most 2"):
+        processes.places(3, 2)
+    for visible, most in (("2,5", 2), ("", 1)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with pytest.raises(ValueError, match=f"devices_per_pack=3 is more than .* give at most {most}"):
+            processes.places(None, 3)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
     cores = [place["SPARSE_RL_CORES"].split(",") for place in processes.places(2)]
     assert cores == [["0", "2", "4"], ["1", "3"]]
