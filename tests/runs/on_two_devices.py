@@ -82,7 +82,7 @@ class Watched:
 def watching() -> Iterator[Watched]:
     """Inside, packs are watched."""
     watched, before = Watched(), pack.compile_programs
-    pack.compile_programs = watched  # type: ignore[assignment]
+    pack.compile_programs = watched
     try:
         yield watched
     finally:
