@@ -211,7 +211,7 @@ def most_held(chunk: Any, shapes: Any) -> int:
 @pytest.mark.skipif(not PEAK.exists(), reason="the peak of a process is asked of Linux")
 @pytest.mark.parametrize("cell", CELLS)
 def test_closed_form_analysis_and_what_is_held_agree(make_config: MakeConfig, cell: str) -> None:
-    """Zeros stand for the state: nothing is drawn. Analysis and process agree within 15 %."""
+    """Zeros stand for the state: nothing is drawn. Within 15 %, closed form and process of the analysis."""
     budget = {"env_steps": 50, "log_every": 50, "eval_every": 50, "diagnostics": {"max_samples": 256}}
     loop: Any
     loop, (run,) = prepare_pack([make_config(**{"sparsity": 0.5, **budget, **CELLS[cell]})])
@@ -226,4 +226,4 @@ def test_closed_form_analysis_and_what_is_held_agree(make_config: MakeConfig, ce
     print(f"{cell}: closed form {run.costs.memory_bytes / 1e6:.1f} MB, analysis "
           f"{(analysed or 0) / 1e6:.1f} MB, held {measured / 1e6:.1f} MB")  # fmt: skip
     assert analysed == pytest.approx(measured, rel=0.15)
-    assert run.costs.memory_bytes == pytest.approx(analysed, rel=0.4)
+    assert run.costs.memory_bytes == pytest.approx(analysed, rel=0.15)
