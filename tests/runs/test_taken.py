@@ -211,7 +211,7 @@ def most_held(chunk: Any, shapes: Any) -> int:
 @pytest.mark.skipif(not PEAK.exists(), reason="the peak of a process is asked of Linux")
 @pytest.mark.parametrize("cell", CELLS)
 def test_closed_form_analysis_and_what_is_held_agree(make_config: MakeConfig, cell: str) -> None:
-    """Zeros stand for the state: nothing is drawn. Within 15 %, closed form and process of the analysis."""
+    """Zeros stand for the state: nothing is drawn. Both others are within 15 % of the analysis."""
     budget = {"env_steps": 50, "log_every": 50, "eval_every": 50, "diagnostics": {"max_samples": 256}}
     loop: Any
     loop, (run,) = prepare_pack([make_config(**{"sparsity": 0.5, **budget, **CELLS[cell]})])
