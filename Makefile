@@ -20,7 +20,7 @@ WHOLE := import tomllib, sparse_rl; from pathlib import Path; here = Path(sparse
   assert all((here / name).exists() for name in ("py.typed", "conf/sweep.yaml", "kernels/kernels.h")); \
   print("dist/ holds sparse_rl", version)
 
-.PHONY: demo test docs reference check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
+.PHONY: demo test docs reference claim claim-train check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host dmc-small release clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -44,6 +44,23 @@ mutants: $(VENV)/.dev  ## faults put into a copy of the code: do the tests notic
 
 fuzz: $(VENV)/.dev  ## thousands of command lines and damaged files: is any taken amiss? (an hour)
 	PYTHONPATH=tests $(BIN)/python -m fuzzing $(OPTIONS)
+
+CLAIMS := dmc_small teams memory claim_cartpole
+claim: $(VENV)/.core  ## what our archived studies say of the claim, and its figures (a minute)
+	mkdir -p build/results
+	for study in $(CLAIMS); do tar -xJf docs/results/$$study.tar.xz -C build/results; done
+	$(BIN)/python -m sparse_rl.claim build/results/dmc_small build/results/teams --figures build/claim
+	$(BIN)/python -m sparse_rl.claim build/results/memory --tune agent.learning_rate --only env=probe/cue \
+	  --margin 0.1 --figures build/claim
+	$(BIN)/python -m sparse_rl.claim build/results/claim_cartpole --tune agent.learning_rate --beyond 64 \
+	  --base 64 --margin 25 --figures build/claim
+
+claim-train: $(VENV)/.core  ## train the families of the claim that two cores can reach (a day)
+	$(BIN)/python -m sparse_rl.sweep study=claim_cartpole
+	$(BIN)/python -m sparse_rl.sweep study=rate_transfer_ppo
+	$(BIN)/python -m sparse_rl.sweep study=memory
+	$(BIN)/python -m sparse_rl.sweep study=claim_minatar
+	$(BIN)/python -m sparse_rl.sweep study=streaming
 
 learning: $(VENV)/.dev  ## two DM Control tasks, dense and 90 % sparse (about an hour)
 	$(BIN)/python -m sparse_rl.sweep study=learning

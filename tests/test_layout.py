@@ -23,6 +23,7 @@ ROOMS = (
         "status",
         "report",
         "laws",
+        "claim",
         "plan_seeds",
         "probe",
         "held_out",

@@ -133,8 +133,8 @@ def compare(
         interval is around two points.
 
     Raises:
-        ValueError: ``at`` is unknown, no run has the reference's sparsity, or cells hold different
-            tasks.
+        ValueError: ``at`` is unknown, no run has the reference's sparsity, several widths of a sparsity
+            have the same size, or cells hold different tasks.
     """
     if at not in MATCHES:
         raise ValueError(f"at must be one of {', '.join(MATCHES)}, got {at!r}")
@@ -143,6 +143,10 @@ def compare(
     cells = scores.cell_estimates(final, metric, by, seed=seed, method="t")
     mean_sizes = final.assign(_size=final[at]).groupby(by)["_size"].mean()
     sizes = dict(zip(cells, mean_sizes.astype(float), strict=True))
+    if mean_sizes.groupby("sparsity").apply(lambda own: own.dropna().duplicated().any()).any():
+        raise ValueError(
+            f"networks of several widths have the same {MATCHES[at]}: no curve goes along it"
+        )
     runs = int(final.groupby(by)["run_id"].nunique().min())
     levels = sorted({float(cell[1]) for cell in cells})
     if reference not in levels:

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,23 @@ def _commands(studies: Sequence[str | Path]) -> str:
         except results.RecordError as error:
             told.append(str(error))
     return " ; ".join(told) or f"{UNKNOWN} (each run's config.yaml has its settings)"
+
+
+def _questions(runs: pd.DataFrame, studies: Sequence[str | Path]) -> str:
+    """What was asked, when, and whether that was before the runs that answer it had begun."""
+    begun = sorted(datetime.fromisoformat(str(when)) for when in _column(runs, "started_at"))
+    told: list[str] = []
+    for study in studies:
+        try:
+            asked = results.read_questions(Path(study))
+        except results.RecordError as error:
+            told.append(str(error))
+            continue
+        for words, when in asked.items():
+            before = sum(start < datetime.fromisoformat(when) for start in begun)
+            order = f"{before} of {len(begun)} runs had begun" if before else "before any run had begun"
+            told.append(f"{' '.join(words.split())} (Written down {when}, {order}.)")
+    return " ; ".join(told)
 
 
 def _dates(runs: pd.DataFrame) -> str:
@@ -95,7 +113,9 @@ def facts(runs: pd.DataFrame, rows: pd.DataFrame, studies: Sequence[str | Path])
         str(commit)[:7] + ("+changes" if "+" in str(commit) else "")
         for commit in _column(runs, "git_commit")
     ]
+    asked = _questions(runs, studies)
     return {
+        **({"Question": asked} if asked else {}),
         "Command": _commands(studies),
         "Runs": f"{(runs['status'] == 'done').sum()} of {len(runs)} done",
         "Commit": _several(commits),

@@ -20,19 +20,20 @@ POWER = 0.7
 """Half an interval over the difference that it tells in 80 % of studies: 1.96 / (1.96 + 0.84)."""
 
 
-def together(value: Floats, samples: Floats) -> tuple[Floats, Floats]:
+def together(value: Floats, samples: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
     """Intervals of several differences that all hold at once in 95 %; nan where a spread is not known.
 
     Args:
         value: [comparisons].
         samples: [comparisons, resamples].
+        level: in place of 95 %.
     """
     low, high = np.full(value.shape, np.nan), np.full(value.shape, np.nan)
     known = np.isfinite(samples).all(1) & (np.ptp(samples, axis=1) > 0)
     if known.any():
         off = np.abs(samples[known] - value[known, None])
-        alone = np.quantile(off, LEVEL, axis=1)
-        most = np.quantile((off / alone[:, None]).max(0), LEVEL)
+        alone = np.quantile(off, level, axis=1)
+        most = np.quantile((off / alone[:, None]).max(0), level)
         low[known], high[known] = value[known] - most * alone, value[known] + most * alone
     return low, high
 
@@ -71,7 +72,9 @@ class Growth(NamedTuple):
     high: float
 
 
-def growth(estimates: Sequence[Estimate], sizes: Sequence[float], margin: float) -> Growth:
+def growth(
+    estimates: Sequence[Estimate], sizes: Sequence[float], margin: float, level: float = LEVEL
+) -> Growth:
     """Whether the largest of several sizes still pays, within a margin.
 
     All pairs of sizes are compared, at once in 95 %, so that the best one may be picked from them.
@@ -79,6 +82,7 @@ def growth(estimates: Sequence[Estimate], sizes: Sequence[float], margin: float)
     Args:
         estimates: a score per size.
         margin: the smallest gain that matters, in the scores' units.
+        level: in place of 95 %, where several curves are to be judged at once.
 
     Raises:
         ValueError: there is one size, or the spread of one is not known.
@@ -94,7 +98,7 @@ def growth(estimates: Sequence[Estimate], sizes: Sequence[float], margin: float)
     pairs = np.array(list(combinations(range(len(size)), 2)))
     small, large = pairs.T
     gain = value[large] - value[small]
-    low, high = together(gain, samples[large] - samples[small])
+    low, high = together(gain, samples[large] - samples[small], level)
     best, last = int(value.argmax()), len(size) - 1
     worse = np.flatnonzero((small == best) & (high < 0))
     if worse.size:

@@ -24,6 +24,7 @@ STATUSES: tuple[str, ...] = get_args(Status)
 CONFIG, RUN, METRICS, TIMES = "config.yaml", "run.json", "metrics.parquet", "times.parquet"
 GRID = "grid.json"
 COMMANDS = "commands.json"
+QUESTIONS = "questions.json"
 """Of a study: what was typed to train its runs."""
 PLAIN: dict[str, Any] = {
     "use_dictionary": False,
@@ -290,10 +291,7 @@ def read_grid(study: Path) -> dict[str, dict[str, Any]]:
 
 def add_command(study: Path, command: str) -> None:
     """Keep a command that trained runs of this study, with the time when it was first given."""
-    known = read_commands(study)
-    if command not in known:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        write_text(study / COMMANDS, json.dumps({**known, command: now}, indent=0) + "\n")
+    _add_dated(study / COMMANDS, command)
 
 
 def read_commands(study: Path) -> dict[str, str]:
@@ -302,13 +300,37 @@ def read_commands(study: Path) -> dict[str, str]:
     Raises:
         RecordError: the list is damaged.
     """
-    path = study / COMMANDS
+    return _read_dated(study / COMMANDS)
+
+
+def add_question(study: Path, question: str) -> None:
+    """Keep what a study asks, with the time when it was first asked: before what it trains then."""
+    _add_dated(study / QUESTIONS, question)
+
+
+def read_questions(study: Path) -> dict[str, str]:
+    """Question → when it was first asked, in order; empty if none was kept.
+
+    Raises:
+        RecordError: the list is damaged.
+    """
+    return _read_dated(study / QUESTIONS)
+
+
+def _add_dated(path: Path, words: str) -> None:
+    known = _read_dated(path)
+    if words not in known:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        write_text(path, json.dumps({**known, words: now}, indent=0) + "\n")
+
+
+def _read_dated(path: Path) -> dict[str, str]:
     try:
         found = _mapping(path, json.loads)
     except FileNotFoundError:
         return {}
     if not all(isinstance(when, str) for when in found.values()):
-        raise unreadable(path, "it is no list of commands")
+        raise unreadable(path, "it has entries without a time")
     return found
 
 

@@ -19,6 +19,7 @@ from sparse_rl.runs import (
     workers,
 )
 from sparse_rl.settings.checks import raised
+from sparse_rl.settings.common import RememberingConfig
 from sparse_rl.settings.run import RunConfig
 
 
@@ -90,9 +91,12 @@ def _places(pack: PreparedPack, layout: Layout, devices: int) -> str:
 def _setting(pack: PreparedPack, devices: int) -> str:
     """What the runs of a pack have in common, whatever their width."""
     first, layout = pack.runs[0].config, default_layout(pack.loop)
-    pruning = first.pruning
+    pruning, agent = first.pruning, first.agent
+    network: str = agent.network
+    if isinstance(agent, RememberingConfig) and agent.memory != "none":
+        network += f", {agent.memory}"
     return (
-        f"{first.agent.name} ({first.agent.network}) on {first.env.name}, "
+        f"{agent.name} ({network}) on {first.env.name}, "
         f"{first.env_steps:,} env steps a run, {pack.loop.describe()}"
         f"\n{pruning.pattern} masks ({pruning.method}), {pruning.distribution} layers; "
         f"products in {first.products}; "

@@ -98,6 +98,7 @@ class Prepared(NamedTuple):
     settings: Settings
     plan: bool
     plan_tflops: float
+    question: str | None
 
 
 def _sweep_settings(every: Sequence[dict[str, Any]], configs: Sequence[RunConfig]) -> Settings:
@@ -148,6 +149,11 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
     tflops = jobs[0]["plan_tflops"]
     if not fits(tflops, float) or tflops <= 0:
         raise ConfigError(f"plan_tflops={tflops!r} is not allowed; give a number > 0")
+    question = jobs[0]["question"]
+    if question is not None and not (isinstance(question, str) and question.strip()):
+        raise ConfigError(
+            f"question={question!r} is not allowed; give null or what the study asks, in words"
+        )
     said = [note for note in notes if note]
     finished = finished_runs(configs, settings, said.append)
     waiting = packs(config for config in configs if config.run_id not in finished)
@@ -156,7 +162,7 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
     for pack in counted:
         check_devices(pack.loop, devices)
     prepared = [part for pack in counted for part in parts_that_fit(pack, devices, size)]
-    return Prepared(configs, finished, prepared, said, settings, plan, tflops)
+    return Prepared(configs, finished, prepared, said, settings, plan, tflops, question)
 
 
 def _counted(pack: Pack) -> PreparedPack:
@@ -234,7 +240,7 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher, command: str | Non
         return ended(0)
     check_locks(study_dir)
     _list_runs(prepared.configs, study_dir)
-    _keep(command, study_dir)
+    _keep(study_dir, command, prepared.question)
     previous = {
         number: signal.signal(number, _raise_interrupt)
         for number in (signal.SIGTERM, signal.SIGHUP)
@@ -266,17 +272,22 @@ def _list_runs(configs: Sequence[RunConfig], study_dir: Path) -> None:
             results.write_grid(study_dir, {config.run_id: _axes(config) for config in configs})
 
 
-def _keep(command: str | None, study_dir: Path) -> None:
-    """Keep what was typed; a damaged list is put aside."""
-    if command is None:
-        return
+def _keep(study_dir: Path, command: str | None, question: str | None) -> None:
+    """Keep what was typed and what is asked; a damaged list is put aside."""
+    said = (
+        (results.COMMANDS, command, results.add_command),
+        (results.QUESTIONS, question, results.add_question),
+    )
     with FileLock(study_dir / f".{results.GRID}.lock"):
-        try:
-            results.add_command(study_dir, command)
-        except results.RecordError as damaged:
-            print(f"{damaged}; it is put aside, and begun anew with this command")
-            results.put_aside(study_dir / results.COMMANDS)
-            results.add_command(study_dir, command)
+        for name, words, add in said:
+            if words is None:
+                continue
+            try:
+                add(study_dir, words)
+            except results.RecordError as damaged:
+                print(f"{damaged}; it is put aside, and begun anew")
+                results.put_aside(study_dir / name)
+                add(study_dir, words)
 
 
 def _axes(config: RunConfig) -> dict[str, Any]:

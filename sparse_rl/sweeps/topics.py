@@ -12,6 +12,7 @@ COMMANDS = {
     "status": "what of a study is done, under way and in trouble",
     "report": "one HTML page and figures of studies",
     "laws": "which scaling law runs follow, and what it says of larger ones",
+    "claim": "whether dense networks stop where sparse ones go on",
     "plan-seeds": "how many seeds would tell a difference",
     "coordinates": "how large what each layer makes is, over widths and sparsities",
     "probe": "what trained agents can still learn",

@@ -295,6 +295,19 @@ def test_what_was_run_is_what_the_records_say(tmp_path: Path) -> None:
     assert "cannot be read" in origins.facts(load_runs(folder), load(folder), [folder])["Command"]
 
 
+def test_a_question_is_told_with_how_many_runs_had_begun_when_it_was_asked(tmp_path: Path) -> None:
+    folder = study(tmp_path)
+    assert "Question" not in origins.facts(load_runs(folder), load(folder), [folder])
+    times = {"first\n asked?": "2026-02-01T00:00:00+00:00", "and then?": "2026-03-02T00:00:00+00:00"}
+    (folder / results.QUESTIONS).write_text(json.dumps(times))
+    assert origins.facts(load_runs(folder), load(folder), [folder])["Question"] == (
+        "first asked? (Written down 2026-02-01T00:00:00+00:00, before any run had begun.) ; "
+        "and then? (Written down 2026-03-02T00:00:00+00:00, 1 of 2 runs had begun.)"
+    )
+    (folder / results.QUESTIONS).write_text('{"x": 3}')
+    assert "cannot be read" in origins.facts(load_runs(folder), load(folder), [folder])["Question"]
+
+
 def test_a_margin_that_is_asked_for_is_taken() -> None:
     series = only(made())
     own = budgets.margin_of(series)

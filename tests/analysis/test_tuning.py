@@ -19,13 +19,13 @@ RATE = "agent.learning_rate"
 
 def write(
     study: Path, score: float, rate: float | None, seed: int, width: int = 8, batch: int = 32,
-    env_steps: int = 100, parameters: int | None = None,
+    env_steps: int = 100, parameters: int | None = None, sparsity: float = 0.0,
 ) -> None:  # fmt: skip
     """A run that scores so much at ten evaluations, with its configuration unless it has no rate."""
-    run = study / f"w{width}r{rate}b{batch}n{env_steps}s{seed}"
+    run = study / f"w{width}r{rate}b{batch}n{env_steps}s{seed}p{sparsity}"
     record = {
         "run_id": run.name, "agent": "sac", "network": "simba", "env": "probe/x", "width": width,
-        "sparsity": 0.0, "seed": seed, "mask_seed": seed, "pattern": "x", "distribution": "u",
+        "sparsity": sparsity, "seed": seed, "mask_seed": seed, "pattern": "x", "distribution": "u",
         "parameters_total": parameters or 10 * width, "parameters_nonzero": parameters or 10 * width,
         "flops_per_update": 9, "status": "done", "timings": {"train_seconds": 1.0},
     }  # fmt: skip

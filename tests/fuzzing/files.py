@@ -81,6 +81,7 @@ def kinds(folder: Path) -> list[Kind]:
     results.write_config(folder, {"width": 8, "agent": {"name": "sac"}})
     results.write_grid(folder, {"w8": {"env_steps": 40, "width": 8}})
     results.add_command(folder, "python -m sparse_rl.sweep width=8")
+    results.add_question(folder, "Does it pay?")
     arrays = [
         Kind(path.name, path, lambda path=path: _arrays(path), True)  # type: ignore[misc]
         for path in (folder / "parameters.arrow", folder / "checkpoints" / "40.arrow")
@@ -96,6 +97,9 @@ def kinds(folder: Path) -> list[Kind]:
         Kind(results.CONFIG, folder / results.CONFIG, lambda: results.read_config(folder), False),
         Kind(results.GRID, folder / results.GRID, lambda: results.read_grid(folder), False),
         Kind(results.COMMANDS, folder / results.COMMANDS, lambda: results.read_commands(folder), False),
+        Kind(
+            results.QUESTIONS, folder / results.QUESTIONS, lambda: results.read_questions(folder), False
+        ),
     ]
 
 

@@ -71,6 +71,16 @@ def test_durations_for_people(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
+@pytest.mark.parametrize(("memory", "told"), [("none", "ppo (mlp) on"), ("gru", "ppo (mlp, gru) on")])
+def test_a_memory_is_part_of_what_a_network_is_called(
+    memory: str, told: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    written = io.StringIO()
+    pack = prepare_pack([make_config(agent={"name": "ppo", "memory": memory, "num_envs": 4})])
+    print_plan(Console(file=written, width=300), [pack], {}, tmp_path, 10.0)
+    assert told in written.getvalue()
+
+
 def test_depth_ratio_and_epochs_are_axes_like_width(make_config: MakeConfig, tmp_path: Path) -> None:
     """Runs of other blocks are told apart in the plan, and those of equal epochs are in one table,
     however they were mixed.

@@ -40,7 +40,8 @@ def command(
 
 def test_a_grid_trains_resumes_and_reports(tmp_path: Path) -> None:
     where = "hydra/launcher=inprocess"
-    grid = (where, "+width=8,16", "sparsity=0,0.5", "+seed=0,1", "agent=sac_mlp", *SMALL)
+    asked = "question='does it pay, in width?'"
+    grid = (where, "+width=8,16", "sparsity=0,0.5", "+seed=0,1", "agent=sac_mlp", asked, *SMALL)
     first = command("sweep", *grid, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "8 runs in 4 packs" in first.stdout
@@ -52,6 +53,9 @@ def test_a_grid_trains_resumes_and_reports(tmp_path: Path) -> None:
     assert folders == sorted(load_runs(study)["run_id"])
     typed = [word.removeprefix("+") for word in grid]  # which says nothing more
     assert list(results.read_commands(study)) == [f"python -m sparse_rl.sweep {shlex.join(typed)}"]
+    (when,) = results.read_questions(study).values()
+    assert list(results.read_questions(study)) == ["does it pay, in width?"]
+    assert when <= min(load_runs(study)["started_at"])
 
     stamps = {p: p.stat().st_mtime_ns for p in study.rglob("*.*")}
     again = command("sweep", *grid, cwd=tmp_path)
@@ -147,6 +151,7 @@ def test_presets_of_on_policy_agents_fit_presets_of_discrete_environments(tmp_pa
         ),
         (("name=../elsewhere",), "name='../elsewhere' is not allowed"),
         (("logging=tensorbord",), "choose one of none, wandb, tensorboard"),
+        (("question=' '",), "question=' ' is not allowed; give null or what the study asks"),
         (("name=a,b",), "name holds for the whole sweep; give one of a, b"),
         (("env.task=Pong",), "Pendulum-v1"),
         (("env=gymnax/cartpole",), "agent=sac needs continuous actions"),
