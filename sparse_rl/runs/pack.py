@@ -313,6 +313,10 @@ def _run_id(run: Run) -> str:
     return run.config.run_id
 
 
+def _by_run(runs: Sequence[Run], statuses: Sequence[Status]) -> dict[str, Status]:
+    return dict(zip(map(_run_id, runs), statuses, strict=True))
+
+
 def train_pack(
     pack: PreparedPack,
     study_dir: Path,
@@ -324,9 +328,8 @@ def train_pack(
     stop: threading.Event | None = None,
     devices: int = 1,
 ) -> dict[str, Status]:
-    """Train runs that share a compiled program, each recorded in ``study_dir/<run_id>``.
-
-    A run goes on from its newest checkpoint there, with the numbers it would have had undisturbed.
+    """Train runs that share a compiled program, each recorded in ``study_dir/<run_id>``: from its newest
+    checkpoint there, with the numbers it would have had undisturbed.
 
     Args:
         pack: what :func:`prepare_pack` made.
@@ -339,8 +342,7 @@ def train_pack(
         devices: of this process that the runs are shared out over. Each has programs of its own.
 
     Returns:
-        run_id → how it ended. A run that fails or diverges is recorded with its reason and does not
-        stop the others.
+        run_id → how it ended. One that fails or diverges is recorded with why, and stops no other.
 
     Raises:
         KeyboardInterrupt: passed on, after unfinished runs were recorded as ``preempted``.
@@ -348,9 +350,8 @@ def train_pack(
     loop, runs = pack
     layout, stop, watch = layout or default_layout(loop), stop or threading.Event(), _harmless(watch)
 
-    def lockstep(share: Share) -> Lockstep:
-        of = loop, share.programs, share.runs
-        return Lockstep(*of, study_dir, layout, logging, watch, policy, stop)
+    def lockstep(of: Share) -> Lockstep:
+        return Lockstep(loop, of.programs, of.runs, study_dir, layout, logging, watch, policy, stop)
 
     def train(share: Share) -> list[Status]:
         if stop.is_set():
@@ -365,16 +366,14 @@ def train_pack(
     try:
         groups = _compiled(loop, shares(runs, layout, devices, study_dir), layout, devices)
     except Exception as error:  # out of memory, say
-        ended = lockstep(Share(None, runs, NOT_COMPILED)).fail(error)
-        return dict(zip(map(_run_id, runs), ended, strict=True))
+        return _by_run(runs, lockstep(Share(None, runs, NOT_COMPILED)).fail(error))
 
     with one_blas_thread(), ThreadPoolExecutor(workers(runs, layout, devices)) as pool:
-        futures = [pool.submit(train, group) for group in groups]
         try:
+            futures = [pool.submit(train, group) for group in groups]
             statuses = [status for future in futures for status in future.result()]
         except BaseException as error:
             stop.set()
             _say_stopping(error, runs[0], watch)
             raise
-    trained = (_run_id(run) for group in groups for run in group.runs)
-    return dict(zip(trained, statuses, strict=True))
+    return _by_run([run for group in groups for run in group.runs], statuses)
