@@ -118,4 +118,4 @@ class InProcessLauncher(SweepLauncher):
     def where(self) -> Any:
         from sparse_rl.sweeps import inprocess, run
 
-        return run.Launcher(inprocess.train)
+        return run.Launcher(inprocess.train, inprocess.describe)

@@ -60,7 +60,7 @@ def bisected_singular_values(x: Array) -> Array:
     x = x / jnp.where(largest > 0, largest, 1.0)  # squares neither overflow nor vanish
     norm = jnp.sqrt(jnp.sum(jnp.square(x)))
     found = _values(_bidiagonal(x / jnp.where(norm > 0, norm, 1.0)))
-    return jnp.where(jnp.isfinite(largest), found * norm * largest, jnp.nan)
+    return found * norm * largest  # where x has what is no number, the norm is none either
 
 
 def _reflector(x: Array, i: Array) -> tuple[Array, Array]:

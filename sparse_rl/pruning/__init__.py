@@ -13,7 +13,7 @@ Knows nothing of agents or environments. Three questions, three rooms: how many 
 from sparse_rl.pruning import dynamic, expected
 from sparse_rl.pruning.axes import Axes, AxesError
 from sparse_rl.pruning.blocks import FOR_KERNELS, BlockError, BlockGrid
-from sparse_rl.pruning.compact import Compact
+from sparse_rl.pruning.compact import Compact, tiles_of
 from sparse_rl.pruning.distributions import DISTRIBUTIONS, Distribution, densities, surviving_counts
 from sparse_rl.pruning.dynamic import Change, Method
 from sparse_rl.pruning.flax_layers import flax_axes
@@ -108,5 +108,6 @@ __all__ = [
     "support_masks",
     "surviving_counts",
     "survivors",
+    "tiles_of",
     "weights",
 ]

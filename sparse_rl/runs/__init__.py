@@ -11,15 +11,18 @@ from sparse_rl.runs.costs import count, dense_networks
 from sparse_rl.runs.crossplay import PAIRS, cross_play
 from sparse_rl.runs.film import film
 from sparse_rl.runs.held_out import Asked, try_study
-from sparse_rl.runs.lockstep import Policy, Progress, Run, Watch, stack
+from sparse_rl.runs.lockstep import Layout, Policy, Progress, Run, Watch, stack
+from sparse_rl.runs.memory import OUT_OF_MEMORY, parts_that_fit
 from sparse_rl.runs.opened import TrainedPolicy, Weights
 from sparse_rl.runs.pack import (
     PreparedPack,
     available_bytes,
+    check_devices,
     compile_programs,
     compiler_options,
     cut,
     default_layout,
+    devices_here,
     halves,
     prepare_pack,
     program_of,
@@ -34,11 +37,13 @@ from sparse_rl.runs.trained import WHICH, CannotTryError
 
 __all__ = [
     "LOOKS",
+    "OUT_OF_MEMORY",
     "PAIRS",
     "WHICH",
     "Asked",
     "CannotTryError",
     "Connections",
+    "Layout",
     "Policy",
     "PreparedPack",
     "Progress",
@@ -48,6 +53,7 @@ __all__ = [
     "Watch",
     "Weights",
     "available_bytes",
+    "check_devices",
     "code_here",
     "code_of",
     "compile_programs",
@@ -59,8 +65,10 @@ __all__ = [
     "cut",
     "default_layout",
     "dense_networks",
+    "devices_here",
     "film",
     "halves",
+    "parts_that_fit",
     "prepare_pack",
     "probe_study",
     "program_of",

@@ -26,6 +26,7 @@ from sparse_rl.pruning import (
     plan_budget,
     prunable_shapes,
     survivors,
+    tiles_of,
 )
 from sparse_rl.runs.labels import check_counts, check_exchanges
 from sparse_rl.runs.scales import scales_of
@@ -169,7 +170,17 @@ def _widest(loop: Loop, networks: Mapping[str, Any]) -> int:
     """Numbers of the largest thing that a layer reads or makes of one sample: of a convolution at all of
     its positions together."""
     shapes = (item for network in networks.values() for item in prunable_shapes(network).items())
-    return max(4 * loop.config.width, *(_uses(loop, path) * max(shape) for path, shape in shapes))
+    return max(loop.config.width, *(_uses(loop, path) * max(shape) for path, shape in shapes))
+
+
+def _made_dense(config: RunConfig, networks: Mapping[str, Any], budgets: Mapping[str, Any]) -> int:
+    """Bytes of the largest tile that is made dense to be multiplied (storage ``compact``)."""
+    if config.storage.storage != "compact" or config.multiplies_stored:
+        return 0
+    shapes = {name: prunable_shapes(network) for name, network in networks.items()}
+    pruned = [(shapes[name][path], kept) for name in shapes for path, kept in budgets[name].items()]
+    tiles = (4 * math.prod(shape) // tiles_of(shape, survivors(kept)) for shape, kept in pruned)
+    return max(tiles, default=0)
 
 
 def _memory_bytes(config: RunConfig, state: int, work: Workload, widest: int) -> int:
@@ -255,7 +266,8 @@ def _costs(loop: Loop, inputs: RunInputs, state: Any, networks: Mapping[str, Any
         bytes_per_update=work.copies * own.traffic + sum(each.traffic for each in others),
         state_bytes=stored,
         replay_bytes=_nbytes(work.replay),
-        memory_bytes=_memory_bytes(loop.config, stored, work, _widest(loop, networks)),
+        memory_bytes=_memory_bytes(loop.config, stored, work, _widest(loop, networks))
+        + _made_dense(loop.config, networks, inputs.budgets),
     )
 
 

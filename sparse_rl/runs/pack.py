@@ -29,6 +29,7 @@ from sparse_rl.loops import (
     PureLoop,
     make_loop,
 )
+from sparse_rl.records import checkpoints
 from sparse_rl.records.results import Status
 from sparse_rl.runs.costs import count, dense_networks
 from sparse_rl.runs.lockstep import (
@@ -194,6 +195,49 @@ def halves(pack: PreparedPack) -> list[PreparedPack]:
     return cut(pack, max(1, (len(pack.runs) + 1) // 2))
 
 
+def shares(runs: Sequence[Run], layout: Layout, devices: int, study_dir: Path) -> list[list[Run]]:
+    """Runs that take their chunks together: with ``map`` each alone, with ``vmap`` a group per device,
+    the last one maybe smaller.
+
+    Where no checkpoint is at the same env steps in all of the runs, they were trained apart before, and
+    those with another newest one stay apart: together they would begin anew.
+    """
+    if layout == "map":
+        return [[run] for run in runs]
+    size = -(-len(runs) // devices)
+    saved = [checkpoints.steps(study_dir / run.config.run_id) for run in runs]
+    together: dict[int, list[Run]] = {}
+    for run, steps in zip(runs, saved, strict=True):
+        newest = 0 if set.intersection(*map(set, saved)) else max(steps, default=0)
+        together.setdefault(newest, []).append(run)
+    return [alike[i : i + size] for alike in together.values() for i in range(0, len(alike), size)]
+
+
+def check_devices(loop: Loop, count: int) -> None:
+    """Raise :class:`ConfigError` if a pack's runs cannot be shared out over so many devices."""
+    if count > 1 and isinstance(loop, DRIVEN):
+        raise ConfigError(
+            f"devices_per_pack={count}: runs of agent={loop.config.agent.name} on "
+            f"env={loop.config.env.name} are driven by the host, on one device; give 1, and "
+            "hydra/launcher=processes to use several"
+        )
+
+
+def devices_here(count: int) -> list[Any]:
+    """So many devices of this process, for the runs of a pack.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    found = jax.local_devices()
+    if count > len(found):
+        here = f"{len(found)} {found[0].platform} device" + ("s" if len(found) > 1 else "")
+        raise ConfigError(
+            f"devices_per_pack={count}: this process has {here}; give at most {len(found)}"
+        )
+    return found[:count]
+
+
 def available_bytes() -> int:
     """Memory for training on this device; on a CPU what the process may take of the machine's."""
     stats = jax.devices()[0].memory_stats()
@@ -207,12 +251,49 @@ def runs_that_fit(run: Run) -> int:
     return max(1, int(0.8 * available_bytes()) // run.costs.memory_bytes)
 
 
-def workers(runs: Sequence[Run], layout: Layout) -> int:
-    """Runs that train side by side: one per core on a CPU while a single one cannot fill the cores."""
-    alone = runs[0].config.agent.alone or runs[0].costs.flops_per_update_dense > SIDE_BY_SIDE_FLOPS
-    if layout == "vmap" or alone:
+def workers(runs: Sequence[Run], layout: Layout, devices: int = 1) -> int:
+    """Programs that run side by side: one per core on a CPU while a single one cannot fill the cores,
+    else one per device."""
+    if runs[0].config.agent.alone:
         return 1
+    if layout == "vmap" or runs[0].costs.flops_per_update_dense > SIDE_BY_SIDE_FLOPS:
+        return min(len(runs), devices)
     return min(len(runs), cores(), runs_that_fit(runs[0]))
+
+
+def _on(device: Any) -> contextlib.AbstractContextManager[Any]:
+    """What a thread compiles and computes inside is this device's; ``None``: the process's own."""
+    return contextlib.nullcontext() if device is None else jax.default_device(device)
+
+
+class Share(NamedTuple):
+    """Runs that take their chunks together."""
+
+    device: Any
+    """Where; ``None``: on the process's own."""
+    runs: Sequence[Run]
+    programs: Programs
+
+
+def _compiled(loop: Loop, groups: Sequence[Sequence[Run]], layout: Layout, devices: int) -> list[Share]:
+    """Groups of runs on their devices in turn, with the programs of each: those of one size are compiled
+    once per device.
+
+    One device after the other, so that an accelerator's programs are compiled once: the cache on disk
+    has them for the others.
+    """
+    check_devices(loop, devices)
+    places = devices_here(devices) if devices > 1 else [None]
+    made: dict[Any, Programs] = {}
+    found = []
+    for i, group in enumerate(groups):
+        device = places[i % len(places)]
+        with _on(device):
+            if (device, len(group)) not in made:
+                inputs = [run.inputs for run in group]
+                made[device, len(group)] = compile_programs(loop, inputs, layout)
+        found.append(Share(device, group, made[device, len(group)]))
+    return found
 
 
 def _say_stopping(error: BaseException, run: Run, watch: Watch) -> None:
@@ -236,6 +317,10 @@ def _run_id(run: Run) -> str:
     return run.config.run_id
 
 
+def _by_run(runs: Sequence[Run], statuses: Sequence[Status]) -> dict[str, Status]:
+    return dict(zip(map(_run_id, runs), statuses, strict=True))
+
+
 def train_pack(
     pack: PreparedPack,
     study_dir: Path,
@@ -245,10 +330,10 @@ def train_pack(
     layout: Layout | None = None,
     policy: Policy = Policy(),  # noqa: B008
     stop: threading.Event | None = None,
+    devices: int = 1,
 ) -> dict[str, Status]:
-    """Train runs that share a compiled program, each recorded in ``study_dir/<run_id>``.
-
-    A run goes on from its newest checkpoint there, with the numbers it would have had undisturbed.
+    """Train runs that share a compiled program, each recorded in ``study_dir/<run_id>``: from its newest
+    checkpoint there, with the numbers it would have had undisturbed.
 
     Args:
         pack: what :func:`prepare_pack` made.
@@ -258,10 +343,10 @@ def train_pack(
         layout: how the runs share the program; by default what suits the device.
         policy: when states are written to disk.
         stop: set it from outside to end all runs at their next log point, with a checkpoint.
+        devices: of this process that the runs are shared out over. Each has programs of its own.
 
     Returns:
-        run_id → how it ended. A run that fails or diverges is recorded with its reason and does not
-        stop the others.
+        run_id → how it ended. One that fails or diverges is recorded with why, and stops no other.
 
     Raises:
         KeyboardInterrupt: passed on, after unfinished runs were recorded as ``preempted``.
@@ -269,30 +354,30 @@ def train_pack(
     loop, runs = pack
     layout, stop, watch = layout or default_layout(loop), stop or threading.Event(), _harmless(watch)
 
-    def lockstep(group: Sequence[Run], programs: Programs) -> Lockstep:
-        return Lockstep(loop, programs, group, study_dir, layout, logging, watch, policy, stop)
+    def lockstep(of: Share) -> Lockstep:
+        return Lockstep(loop, of.programs, of.runs, study_dir, layout, logging, watch, policy, stop)
 
-    def train(group: Sequence[Run]) -> list[Status]:
+    def train(share: Share) -> list[Status]:
         if stop.is_set():
-            return ["pending"] * len(group)
-        together = lockstep(group, programs)
+            return ["pending"] * len(share.runs)
+        together = lockstep(share)
         try:
-            return together.train()
+            with _on(share.device):
+                return together.train()
         except Exception as error:  # a result of the run, not the end of the sweep
             return together.fail(error)
 
     try:
-        programs = compile_programs(loop, [run.inputs for run in runs], layout)
+        groups = _compiled(loop, shares(runs, layout, devices, study_dir), layout, devices)
     except Exception as error:  # out of memory, say
-        return dict(zip(map(_run_id, runs), lockstep(runs, NOT_COMPILED).fail(error), strict=True))
+        return _by_run(runs, lockstep(Share(None, runs, NOT_COMPILED)).fail(error))
 
-    groups = [[run] for run in runs] if layout == "map" else [runs]
-    with one_blas_thread(), ThreadPoolExecutor(workers(runs, layout)) as pool:
-        futures = [pool.submit(train, group) for group in groups]
+    with one_blas_thread(), ThreadPoolExecutor(workers(runs, layout, devices)) as pool:
         try:
+            futures = [pool.submit(train, group) for group in groups]
             statuses = [status for future in futures for status in future.result()]
         except BaseException as error:
             stop.set()
             _say_stopping(error, runs[0], watch)
             raise
-    return dict(zip(map(_run_id, runs), statuses, strict=True))
+    return _by_run([run for group in groups for run in group.runs], statuses)

@@ -128,17 +128,11 @@ def accelerators_of(job: SlurmConfig) -> int:
 
 
 def _check_packs(job: SlurmConfig) -> None:
-    """Raise :class:`ConfigError` unless every pack of a job has a core, and every accelerator a pack."""
-    packs, devices = job.packs_per_job, accelerators_of(job)
-    if packs > job.cpus_per_task:
+    """Raise :class:`ConfigError` unless every pack of a job has a core."""
+    if job.packs_per_job > job.cpus_per_task:
         raise ConfigError(
-            f"{WHERE}.packs_per_job={packs} is out of range; allowed: at most cpus_per_task "
+            f"{WHERE}.packs_per_job={job.packs_per_job} is out of range; allowed: at most cpus_per_task "
             f"(= {job.cpus_per_task}), a core for each pack"
-        )
-    if devices > packs:
-        raise ConfigError(
-            f"{WHERE}.gpus_per_node={job.gpus_per_node} is out of range; allowed: at most packs_per_job "
-            f"(= {packs}), for a pack uses one accelerator"
         )
 
 
@@ -152,6 +146,39 @@ def _check_options(options: Mapping[str, Option]) -> None:
             raise ConfigError(f"{where} is set by the sweep; it cannot be one of {', '.join(OURS)}")
         if isinstance(value, str) and "\n" in value:
             raise ConfigError(f"{where}={value!r} is out of range; allowed: one line")
+
+
+def check_together(packs_per_job: int, devices: int) -> None:
+    """Raise :class:`ConfigError` if packs share accelerators, and each is shared out over several."""
+    if packs_per_job > 1 and devices > 1:
+        raise ConfigError(
+            f"{WHERE}.packs_per_job={packs_per_job} and devices_per_pack={devices} do not go together; "
+            "give one of them"
+        )
+
+
+def check_job(job: SlurmConfig, devices: int) -> None:
+    """Raise :class:`ConfigError` unless the packs of a job use all of its accelerators, and have enough.
+
+    Args:
+        devices: accelerators that the runs of a pack are shared out over.
+    """
+    packs, asked = job.packs_per_job, accelerators_of(job)
+    check_together(packs, devices)
+    if asked > packs * devices:
+        each = "one accelerator" if devices == 1 else f"{devices} accelerators (devices_per_pack)"
+        raise ConfigError(
+            f"{WHERE}.gpus_per_node={job.gpus_per_node} is out of range; allowed: at most "
+            f"{packs * devices}, for a job has packs_per_job={packs}, and a pack uses {each}"
+        )
+    otherwise = job.gres or job.exclusive or job.additional_parameters
+    if devices > max(asked, 1) and not (
+        job.gpus_per_node is None and otherwise
+    ):  # else the job will see
+        raise ConfigError(
+            f"devices_per_pack={devices} is more than a job has: {WHERE}.gpus_per_node="
+            f"{job.gpus_per_node}; give at least {devices} of them"
+        )
 
 
 def lines(given: str | list[str]) -> list[str]:

@@ -188,7 +188,7 @@ def agent_settings(config: RunConfig, kind: type[Settings]) -> Settings:
 
 SWEEP_KEYS = (
     "name", "results_dir", "plan", "logging", "checkpoint_every", "max_runs_per_pack", "retry_failed",
-    "keep_state", "keep_best", "plan_tflops", "question",
+    "keep_state", "keep_best", "plan_tflops", "devices_per_pack", "question",
 )  # fmt: skip
 """Settings of the sweep: they do not change a run's numbers, so they are not part of its identity."""
 

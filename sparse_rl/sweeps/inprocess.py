@@ -5,9 +5,20 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from sparse_rl.runs import PreparedPack
+from sparse_rl.runs import PreparedPack, devices_here
 from sparse_rl.sweeps.progress import PackProgress, label
 from sparse_rl.sweeps.tasks import Settings, train_task
+
+
+def describe(packs: Sequence[PreparedPack], settings: Settings) -> list[str]:
+    """Nothing to add to the plan.
+
+    Raises:
+        ConfigError: there are fewer devices here than are asked for.
+    """
+    if packs:
+        devices_here(settings.devices_per_pack)
+    return []
 
 
 def train(out: Console, packs: Sequence[PreparedPack], settings: Settings) -> None:

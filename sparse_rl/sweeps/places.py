@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sparse_rl.kernels.machine import CORE_COUNT, CORES, MEMORY, allowed_bytes, core_numbers
+from sparse_rl.settings.launchers import check_together
 from sparse_rl.sweeps.progress import last_line
 
 Place = Mapping[str, str]
@@ -51,17 +52,40 @@ def _on(devices: Sequence[str], number: int, of: int) -> dict[str, str]:
     return place
 
 
-def places(workers: int | None, packs_per_job: int = 1) -> list[dict[str, str]]:
-    """What each worker process of this machine gets: an accelerator, or cores; and its share of memory.
+def _several(devices: Sequence[str], workers: int | None, each: int) -> list[dict[str, str]]:
+    """Workers with several accelerators of their own."""
+    if each > len(devices):
+        raise ValueError(
+            f"devices_per_pack={each} is more than this machine's {len(devices)} accelerators; "
+            f"give at most {max(len(devices), 1)}"
+        )
+    available = len(devices) // each
+    if (workers or 1) > available:
+        raise ValueError(
+            f"hydra.launcher.workers={workers} is more than this machine's {len(devices)} accelerators, "
+            f"{each} each (devices_per_pack); give at most {available}"
+        )
+    count = workers or available
+    memory = {MEMORY: str(allowed_bytes() // count)}
+    groups = [devices[i * each : (i + 1) * each] for i in range(count)]
+    return [{DEVICES: ",".join(group)} | memory for group in groups]
+
+
+def places(workers: int | None, packs_per_job: int = 1, devices_each: int = 1) -> list[dict[str, str]]:
+    """What each worker process of this machine gets: accelerators, or cores; and its share of memory.
 
     Args:
         workers: accelerators or shares of the cores; ``None``: all accelerators, else all cores.
         packs_per_job: processes on each.
+        devices_each: accelerators of a worker; several are no process's but its own.
 
     Raises:
-        ValueError: more workers than accelerators or cores.
+        ValueError: more workers than accelerators or cores, or fewer accelerators than a worker needs.
     """
+    check_together(packs_per_job, devices_each)
     devices, cores = accelerators(), core_numbers()
+    if devices_each > 1:
+        return _several(devices, workers, devices_each)
     available = len(devices) or len(cores) // packs_per_job
     workers = workers or max(available, 1)
     count = workers * packs_per_job

@@ -10,6 +10,7 @@ from sparse_rl.kernels import native
 from sparse_rl.networks import CONVOLVING
 from sparse_rl.pruning import FOR_KERNELS, StorageChoice
 from sparse_rl.runs import (
+    Layout,
     PreparedPack,
     Run,
     connections_of,
@@ -74,7 +75,20 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def _setting(pack: PreparedPack) -> str:
+def _places(pack: PreparedPack, layout: Layout, devices: int) -> str:
+    """How a pack's runs share its program, and over how many devices."""
+    side_by_side = workers(pack.runs, layout, devices)
+    if devices == 1:
+        return f"layout {layout}, {side_by_side} run(s) side by side"
+    if layout == "map":
+        used = min(len(pack.runs), devices)
+        where = f"{used} of {devices} devices of a process"
+        return f"layout {layout}, {side_by_side} run(s) side by side on {where}"
+    used = -(-len(pack.runs) // -(-len(pack.runs) // devices))
+    return f"layout {layout}, a batch on each of {used} of {devices} devices of a process"
+
+
+def _setting(pack: PreparedPack, devices: int) -> str:
     """What the runs of a pack have in common, whatever their width."""
     first, layout = pack.runs[0].config, default_layout(pack.loop)
     pruning, agent = first.pruning, first.agent
@@ -86,7 +100,7 @@ def _setting(pack: PreparedPack) -> str:
         f"{first.env_steps:,} env steps a run, {pack.loop.describe()}"
         f"\n{pruning.pattern} masks ({pruning.method}), {pruning.distribution} layers; "
         f"products in {first.products}; "
-        f"layout {layout}, {workers(pack.runs, layout)} run(s) side by side"
+        f"{_places(pack, layout, devices)}"
     )
 
 
@@ -175,6 +189,7 @@ def print_plan(
     finished: Mapping[str, str],
     study_dir: Path,
     tflops: float,
+    devices: int = 1,
 ) -> None:
     """Print the costs of what is to be trained.
 
@@ -184,6 +199,7 @@ def print_plan(
         finished: run_id → status of the other runs.
         study_dir: folder of the study.
         tflops: TFLOP/s that a device is taken to sustain.
+        devices: of one process that a pack's runs are shared out over.
     """
     waiting = sum(len(pack.runs) for pack in packs)
     if finished:
@@ -194,7 +210,7 @@ def print_plan(
     out.print(f"{waiting:,} runs in {len(packs)} packs (one compiled program each) → {study_dir}")
     groups: dict[str, list[PreparedPack]] = {}
     for pack in packs:
-        groups.setdefault(_setting(pack), []).append(pack)
+        groups.setdefault(_setting(pack, devices), []).append(pack)
     for setting, group in groups.items():
         out.print(f"\n{setting}")
         _print_group(out, group)

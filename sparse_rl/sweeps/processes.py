@@ -41,9 +41,11 @@ def describe(
     retries: int = 3,
 ) -> list[str]:
     """What would be started where."""
-    free = places(workers, packs_per_job)
+    devices = settings.devices_per_pack
+    free = places(workers, packs_per_job, devices)
     on = "accelerator" if DEVICES in free[0] else "share of the cores"
     each = f"one {on} each" if FRACTION not in free[0] else f"{packs_per_job} on each accelerator"
+    each = f"{devices} accelerators each" if devices > 1 else each
     tasks = len(tasks_of(packs, len(free))) if packs else 0
     memory = amount(int(free[0][MEMORY]), "B")
     return [f"{tasks} tasks for {len(free)} worker processes, {each}, {memory} of memory each"]
@@ -65,7 +67,7 @@ def train(
     """
     if not packs:
         return
-    free: list[Place] = [*places(workers, packs_per_job)]
+    free: list[Place] = [*places(workers, packs_per_job, settings.devices_per_pack)]
     home = folder(settings)
     waiting = tasks_of(packs, len(free))
     busy: list[tuple[subprocess.Popen[bytes], Task, Place]] = []

@@ -16,12 +16,11 @@ from sparse_rl.records.console import console, program
 from sparse_rl.records.views import VIEWS, check_available
 from sparse_rl.runs import (
     PreparedPack,
+    check_devices,
     code_here,
     code_of,
-    cut,
-    default_layout,
+    parts_that_fit,
     prepare_pack,
-    runs_that_fit,
 )
 from sparse_rl.settings.run import SWEEP_KEYS, RunConfig, rounding, run_config
 from sparse_rl.settings.schema import ConfigError, fits, whole
@@ -76,8 +75,13 @@ def _choice(settings: dict[str, Any], key: str, allowed: Sequence[Any], words: s
 
 def _number(settings: dict[str, Any], key: str) -> int | None:
     value = whole(settings[key])
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ConfigError(f"{key}={value!r} is not allowed; give null or a whole number > 0")
+    return None if value is None else _count(settings, key, "null or ")
+
+
+def _count(settings: dict[str, Any], key: str, else_: str = "") -> int:
+    value = whole(settings[key])
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{key}={value!r} is not allowed; give {else_}a whole number > 0")
     return value
 
 
@@ -122,14 +126,8 @@ def _sweep_settings(every: Sequence[dict[str, Any]], configs: Sequence[RunConfig
         _choice(settings, "retry_failed", (True, False), "true or false"),
         _choice(settings, "keep_state", (True, False), "true or false"),
         _choice(settings, "keep_best", (True, False), "true or false"),
+        _count(settings, "devices_per_pack"),
     )
-
-
-def _parts(pack: PreparedPack, most: int | None) -> list[PreparedPack]:
-    """A pack in parts of ``most`` runs, or, where its runs are batched, of as many as memory holds."""
-    batched = default_layout(pack.loop) == "vmap"
-    size = most or (runs_that_fit(pack.runs[0]) if batched else len(pack.runs))
-    return cut(pack, size)
 
 
 def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
@@ -160,7 +158,11 @@ def prepare(jobs: Sequence[dict[str, Any]]) -> Prepared:
     said = [note for note in notes if note]
     finished = finished_runs(configs, settings, said.append)
     waiting = packs(config for config in configs if config.run_id not in finished)
-    prepared = [part for pack in waiting for part in _parts(_counted(pack), size)]
+    devices = settings.devices_per_pack
+    counted = [_counted(pack) for pack in waiting]
+    for pack in counted:
+        check_devices(pack.loop, devices)
+    prepared = [part for pack in counted for part in parts_that_fit(pack, devices, size)]
     return Prepared(configs, finished, prepared, said, settings, plan, tflops, question)
 
 
@@ -229,7 +231,8 @@ def sweep(jobs: Sequence[dict[str, Any]], launcher: Launcher, command: str | Non
     def ended(status: int) -> Ended:
         return Ended(status, study_dir, [config.run_id for config in prepared.configs])
 
-    print_plan(out, prepared.packs, prepared.finished, study_dir, prepared.plan_tflops)
+    devices = prepared.settings.devices_per_pack
+    print_plan(out, prepared.packs, prepared.finished, study_dir, prepared.plan_tflops, devices)
     for note in prepared.notes:
         out.print(note, markup=False, soft_wrap=True)
     if prepared.plan:

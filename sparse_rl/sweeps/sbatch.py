@@ -10,7 +10,7 @@ import submitit
 
 from sparse_rl.loops import MasterLoop
 from sparse_rl.runs import PreparedPack
-from sparse_rl.settings.launchers import SlurmConfig, accelerators_of, build_launcher, lines
+from sparse_rl.settings.launchers import SlurmConfig, accelerators_of, build_launcher, check_job, lines
 from sparse_rl.settings.schema import ConfigError
 from sparse_rl.sweeps.locks import FOLDER
 from sparse_rl.sweeps.plan import amount
@@ -69,7 +69,9 @@ def describe(
 ) -> list[str]:
     """What would be submitted: the array, and the text of its jobs."""
     home = settings.study_dir.resolve() / FOLDER / "<time>"
-    executor = executor_of(home, {**parameters, "packs_per_job": packs_per_job})
+    given = {**parameters, "packs_per_job": packs_per_job}
+    executor = executor_of(home, given)
+    check_job(cast(SlurmConfig, build_launcher("slurm", given)), settings.devices_per_pack)
     masters = sum(isinstance(pack.loop, MasterLoop) for pack in packs)
     tasks = len(packs) - masters
     if masters and not tasks and packs_per_job > 1:

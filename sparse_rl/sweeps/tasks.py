@@ -16,12 +16,14 @@ from filelock import Timeout
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import checkpoints, results
 from sparse_rl.runs import (
+    OUT_OF_MEMORY,
     Policy,
     PreparedPack,
     Progress,
     Recorder,
     Watch,
     halves,
+    parts_that_fit,
     prepare_pack,
     train_pack,
 )
@@ -30,7 +32,6 @@ from sparse_rl.sweeps.locks import FOLDER, lock_of
 
 PATIENCE_SECONDS = 0.1
 """Whoever only asks whether a run is owned holds its lock for a moment."""
-OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "MemoryError")
 
 
 class Settings(NamedTuple):
@@ -45,6 +46,8 @@ class Settings(NamedTuple):
     """Whether the state at the end of a run stays on disk."""
     keep_best: bool = False
     """Whether what the best evaluation saw stays there."""
+    devices_per_pack: int = 1
+    """Devices of one process that a pack's runs are shared out over."""
 
     @property
     def finished(self) -> tuple[str, ...]:
@@ -95,17 +98,20 @@ def _ran_out_of_memory(study_dir: Path, run_id: str) -> bool:
 def train_task(pack: PreparedPack, settings: Settings, watch: Watch, stop: threading.Event) -> None:
     """Train those runs of a pack that are free. How each ended is on disk.
 
-    Runs that ran out of memory are tried again in halves, down to each alone.
+    More than this process's devices hold are trained one part after the other. Runs that ran out of
+    memory are tried again in halves, down to each alone.
     """
     with _owned_part(pack, settings) as ours:
-        if ours.runs:
-            _train(ours, settings, watch, stop)
+        for part in parts_that_fit(ours, settings.devices_per_pack):
+            if not stop.is_set():
+                _train(part, settings, watch, stop)
 
 
 def _train(pack: PreparedPack, settings: Settings, watch: Watch, stop: threading.Event) -> None:
     policy = Policy(every=settings.checkpoint_every, keep=settings.keep_state, best=settings.keep_best)
     options = {"logging": settings.logging, "watch": watch, "policy": policy, "stop": stop}
-    train_pack(pack, settings.study_dir, **options)  # type: ignore[arg-type]
+    devices = settings.devices_per_pack
+    train_pack(pack, settings.study_dir, devices=devices, **options)  # type: ignore[arg-type]
     if len(pack.runs) == 1 or stop.is_set():
         return
     study = settings.study_dir

@@ -9,6 +9,8 @@ from sparse_rl.settings.launchers import (
     SlurmConfig,
     accelerators_of,
     build_launcher,
+    check_job,
+    check_together,
     lines,
 )
 from sparse_rl.settings.schema import ConfigError
@@ -36,8 +38,6 @@ from sparse_rl.settings.schema import ConfigError
         ),
         ("slurm", {"packs_per_job": 0}, r"packs_per_job=0 is out of range; allowed: >= 1"),
         ("slurm", {"packs_per_job": 8}, r"packs_per_job=8 .* at most cpus_per_task \(= 4\)"),
-        ("slurm", {"gpus_per_node": 2}, r"gpus_per_node=2 .* at most packs_per_job \(= 1\)"),
-        ("slurm", {"gpus_per_node": "a100:3", "packs_per_job": 2}, r"a100:3 .* \(= 2\), for a pack"),
         ("processes", {"packs_per_job": 0}, r"packs_per_job=0 is out of range; allowed: >= 1"),
         ("inprocess", {"packs_per_job": 2}, r"give hydra/launcher=processes or slurm beside it"),
         ("slurm", {"workers": 8}, r"is not of hydra/launcher=slurm; give hydra/launcher=processes"),
@@ -70,3 +70,35 @@ def test_what_is_right_is_taken() -> None:
         job = build_launcher("slurm", {"gpus_per_node": devices, "packs_per_job": 2})
         assert isinstance(job, SlurmConfig)
         assert accelerators_of(job) == count
+
+
+@pytest.mark.parametrize(
+    ("gpus", "has"), [(None, 0), (1, 1), (3, 3), ("a100", 1), ("a100:2", 2), ("4", 4), ("a100:12", 12)]
+)
+def test_a_job_has_the_accelerators_of_its_packs(gpus: Any, has: int) -> None:
+    given = build_launcher("slurm", {"gpus_per_node": gpus})
+    assert isinstance(given, SlurmConfig)
+    check_job(given, max(has, 1))
+    with pytest.raises(ConfigError, match=f"gpus_per_node={gpus}; give at least {has + 2} of them"):
+        check_job(given, has + 2)
+    if has > 1:
+        with pytest.raises(ConfigError, match=f"gpus_per_node={gpus} .* at most {has - 1}, for a job"):
+            check_job(given, has - 1)
+
+
+def test_packs_use_all_accelerators_of_a_job() -> None:
+    given = build_launcher("slurm", {"gpus_per_node": "a100:3", "packs_per_job": 2})
+    assert isinstance(given, SlurmConfig)
+    with pytest.raises(ConfigError, match=r"a100:3 .* at most 2, for a job has packs_per_job=2"):
+        check_job(given, 1)
+    with pytest.raises(ConfigError, match="packs_per_job=2 and devices_per_pack=2 do not go together"):
+        check_job(given, 2)
+    check_together(1, 2)
+    check_together(2, 1)
+
+
+def test_accelerators_may_be_asked_for_in_other_ways() -> None:
+    for other in ({"gres": "gpu:4"}, {"additional_parameters": {"gpus": 4}}, {"exclusive": True}):
+        given = build_launcher("slurm", other)
+        assert isinstance(given, SlurmConfig)
+        check_job(given, 4)

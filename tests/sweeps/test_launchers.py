@@ -247,6 +247,18 @@ def test_each_worker_has_its_own_accelerator_or_its_own_cores(monkeypatch: pytes
     assert [place["CUDA_VISIBLE_DEVICES"] for place in places.places(None)] == ["2", "5"]
     with pytest.raises(ValueError, match="2 accelerators; give at most 2"):
         places.places(3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,6,7,1")
+    shared = [place["CUDA_VISIBLE_DEVICES"] for place in places.places(None, devices_each=2)]
+    assert shared == ["2,5", "6,7"]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in places.places(1, 1, 2)] == ["2,5"]
+    with pytest.raises(ValueError, match=r"5 accelerators, 2 each \(devices_per_pack\); give at most 2"):
+        places.places(3, 1, 2)
+    for visible, most in (("2,5", 2), ("", 1)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with pytest.raises(ValueError, match=f"devices_per_pack=3 is more than .* give at most {most}"):
+            places.places(None, 1, 3)
+    with pytest.raises(ValueError, match="packs_per_job=2 and devices_per_pack=2 do not go together"):
+        places.places(None, 2, 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
     cores = [place["SPARSE_RL_CORES"].split(",") for place in places.places(2)]

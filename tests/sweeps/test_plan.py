@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import MakeConfig
@@ -11,7 +12,7 @@ from rich.console import Console
 from sparse_rl.records.console import duration
 from sparse_rl.runs import prepare_pack
 from sparse_rl.sweeps.grid import unique
-from sparse_rl.sweeps.plan import _rows, _work, amount, print_plan
+from sparse_rl.sweeps.plan import _places, _rows, _work, amount, print_plan
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,19 @@ def test_a_replay_ratio_is_what_a_run_does(make_config: MakeConfig, ratio: float
     assert run.costs.parameters["actor"].total == actor
     kernels = 3 * 2048 + 4 * 16 + 16, 2 * 8 * width**2 + 3 * width + 2 * width
     assert run.costs.flops_per_update == 2 * 32 * (6 * kernels[0] + 4 * kernels[1])
+
+
+@pytest.mark.parametrize(
+    ("layout", "devices", "said"),
+    [
+        ("vmap", 1, "layout vmap, 1 run(s) side by side"),
+        ("vmap", 2, "layout vmap, a batch on each of 2 of 2 devices of a process"),
+        ("vmap", 4, "layout vmap, a batch on each of 3 of 4 devices of a process"),  # 2 + 2 + 1 runs
+        ("vmap", 9, "layout vmap, a batch on each of 5 of 9 devices of a process"),
+    ],
+)
+def test_the_plan_says_how_many_devices_a_pack_uses(
+    make_config: MakeConfig, layout: Any, devices: int, said: str
+) -> None:
+    pack = prepare_pack([make_config(seed=seed) for seed in range(5)])
+    assert _places(pack, layout, devices) == said
