@@ -54,8 +54,8 @@ claim: $(VENV)/.core  ## what our archived studies say of the claim, and its fig
 	mkdir -p build/results
 	for study in $(CLAIMS); do tar -xJf docs/results/$$study.tar.xz -C build/results; done
 	$(BIN)/python -m sparse_rl.claim build/results/dmc_small build/results/teams --figures build/claim
-	$(BIN)/python -m sparse_rl.claim build/results/memory --tune agent.learning_rate --only env=probe/cue \
-	  --margin 0.1 --figures build/claim
+	$(BIN)/python -m sparse_rl.claim build/results/memory --tune agent.learning_rate --margin 0.1 \
+	  --figures build/claim
 	$(BIN)/python -m sparse_rl.claim build/results/claim_cartpole --tune agent.learning_rate --beyond 64 \
 	  --base 64 --margin 25 --figures build/claim
 

@@ -57,8 +57,15 @@ def _questions(out: Console, studies: list[Path]) -> None:
             out.print(f"asked {when}: {' '.join(words.split())}", markup=False)
 
 
-def _tell(out: Console, grid: Series, how: str, options: argparse.Namespace) -> None:
-    """One grid: its verdicts, what equal means, its picture."""
+def _tell(
+    out: Console, grid: Series, options: argparse.Namespace, how: str = "", kind: str = ""
+) -> None:
+    """One grid: its verdicts, what equal means, its picture.
+
+    Args:
+        how: in words, which of its runs these are.
+        kind: the same in the picture's name.
+    """
     margin = budgets.margin_or(grid, options.margin)
     title = f"{grid.label}, {how}" if how else grid.label
     show(out, claims.table(grid.rows, margin, options.beyond), f"{title}: width, margin {margin:.4g}")
@@ -66,7 +73,7 @@ def _tell(out: Console, grid: Series, how: str, options: argparse.Namespace) -> 
     show(out, equal, f"{title}: sparse less dense, margin {margin:.4g}")
     if options.figures:
         options.figures.mkdir(parents=True, exist_ok=True)
-        file = options.figures / f"claim_{slug(title)}.png"
+        file = options.figures / f"{'_'.join(filter(None, ('claim', slug(grid.label), kind)))}.png"
         scaling_curves(grid.rows, title, [RETURN]).savefig(file, dpi=150)
         out.print(f"drawn: {file}", "")
 
@@ -81,7 +88,7 @@ def _tuned(out: Console, rows: pd.DataFrame, options: argparse.Namespace) -> int
     show(out, tuned.choices, " ".join(tuned.words))
     grids = _ended(tuned.rows)
     for grid in grids:
-        _tell(out, grid, f"each cell at its own {options.tune}", options)
+        _tell(out, grid, options, f"each cell at its own {options.tune}", "own")
         apart = rows.query(grid.query())
         try:
             moved = claims.transfer(apart, options.tune, options.base)
@@ -90,7 +97,7 @@ def _tuned(out: Console, rows: pd.DataFrame, options: argparse.Namespace) -> int
         except ValueError as error:
             out.print(f"{grid.label}: no setting for all cells: {error}", "")
             continue
-        _tell(out, grid._replace(rows=same), words, options)
+        _tell(out, grid._replace(rows=same), options, words, "common")
     return len(grids)
 
 
@@ -120,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
             grids = _ended(rows)
             told = len(grids)
             for grid in grids:
-                _tell(out, grid, "", options)
+                _tell(out, grid, options)
         if not told:
             raise ValueError("no run has ended: there is nothing to judge")
     except (FileNotFoundError, ValueError) as error:
