@@ -71,6 +71,12 @@ NEEDS: dict[str, Settings] = {
         for agent in PARAMETRISED
         for key in ("base_width", "base_density")
     },
+    # masks of an agent's own, and other names for levers that are the same
+    **{f"{agent}.sharing": {"sparsity": 0.5} for agent in ("ippo", "pqn_vdn", "iql")},
+    **{
+        f"{agent}.other_play": {"env.source": "probe", "env.task": "levers"}
+        for agent in ("ippo", "pqn_vdn", "iql")
+    },
     **{
         f"{agent}.{key}_share": {"agent.step_rule": "intentional"}
         for agent, key in (("stream_ac", "value"), ("stream_ac", "policy"), ("stream_q", "value"))
