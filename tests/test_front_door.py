@@ -166,7 +166,7 @@ def completed(folder: Path, line: str) -> list[str]:
 
 
 def test_the_shell_completes_commands_and_what_a_sweep_takes(tmp_path: Path) -> None:
-    assert completed(tmp_path / "bin", "sparse-rl s") == ["sweep", "status"]
+    assert completed(tmp_path / "bin", "sparse-rl s") == ["sweep", "status", "selftest"]
     assert completed(tmp_path / "bin", "sparse-rl sweep width=8 agent=ppo") == [
         f"agent={name}" for name in presets("agent") if name.startswith("ppo")
     ]
@@ -182,7 +182,7 @@ def test_fish_is_offered_a_command_a_line(tmp_path: Path) -> None:
     ended = subprocess.run(
         ["fish", "-c", ask], env=path, cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert ended.stdout.split("\n") == ["status", "sweep", ""]
+    assert ended.stdout.split("\n") == ["selftest", "status", "sweep", ""]
 
 
 def test_the_version_is_in_one_place_and_told_of() -> None:

@@ -41,7 +41,13 @@ WIDTH, STEPS = 16, 64
 REPLAYED = {"batch_size": 32, "random_interactions": 48, "updates_per_interaction": 0.5}
 ROLLOUTS = {"num_envs": 8, "num_steps": 8}
 SHUFFLED = ROLLOUTS | {"minibatches": 2, "epochs": 1}
-SEQUENCES = {"num_envs": 2, "sequence_length": 3, "batch_size": 16, "random_interactions": 16}
+SEQUENCES = {
+    "num_envs": 2,
+    "sequence_length": 3,
+    "batch_size": 16,
+    "random_interactions": 16,
+    "target_every": 2,
+}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     **dict.fromkeys(("sac", "ddpg"), REPLAYED),
     "drq": REPLAYED

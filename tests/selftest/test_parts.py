@@ -155,6 +155,13 @@ def test_every_agent_comes_in_every_storage_and_each_once_before_any_comes_again
         assert config.env_steps == config.log_every
 
 
+def test_runs_that_keep_episodes_learn_by_new_targets() -> None:
+    """What only looks right would be refused minutes later: targets that are never new, say."""
+    (case,) = [case for case in equal.cases(quick=True) if case.agent == "vdn"]
+    (run,) = sparse_rl.runs.prepare_pack([equal.config_of(case, seed=0)]).runs
+    assert run.costs.updates > 2
+
+
 @pytest.mark.usefixtures("without_health")
 def test_the_batched_program_of_a_pack_computes_what_each_run_does_alone() -> None:
     cpu = jax.devices()[0]
