@@ -29,10 +29,18 @@ def renew() -> None:
     _Shared.context = None
 
 
+def _inside() -> bool:
+    """Whether another program is being lowered: what is made meanwhile would become a part of it."""
+    try:
+        return mlir.ir.Context.current is not None
+    except ValueError:
+        return False
+
+
 def _sharing(make: Any) -> Any:
     @functools.wraps(make)
     def context() -> Any:
-        if _Shared.apart or threading.current_thread() is not threading.main_thread():
+        if _Shared.apart or threading.current_thread() is not threading.main_thread() or _inside():
             return make()
         if _Shared.context is None or _Shared.programs == MANY:
             _Shared.context, _Shared.programs = make(), 0

@@ -46,6 +46,13 @@ def test_small_programs_share_a_context_and_what_is_lowered_apart_has_its_own(
     assert len(shared) == -(-(len(found) - 2) // 3) + 2
 
 
+def test_a_program_that_is_made_while_another_is_lowered_is_no_part_of_it() -> None:
+    outer = mlir.make_ir_context()
+    assert mlir.make_ir_context() is outer
+    with outer:
+        assert mlir.make_ir_context() is not outer
+
+
 @pytest.mark.parametrize(
     ("gigabytes", "cores", "workers"), [(7.5, 4, 2), (7.5, 1, 1), (1, 4, 1), (200, 64, 8)]
 )
