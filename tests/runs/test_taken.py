@@ -1,6 +1,8 @@
 """What a run takes while it trains: by the closed form, by XLA's analysis, and held by this process."""
 
+import ctypes
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -187,6 +189,19 @@ CELLS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+M_MMAP_THRESHOLD = -3
+"""Of glibc's ``mallopt``: what is larger has pages of its own, which freeing gives back."""
+
+
+@pytest.fixture
+def pages_of_their_own() -> Iterator[None]:
+    """Arrays lie in no memory that was freed before: what they take is seen."""
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_THRESHOLD, 1 << 14)
+    yield
+    mallopt(M_MMAP_THRESHOLD, 32 << 20)  # as large as glibc itself lets it become
+
+
 def most_held(chunk: Any, shapes: Any) -> int:
     """Bytes that a state and a chunk take of this process. Before, both were there once: what they
     compile and what threads need is not theirs."""
@@ -209,6 +224,7 @@ def most_held(chunk: Any, shapes: Any) -> int:
 
 
 @pytest.mark.skipif(not PEAK.exists(), reason="the peak of a process is asked of Linux")
+@pytest.mark.usefixtures("pages_of_their_own")
 @pytest.mark.parametrize("cell", CELLS)
 def test_closed_form_analysis_and_what_is_held_agree(make_config: MakeConfig, cell: str) -> None:
     """Zeros stand for the state: nothing is drawn. Both others are within 15 % of the analysis."""
