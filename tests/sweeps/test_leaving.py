@@ -26,7 +26,7 @@ def prepared(make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Monkey
     """A sweep of one run that is ready to train."""
     config = make_config()
     ready = Prepared(
-        [config], {}, [prepare_pack([config])], [], Settings(tmp_path / "study"), False, 10.0
+        [config], {}, [prepare_pack([config])], [], Settings(tmp_path / "study"), False, 10.0, None
     )
     monkeypatch.setattr(run, "prepare", lambda jobs: ready)
     return tmp_path / "study"
