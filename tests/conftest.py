@@ -136,7 +136,7 @@ def places(masks: Any, tree: Any) -> np.ndarray:
 
 WORKER_BYTES = 3 << 30
 """What a worker of the suite and the processes that it starts come to hold."""
-MOST_HELD = 2 << 30
+MOST_HELD = 5 << 29
 """What the worker itself may come to hold."""
 MOST_WORKERS = 8
 

@@ -31,7 +31,7 @@ def test_actor_and_critic_draw_their_first_weights_apart(
     """The same network for both would, with one key, begin with the same weights."""
     drawn: list[Any] = []
 
-    def told(config: Any, wiring: Any, initial: Any, key: Any, inputs: Any) -> Any:
+    def told(config: Any, wiring: Any, initial: Any, key: Any, inputs: Any, labels: Any = ()) -> Any:
         networks = initial(key)
         drawn.append(networks)
         return networks, jax.tree.map(lambda _: None, networks)

@@ -26,7 +26,7 @@ def agent(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> Any:
     env = {"source": "probe", "task": "tides"}
     loop, inputs = on_policy(make_config(agent={"name": "dqn"}, env=env, width=6))
 
-    def drawn(config: Any, wiring: Any, initial: Any, key: Any, inputs: Any) -> Any:
+    def drawn(config: Any, wiring: Any, initial: Any, key: Any, inputs: Any, labels: Any = ()) -> Any:
         rng, shapes = np.random.default_rng(2), jax.eval_shape(initial, key)
         weights = jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape), jnp.float32), shapes)
         return weights, jax.tree.map(lambda _: None, shapes)

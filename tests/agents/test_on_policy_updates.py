@@ -34,7 +34,9 @@ class Side(NamedTuple):
     learn: Any
 
 
-def drawn(config: RunConfig, wiring: Any, initial: Any, key: Any, inputs: Any) -> tuple[Any, Any]:
+def drawn(
+    config: RunConfig, wiring: Any, initial: Any, key: Any, inputs: Any, labels: Any = ()
+) -> tuple[Any, Any]:
     """In place of ``draw_pruned``, which takes seconds to compile: random weights, biases and
     deviations, and masks that leave out two of five weights."""
     rng, shapes = np.random.default_rng(4), jax.eval_shape(initial, key)

@@ -1,6 +1,5 @@
 """The command, run as a user runs it."""
 
-import json
 import os
 import shlex
 import subprocess
@@ -79,7 +78,7 @@ def test_a_failed_run_is_trained_again_and_a_done_one_is_not(tmp_path: Path) -> 
     assert command("sweep", *one, cwd=tmp_path).returncode == 0
     study = tmp_path / "results" / "demo"
     failed, done = sorted(results.run_dirs(study))
-    record = json.loads((failed / "run.json").read_text())
+    record = results.read_run(failed) or {}
     results.write_run(failed, record | {"status": "failed", "reason": "killed"})
     stamp = (done / "run.json").stat().st_mtime_ns
     assert command("sweep", *one, cwd=tmp_path).returncode == 1
