@@ -11,6 +11,7 @@ from typing import Any
 
 from jax import stages
 from jax._src.interpreters import mlir
+from jaxlib.mlir import ir
 
 MANY = 100
 """Programs to a context: what was in them lies there until it goes."""
@@ -32,7 +33,7 @@ def renew() -> None:
 def _inside() -> bool:
     """Whether another program is being lowered: what is made meanwhile would become a part of it."""
     try:
-        return mlir.ir.Context.current is not None
+        return ir.Context.current is not None
     except ValueError:
         return False
 
