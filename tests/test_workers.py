@@ -75,9 +75,9 @@ def test_a_file_that_takes_a_worker_beyond_its_memory_fails(monkeypatch: pytest.
     ballast = np.ones(25 << 20)
     assert conftest.most_held() > 200 << 20 or not held
     del ballast
-    monkeypatch.setattr(conftest, "most_held", lambda: 2048 << 20)
+    monkeypatch.setattr(conftest, "most_held", lambda: 2560 << 20)
     conftest.check_memory(0)
-    monkeypatch.setattr(conftest, "most_held", lambda: 2049 << 20)
-    with pytest.raises(MemoryError, match=r"to 2049 MB; 2048 are allowed"):
+    monkeypatch.setattr(conftest, "most_held", lambda: 2561 << 20)
+    with pytest.raises(MemoryError, match=r"to 2561 MB; 2560 are allowed"):
         conftest.check_memory(2047 << 20)
-    conftest.check_memory(2049 << 20)  # another file did
+    conftest.check_memory(2561 << 20)  # another file did
