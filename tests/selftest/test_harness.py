@@ -253,14 +253,15 @@ def test_jax_finds_the_device_first_and_a_cpu_beside_it(monkeypatch: pytest.Monk
 
 
 def test_a_self_test_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
-    """The part ends itself, with what it has started."""
+    """The part ends itself, with what it has started, also where its parent goes before it looks."""
     script = tmp_path / "parent.py"
     script.write_text(
-        "import subprocess, sys, time\n"
-        "child = 'import os, threading, time; from sparse_rl.selftest.child import end_with; '"
-        " 'threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start(); '"
+        "import os, subprocess, sys, time\n"
+        "child = 'import sys, threading, time; from sparse_rl.selftest.child import end_with; '"
+        " 'threading.Thread(target=end_with, args=(int(sys.argv[1]),), daemon=True).start(); '"
         " 'time.sleep(300)'\n"
-        "part = subprocess.Popen([sys.executable, '-c', child], start_new_session=True)\n"
+        "words = [sys.executable, '-c', child, str(os.getpid())]\n"
+        "part = subprocess.Popen(words, start_new_session=True)\n"
         "print(part.pid, flush=True); time.sleep(300)\n"
     )
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
