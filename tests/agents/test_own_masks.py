@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import on_policy, parts_of, places
 
-from sparse_rl.agents import Memories, RunInputs, View, actor_critic
+from sparse_rl.agents import Memories, RunInputs, View, actor_critic, apart
 from sparse_rl.agents.apart import Apart
 from sparse_rl.agents.pruned import supports_of
 from sparse_rl.agents.remembering import over_pieces
@@ -141,6 +141,14 @@ def test_counts_are_of_each_and_of_all_together(name: str) -> None:
     dense = sum(4 * (costs.parameters[network].total) for network in shared)
     passes = 3 if name == "mappo" else 4
     assert costs.bytes_per_update - one.bytes_per_update == 2 * passes * dense  # of three, not of one
+
+
+def test_samples_are_shared_out_where_weights_are_not() -> None:
+    """Each of three networks sees the samples of its agent, a third of all; one that all use through
+    masks is one network."""
+    three = Apart(nn.Dense(1), ((0,), (1,), (2,)))
+    assert apart.shares("actor", three, 12) == {"actor/0": 4, "actor/1": 4, "actor/2": 4}
+    assert apart.shares("actor", three._replace(one_set=True), 12) == {}
 
 
 class Trained(NamedTuple):

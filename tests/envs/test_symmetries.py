@@ -36,6 +36,14 @@ def test_relabellings_are_a_group(made: envs.Symmetries, count: int) -> None:
     assert {tuple(row[other] for other in also) for row in every for also in every} == every
 
 
+def test_one_relabelling_after_another_is_the_same_for_what_is_seen_and_done() -> None:
+    """The first two change places, then the last two: what comes out depends on which was first."""
+    first, second = (np.array([[0, 1, 2], swap]) for swap in ([1, 0, 2], [0, 2, 1]))
+    found = relabelling.product(envs.Symmetries(first, first), envs.Symmetries(second, second))
+    np.testing.assert_array_equal(found.observation, [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0]])
+    np.testing.assert_array_equal(found.action, found.observation)
+
+
 def test_five_colours_have_all_their_orders() -> None:
     made = symmetric.hanabi()
     assert made.observation.shape == (120, 658)

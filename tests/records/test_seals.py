@@ -1,11 +1,13 @@
 """Records that know when they are damaged, and those of before, which do not."""
 
+import io
 import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -20,7 +22,11 @@ KINDS: list[tuple[str, Callable[[Path], object], Callable[[Path], Any]]] = [
     (results.RUN, lambda d: results.write_run(d, RUN), results.read_run),
     (results.CONFIG, lambda d: results.write_config(d, CONFIG), results.read_config),
     (results.GRID, lambda d: results.write_grid(d, GRID), results.read_grid),
-    (results.COMMANDS, lambda d: results.add_command(d, "x=1"), results.read_commands),
+    (
+        results.COMMANDS,
+        lambda d: results.add_words(d / results.COMMANDS, "x=1"),
+        lambda d: results.read_words(d / results.COMMANDS),
+    ),
 ]
 
 
@@ -100,6 +106,20 @@ def test_a_file_that_is_no_record_is_not_read_to_its_end(
     monkeypatch.setattr(results, "MOST_BYTES", 100)
     with pytest.raises(RecordError, match="it has more than 100 bytes"):
         results.read_run(tmp_path)
+
+
+def test_rows_whose_checksum_is_gone_are_no_rows_of_before(tmp_path: Path) -> None:
+    """Their pages say that they were sealed; rows that pandas writes by itself were not."""
+    results.write_metrics(tmp_path, [{"env_steps": 100, "return_mean": 1.5}])
+    path = tmp_path / results.METRICS
+    content = path.read_bytes()
+    at = content.index(seals.ROWS)
+    bare = content[:at] + content[at + len(seals.ROWS) + seals.HEX :]
+    path.write_bytes(bare)
+    with pytest.raises(RecordError, match="its checksum is gone"):
+        results.read_metrics(tmp_path)
+    pd.read_parquet(io.BytesIO(bare)).to_parquet(path, index=False)
+    assert results.read_metrics(tmp_path)["return_mean"].tolist() == [1.5]
 
 
 def test_the_archives_are_read(tmp_path: Path) -> None:

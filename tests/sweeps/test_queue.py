@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,10 @@ NO_PARTITION = (
 )
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 TOO_MANY = f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{FAILED} {POLICY}"
+
+
+SUBMIT = slurm._submit
+"""As it is where nobody plays SLURM."""
 
 
 class Cluster:
@@ -134,6 +139,26 @@ def test_a_broken_pack_is_followed_while_the_others_of_its_job_go_on(
     assert names == [(f"{broken.name}a", 1), (left.name, 0), (f"{cut_off.name}a", 1)]
     assert f"({left.name}): COMPLETED, runs saved; it goes on" in said(queue)
     assert f"{cut_off.name}: job {job} ended FAILED" in said(queue)
+
+
+def test_what_is_submitted_again_has_not_broken_yet(
+    make_queue: MakeQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How it ended before is forgotten: it would be followed up at once, and submitted for ever."""
+    queue = make_queue(2, packs_per_job=2)
+    marks = [queue.home / f"{task.name}.ended" for task in queue.waiting]
+    for mark in marks:
+        results.write_record(mark, {"broke": True, "said": "worker ended by SIGKILL"})
+
+    def taken(task: Any, paths: list[list[str]]) -> list[Any]:
+        assert [[Path(path).stem for path in group] for group in paths] == [[m.stem for m in marks]]
+        return [SimpleNamespace(job_id="7_0")]
+
+    monkeypatch.setattr(slurm, "_submit", SUBMIT)
+    monkeypatch.setattr(queue, "executor", SimpleNamespace(map_array=taken))
+    queue.offer()
+    assert list(queue.jobs) == ["7_0"]
+    assert not any(mark.exists() for mark in marks)
 
 
 def test_a_refusal_that_passes_keeps_tasks_and_waits_longer_each_time(
