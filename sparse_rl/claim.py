@@ -7,15 +7,15 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from sparse_rl.analysis import budgets, claims, load_all, scores, tuning
+from sparse_rl.analysis import budgets, claims, scores, tuning
 from sparse_rl.analysis.figures import scaling_curves
 from sparse_rl.analysis.page import slug
 from sparse_rl.analysis.scores import RETURN
-from sparse_rl.analysis.selection import only
+from sparse_rl.analysis.selection import read_told
 from sparse_rl.analysis.series import Series, split
 from sparse_rl.analysis.terminal import show
 from sparse_rl.records.console import console, one_line, program
-from sparse_rl.records.results import RecordError, read_questions
+from sparse_rl.records.results import QUESTIONS, RecordError, read_words
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 def _questions(out: Console, studies: list[Path]) -> None:
     for study in studies:
         try:
-            asked = read_questions(study)
+            asked = read_words(study / QUESTIONS)
         except RecordError as error:
             print(f"sparse_rl.claim: {error}", file=sys.stderr)
             continue
@@ -114,12 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
             )
         if options.margin is not None and not options.margin > 0:
             raise ValueError(f"--margin takes a number > 0, got {options.margin:g}")
-        named = [text.partition("=")[0] for text in options.only or ()]
-        by = [key for key in (options.tune, *named) if key and "." in key]
-        loaded = load_all(*options.studies, by=by)
-        for problem in loaded.problems:
-            print(f"sparse_rl.claim: {problem.file}: {problem.reason}", file=sys.stderr)
-        rows = only(loaded.rows, options.only or ())
+        tuned = [options.tune] if options.tune else []
+        rows = read_told("claim", options.studies, options.only or (), tuned)
         _questions(out, options.studies)
         if options.tune:
             told = _tuned(out, rows, options)

@@ -30,9 +30,8 @@ from sparse_rl.analysis.laws import Law
 from sparse_rl.analysis.scores import RETURN
 from sparse_rl.analysis.selection import (
     choose_rows,
-    only,
     ranges_of,
-    read,
+    read_told,
     refuse_mixtures,
     score_table,
 )
@@ -220,12 +219,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         check(options)
         given = ranges_of(options.ranges or ())
-        named = [text.partition("=")[0] for text in options.only or ()]
         swept = [key for key in (options.by, options.tune) if key]
-        rows, problems = read(options.paths, [*swept, *(key for key in named if "." in key)])
-        for problem in problems:
-            print(f"sparse_rl.laws: {problem.file}: {problem.reason}", file=sys.stderr)
-        rows = only(rows, options.only or ())
+        rows = read_told("laws", options.paths, options.only or (), swept)
         axis = [options.by] if options.by else []
         size = keys.column_of(options.by or "width")
         level = None if options.with_data else options.sparsity

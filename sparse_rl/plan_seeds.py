@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparse_rl.analysis import load_all, planning, series
+from sparse_rl.analysis import planning, series
+from sparse_rl.analysis.selection import read_told
 from sparse_rl.analysis.terminal import show
 from sparse_rl.records.console import console, one_line, program
 
@@ -23,10 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     out, told = console(), 0
     try:
-        loaded = load_all(*options.studies)
-        for problem in loaded.problems:
-            print(f"sparse_rl.plan_seeds: {problem.file}: {problem.reason}", file=sys.stderr)
-        for grid in series.split(loaded.rows):
+        for grid in series.split(read_told("plan_seeds", options.studies)):
             try:
                 found = planning.plan(grid, options.delta)
             except ValueError as error:

@@ -8,7 +8,7 @@ is at a ceiling that sparse is slower to reach. All curves of a grid are judged 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -114,7 +114,7 @@ def until(rows: pd.DataFrame, share: float) -> pd.DataFrame:
 
 
 def _words(curve: Growth) -> str:
-    step = f"{curve.difference:+.4g} [{curve.low:+.4g}, {curve.high:+.4g}]"
+    step = verdicts.signed(curve.difference, curve.low, curve.high)
     if curve.kind == "cannot tell":
         return f"cannot tell {step}"
     return f"{curve.kind} at {curve.size:g} {step}"
@@ -156,12 +156,9 @@ def equal_table(final: pd.DataFrame, margin: float) -> pd.DataFrame:
             lines.append({"at equal": answers.MATCHES[at], "at the largest": f"not compared: {error}"})
             continue
         for level, own in found.groupby("sparsity"):
-            counts = own["verdict"].value_counts()
-            told = {
-                word: int(counts.get(word, 0)) for word in ("better", "same", "worse", "cannot tell")
-            }
+            told = {word: int((own["verdict"] == word).sum()) for word in get_args(verdicts.Verdict)}
             widest = own.iloc[-1]
-            last = f"{widest['difference']:+.4g} [{widest['low']:+.4g}, {widest['high']:+.4g}]"
+            last = verdicts.signed(*widest[["difference", "low", "high"]])
             lines.append(
                 {
                     "at equal": answers.MATCHES[at], "sparsity": level, **told,
@@ -190,7 +187,7 @@ def common(rows: pd.DataFrame, key: str, seeds: Sequence[int] = ()) -> tuple[pd.
     choosing = final[final["seed"].isin(seeds)] if seeds else final
     cells = choosing.groupby(["width", "sparsity", column])[RETURN].mean().unstack(column)
     everywhere = cells.loc[:, cells.notna().all()]
-    if everywhere.empty or not everywhere.shape[1]:
+    if everywhere.empty:
         raise ValueError(f"no {key} was tried in all cells")
     best = everywhere.mean().idxmax()
     kept = final[(final[column] == best) & ~final["seed"].isin(seeds)]

@@ -5,7 +5,6 @@ from functools import partial
 from typing import get_args
 
 import numpy as np
-import pandas as pd
 
 from sparse_rl.analysis import answers, budgets, choices, laws, scores, tables, verdicts
 from sparse_rl.analysis.answers import MATCHES
@@ -51,12 +50,6 @@ def law_words(choice: Choice, of: str) -> str:
     )
 
 
-def _signed(line: "pd.Series[float]") -> str:
-    """A difference with its interval, where there is one."""
-    low, high = line["low"], line["high"]
-    return f"{line['difference']:+.4g}" + ("" if np.isnan(low) else f" [{low:+.4g}, {high:+.4g}]")
-
-
 def _size_words(series: Series) -> str:
     known = tables.size_of(series) == "parameters_nonzero"
     return "surviving parameters" if known else "units of width"
@@ -73,7 +66,7 @@ def growth_words(series: Series, sparsity: float, margin: float) -> str:
     if not cells:
         raise ValueError(f"no run at sparsity {sparsity:g} has ended")
     found = verdicts.growth(list(cells.values()), list(cells), margin)
-    step = f"{found.difference:+.4g} [{found.low:+.4g}, {found.high:+.4g}]"
+    step = verdicts.signed(found.difference, found.low, found.high)
     name = "Dense" if sparsity == 0 else f"Sparsity {sparsity:g}"
     told = f"{found.size:,.0f} {_size_words(series)}"
     if found.kind == "grows":
@@ -114,7 +107,8 @@ def _comparison_words(series: Series, at: str, margin: float) -> str:
         words = [f"{told[word]} {word}" for word in get_args(verdicts.Verdict) if word in told]
         counts.append(f"sparsity {level:g}: {', '.join(words)}")
     widest = [
-        f"{_signed(last)} for {last['sparsity']:g} at {last['size']:,.0f}"
+        f"{verdicts.signed(*last[['difference', 'low', 'high']])} for {last['sparsity']:g} "
+        f"at {last['size']:,.0f}"
         for _, last in table.groupby("sparsity").tail(1).iterrows()
     ]
     beside = f"Beside dense at equal {MATCHES[at]}, where {margin:.4g} does not matter"

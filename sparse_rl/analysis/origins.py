@@ -1,7 +1,7 @@
 """What was run, as the runs' own records tell: command, code, date, device, budget, evaluation."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,31 +32,32 @@ def _column(runs: pd.DataFrame, name: str) -> list[Any]:
     return list(runs[name].dropna()) if name in runs else []
 
 
-def _commands(studies: Sequence[str | Path]) -> str:
+def _said(studies: Sequence[str | Path], name: str, tell: Callable[[str, str], str]) -> str:
+    """Words of studies, each with its time as they are to be told; damaged lists are named."""
     told: list[str] = []
     for study in studies:
         try:
-            told += results.read_commands(Path(study))
+            told += [tell(*said) for said in results.read_words(Path(study) / name).items()]
         except results.RecordError as error:
             told.append(str(error))
-    return " ; ".join(told) or f"{UNKNOWN} (each run's config.yaml has its settings)"
+    return " ; ".join(told)
+
+
+def _commands(studies: Sequence[str | Path]) -> str:
+    told = _said(studies, results.COMMANDS, lambda words, when: words)
+    return told or f"{UNKNOWN} (each run's config.yaml has its settings)"
 
 
 def _questions(runs: pd.DataFrame, studies: Sequence[str | Path]) -> str:
     """What was asked, when, and whether that was before the runs that answer it had begun."""
-    begun = sorted(datetime.fromisoformat(str(when)) for when in _column(runs, "started_at"))
-    told: list[str] = []
-    for study in studies:
-        try:
-            asked = results.read_questions(Path(study))
-        except results.RecordError as error:
-            told.append(str(error))
-            continue
-        for words, when in asked.items():
-            before = sum(start < datetime.fromisoformat(when) for start in begun)
-            order = f"{before} of {len(begun)} runs had begun" if before else "before any run had begun"
-            told.append(f"{' '.join(words.split())} (Written down {when}, {order}.)")
-    return " ; ".join(told)
+    begun = [datetime.fromisoformat(str(when)) for when in _column(runs, "started_at")]
+
+    def tell(words: str, when: str) -> str:
+        before = sum(start < datetime.fromisoformat(when) for start in begun)
+        order = f"{before} of {len(begun)} runs had begun" if before else "before any run had begun"
+        return f"{' '.join(words.split())} (Written down {when}, {order}.)"
+
+    return _said(studies, results.QUESTIONS, tell)
 
 
 def _dates(runs: pd.DataFrame) -> str:

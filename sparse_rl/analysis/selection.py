@@ -1,5 +1,6 @@
 """Which rows a law is fitted to: of studies or of published files, chosen by task, sparsity and seed."""
 
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,6 +27,27 @@ def read(paths: Sequence[Path], by: Sequence[str] = ()) -> tuple[pd.DataFrame, l
     """
     loaded = load_all(*paths, by=by)
     return loaded.rows, loaded.problems
+
+
+def read_told(
+    command: str, paths: Sequence[Path], chosen: Sequence[str] = (), by: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Rows of studies or files for a command; what is wrong with them is said on its standard error.
+
+    Args:
+        command: its name.
+        paths: as of :func:`read`.
+        chosen: as of :func:`only`; keys of the configurations among them become columns.
+        by: further keys that do.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read` and :func:`only`.
+    """
+    named = [text.partition("=")[0] for text in chosen]
+    rows, problems = read(paths, [*by, *(key for key in named if "." in key)])
+    for problem in problems:
+        print(f"sparse_rl.{command}: {problem.file}: {problem.reason}", file=sys.stderr)
+    return only(rows, chosen)
 
 
 APART = ("agent", "network", "pattern", "distribution", "method", "variant", CURRICULUM)

@@ -61,7 +61,7 @@ def words(series: Series, key: str, margin: float) -> Iterator[str]:
         except ValueError as error:
             yield f"At {name} nothing can be said of {key}: {error}."
             continue
-        step = f"{found.difference:+.4g} [{found.low:+.4g}, {found.high:+.4g}]"
+        step = verdicts.signed(found.difference, found.low, found.high)
         if found.kind == "grows":
             told = f"its largest value, {found.size:g}, is better than the one before by {step}"
         elif found.kind == "declines":

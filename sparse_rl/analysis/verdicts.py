@@ -47,6 +47,11 @@ def verdict(low: float, high: float, margin: float) -> Verdict:
     return "worse" if high < 0 else "cannot tell"  # nan is neither
 
 
+def signed(difference: float, low: float, high: float) -> str:
+    """A difference with its interval, where there is one."""
+    return f"{difference:+.4g}" + ("" if np.isnan(low) else f" [{low:+.4g}, {high:+.4g}]")
+
+
 def seeds_at_most(runs: int, half: float, margin: float) -> float:
     """Seeds of each cell with which this difference's own interval would tell ``margin`` in 80 % of
     studies, or fewer: t narrows faster than the root.

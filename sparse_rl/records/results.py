@@ -26,8 +26,9 @@ STATUSES: tuple[str, ...] = get_args(Status)
 CONFIG, RUN, METRICS, TIMES = "config.yaml", "run.json", "metrics.parquet", "times.parquet"
 GRID = "grid.json"
 COMMANDS = "commands.json"
-QUESTIONS = "questions.json"
 """Of a study: what was typed to train its runs."""
+QUESTIONS = "questions.json"
+"""Of a study: what it asks."""
 PLAIN: dict[str, Any] = {
     "use_dictionary": False,
     "write_statistics": False,
@@ -319,42 +320,21 @@ def read_grid(study: Path) -> dict[str, dict[str, Any]]:
     return grid
 
 
-def add_command(study: Path, command: str) -> None:
-    """Keep a command that trained runs of this study, with the time when it was first given."""
-    _add_dated(study / COMMANDS, command)
-
-
-def read_commands(study: Path) -> dict[str, str]:
-    """Command → when it was first given, in order; empty if none was kept.
-
-    Raises:
-        RecordError: the list is damaged.
-    """
-    return _read_dated(study / COMMANDS)
-
-
-def add_question(study: Path, question: str) -> None:
-    """Keep what a study asks, with the time when it was first asked: before what it trains then."""
-    _add_dated(study / QUESTIONS, question)
-
-
-def read_questions(study: Path) -> dict[str, str]:
-    """Question → when it was first asked, in order; empty if none was kept.
-
-    Raises:
-        RecordError: the list is damaged.
-    """
-    return _read_dated(study / QUESTIONS)
-
-
-def _add_dated(path: Path, words: str) -> None:
-    known = _read_dated(path)
+def add_words(path: Path, words: str) -> None:
+    """Keep words of a study (:data:`COMMANDS`, :data:`QUESTIONS`), with the time when they were first
+    said."""
+    known = read_words(path)
     if words not in known:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         write_record(path, {**known, words: now}, indent=0)
 
 
-def _read_dated(path: Path) -> dict[str, str]:
+def read_words(path: Path) -> dict[str, str]:
+    """Words → when they were first said, in order; empty if none were kept.
+
+    Raises:
+        RecordError: the list is damaged.
+    """
     found = read_record(path)
     if not all(map(_is_time, found.values())):
         raise unreadable(path, "it has entries without a time")

@@ -1,4 +1,4 @@
-"""The process of one part: ``python -m sparse_rl.selftest.child PART FILE ASKED``."""
+"""The process of one part: ``python -m sparse_rl.selftest.child PART FILE ASKED PARENT``."""
 
 import importlib
 import json
@@ -35,7 +35,8 @@ def end_with(parent: int) -> None:
 
 def main() -> None:
     part, said, asked = sys.argv[1], Path(sys.argv[2]), Asked(*json.loads(sys.argv[3]))
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    # told, not asked for: it may be gone before this process looks
+    threading.Thread(target=end_with, args=(int(sys.argv[4]),), daemon=True).start()
     from sparse_rl.kernels.compilation import use_cache
 
     use_cache()

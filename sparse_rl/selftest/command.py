@@ -67,7 +67,8 @@ def _run(part: Part, options: argparse.Namespace, seconds: float, watch: Watch) 
     folder.mkdir(parents=True, exist_ok=True)
     asked = Asked(options.device, options.quick, seconds, str((folder / part.name).resolve()))
     said = folder / f"{part.name}.jsonl"
-    command = [sys.executable, "-m", "sparse_rl.selftest.child", part.name, str(said), json.dumps(asked)]
+    words = (part.name, str(said), json.dumps(asked), str(os.getpid()))
+    command = [sys.executable, "-m", "sparse_rl.selftest.child", *words]
     return run(command, said, seconds, environment(options.device), watch)
 
 

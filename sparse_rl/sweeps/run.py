@@ -275,20 +275,15 @@ def _list_runs(configs: Sequence[RunConfig], study_dir: Path) -> None:
 
 def _keep(study_dir: Path, command: str | None, question: str | None) -> None:
     """Keep what was typed and what is asked; a damaged list is put aside."""
-    said = (
-        (results.COMMANDS, command, results.add_command),
-        (results.QUESTIONS, question, results.add_question),
-    )
+    said = {results.COMMANDS: command, results.QUESTIONS: question}
     with FileLock(study_dir / f".{results.GRID}.lock"):
-        for name, words, add in said:
-            if words is None:
-                continue
+        for path, words in ((study_dir / name, words) for name, words in said.items() if words):
             try:
-                add(study_dir, words)
+                results.add_words(path, words)
             except results.RecordError as damaged:
                 print(f"{damaged}; it is put aside, and begun anew")
-                results.put_aside(study_dir / name)
-                add(study_dir, words)
+                results.put_aside(path)
+                results.add_words(path, words)
 
 
 def _axes(config: RunConfig) -> dict[str, Any]:

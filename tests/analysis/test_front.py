@@ -286,9 +286,9 @@ def test_what_was_run_is_what_the_records_say(tmp_path: Path) -> None:
     assert told["Budget"] == "4,000 env steps a run; 2.25 hours of training in all"
     assert "20 episodes" in told["Evaluation"]
     assert "every 500, 700 env steps" in told["Evaluation"]
-    results.add_command(folder, "python -m sparse_rl.sweep width=8")
-    results.add_command(folder, "python -m sparse_rl.sweep width=9")
-    results.add_command(folder, "python -m sparse_rl.sweep width=8")
+    results.add_words(folder / results.COMMANDS, "python -m sparse_rl.sweep width=8")
+    results.add_words(folder / results.COMMANDS, "python -m sparse_rl.sweep width=9")
+    results.add_words(folder / results.COMMANDS, "python -m sparse_rl.sweep width=8")
     told = origins.facts(load_runs(folder), load(folder), [folder])
     assert told["Command"] == "python -m sparse_rl.sweep width=8 ; python -m sparse_rl.sweep width=9"
     (folder / results.COMMANDS).write_text('{"x": 3}')

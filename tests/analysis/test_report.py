@@ -28,7 +28,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 @pytest.fixture(scope="module")
 def hurt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = troubled.study(tmp_path_factory.mktemp("studies"))
-    results.add_command(study, COMMAND)
+    results.add_words(study / results.COMMANDS, COMMAND)
     return study
 
 

@@ -80,12 +80,12 @@ def kinds(folder: Path) -> list[Kind]:
     results.write_run(folder, RECORD)
     results.write_config(folder, {"agent": {"name": "sac"}, "width": 8, "seed": 1234567})
     results.write_grid(folder, {"w8": {"env_steps": 40, "width": 8}})
-    results.add_command(folder, "python -m sparse_rl.sweep width=8")
+    results.add_words(folder / results.COMMANDS, "python -m sparse_rl.sweep width=8")
     found, task, jobs = folder / PROBE, folder / "task_0000.json", folder / JOBS
     results.write_record(found, {"asked": {"updates": 100}, "before": {"return_mean": 12.25}})
     results.write_record(task, {"settings": {"logging": "none"}, "runs": [{"width": 8, "seed": 3}]})
     results.write_record(jobs, {"7_0": ["w8_s0_seed0_x"], "7_1": ["w8_s0_seed1_x"]})
-    results.add_question(folder, "Does it pay?")
+    results.add_words(folder / results.QUESTIONS, "Does it pay?")
     arrays = [
         Kind(path.name, path, lambda path=path: _arrays(path))  # type: ignore[misc]
         for path in (folder / "parameters.arrow", folder / "checkpoints" / "40.arrow")
@@ -100,11 +100,19 @@ def kinds(folder: Path) -> list[Kind]:
         Kind(results.RUN, folder / results.RUN, lambda: results.read_run(folder)),
         Kind(results.CONFIG, folder / results.CONFIG, lambda: results.read_config(folder)),
         Kind(results.GRID, folder / results.GRID, lambda: results.read_grid(folder)),
-        Kind(results.COMMANDS, folder / results.COMMANDS, lambda: results.read_commands(folder)),
+        Kind(
+            results.COMMANDS,
+            folder / results.COMMANDS,
+            lambda: results.read_words(folder / results.COMMANDS),
+        ),
         Kind(PROBE, found, lambda: results.read_record(found, "asked")),
         Kind(task.name, task, lambda: results.read_record(task, "settings")),
         Kind(JOBS, jobs, lambda: _jobs(jobs)),
-        Kind(results.QUESTIONS, folder / results.QUESTIONS, lambda: results.read_questions(folder)),
+        Kind(
+            results.QUESTIONS,
+            folder / results.QUESTIONS,
+            lambda: results.read_words(folder / results.QUESTIONS),
+        ),
     ]
 
 

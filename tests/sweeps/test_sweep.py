@@ -51,9 +51,11 @@ def test_a_grid_trains_resumes_and_reports(tmp_path: Path) -> None:
     folders = sorted(path.name for path in study.iterdir() if path.is_dir())
     assert folders == sorted(load_runs(study)["run_id"])
     typed = [word.removeprefix("+") for word in grid]  # which says nothing more
-    assert list(results.read_commands(study)) == [f"python -m sparse_rl.sweep {shlex.join(typed)}"]
-    (when,) = results.read_questions(study).values()
-    assert list(results.read_questions(study)) == ["does it pay, in width?"]
+    assert list(results.read_words(study / results.COMMANDS)) == [
+        f"python -m sparse_rl.sweep {shlex.join(typed)}"
+    ]
+    (when,) = results.read_words(study / results.QUESTIONS).values()
+    assert list(results.read_words(study / results.QUESTIONS)) == ["does it pay, in width?"]
     assert when <= min(load_runs(study)["started_at"])
 
     stamps = {p: p.stat().st_mtime_ns for p in study.rglob("*.*")}
