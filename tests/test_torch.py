@@ -18,7 +18,8 @@ import optax
 import pytest
 
 from sparse_rl.diagnostics import effective_rank, feature_norm, global_norm, network_health
-from sparse_rl.networks.dense import Critic, critic_parameters
+from sparse_rl.networks.counts import critic_parameters
+from sparse_rl.networks.dense import Critic
 from sparse_rl.pruning import (
     DISTRIBUTIONS,
     PATTERNS,

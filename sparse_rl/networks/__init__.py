@@ -1,7 +1,7 @@
 """Networks with one width each, and how each counts its parameters in closed form: dense trunks and
-heads (:mod:`~sparse_rl.networks.dense`), convolutions (:mod:`~sparse_rl.networks.convolutions`), DrQ's
-encoder and heads (:mod:`~sparse_rl.networks.drq`), networks that remember
-(:mod:`~sparse_rl.networks.recurrent`), those that learn from one sample at a time
+heads (:mod:`~sparse_rl.networks.dense`, :mod:`~sparse_rl.networks.counts`), convolutions
+(:mod:`~sparse_rl.networks.convolutions`), DrQ's encoder and heads (:mod:`~sparse_rl.networks.drq`),
+networks that remember (:mod:`~sparse_rl.networks.recurrent`), those that learn from one sample at a time
 (:mod:`~sparse_rl.networks.streaming`), mixers of teams' values (:mod:`~sparse_rl.networks.mixers`);
 which layer reads which (:mod:`~sparse_rl.networks.wiring`), and how they follow width and density
 (:mod:`~sparse_rl.networks.parametrisation`).

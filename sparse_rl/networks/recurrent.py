@@ -18,7 +18,8 @@ from jax import Array
 
 from sparse_rl.kernels.products import Products
 from sparse_rl.networks.convolutions import Picture
-from sparse_rl.networks.dense import Kind, as_float, trunk_of, trunk_parameters, trunk_units
+from sparse_rl.networks.counts import trunk_parameters, trunk_units
+from sparse_rl.networks.dense import Kind, as_float, trunk_of
 
 LAYERS = 1
 """Of an MLP before the cell, or of MiniGrid's network: its convolution is the first."""

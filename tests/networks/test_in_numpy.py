@@ -22,16 +22,18 @@ from sparse_rl.networks import (
     drq_patch_bytes,
 )
 from sparse_rl.networks.convolutions import atari_parameters, fold, positions
-from sparse_rl.networks.dense import (
+from sparse_rl.networks.counts import (
     actor_parameters,
-    applications,
-    conv_channels,
     critic_parameters,
-    he_normal,
     policy_parameters,
     trunk_parameters,
     trunk_units,
     value_parameters,
+)
+from sparse_rl.networks.dense import (
+    applications,
+    conv_channels,
+    he_normal,
 )
 from sparse_rl.networks.drq import (
     encoded_size,

@@ -9,16 +9,18 @@ import numpy as np
 import numpy_networks as by_numpy
 import pytest
 
+from sparse_rl.networks.counts import (
+    actor_parameters,
+    critic_parameters,
+    policy_parameters,
+    value_parameters,
+)
 from sparse_rl.networks.dense import (
     Critic,
     GaussianActor,
     Kind,
     Policy,
-    actor_parameters,
     conv_channels,
-    critic_parameters,
-    policy_parameters,
-    value_parameters,
 )
 from sparse_rl.pruning import parameter_counts
 
