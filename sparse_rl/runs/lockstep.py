@@ -20,6 +20,7 @@ from sparse_rl.records.checkpoints import CheckpointError
 from sparse_rl.records.results import Status
 from sparse_rl.runs.costs import Costs
 from sparse_rl.runs.recorder import Recorder
+from sparse_rl.runs.remarks import remarks
 from sparse_rl.settings.run import RunConfig
 
 Layout = Literal["map", "vmap"]
@@ -163,8 +164,8 @@ class Lockstep:
     recorders: list[Recorder] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)
     _first_updates: list[int] = field(default_factory=list)
-    _told: set[str] = field(default_factory=set)
-    """Runs of which was said that their evaluation episodes are one."""
+    _told: set[tuple[str, str]] = field(default_factory=set)
+    """Runs, and what was said of them."""
 
     def train(self) -> list[Status]:
         """Train from where earlier attempts left off; how each run ended."""
@@ -262,7 +263,7 @@ class Lockstep:
                 self._note(run.run_id, f"{again}, {numbers[results.RESTARTS]:g} time(s)")
             if self.policy.best and recorder.best == env_steps:
                 self._write_best(state, i, env_steps)
-            self._tell_of_one_episode(run, numbers, env_steps)
+            self._remark(run, numbers, env_steps)
             score = numbers.get("return_mean", math.nan)
             self.watch(Progress(run.run_id, env_steps, updates, score, None))
             if env_steps == run.env_steps:
@@ -278,17 +279,12 @@ class Lockstep:
         trained[results.AT] = np.asarray(env_steps, np.int64)
         checkpoints.write_arrays(self.study_dir / self.runs[i].config.run_id / results.BEST, trained)
 
-    def _tell_of_one_episode(self, run: RunConfig, numbers: Mapping[str, float], env_steps: int) -> None:
-        """Say once of a run that an evaluation played one episode over and over."""
-        episodes = run.env.eval_episodes
-        one = episodes > 1 and numbers.get(results.EPISODES_DISTINCT) == 1
-        if one and run.run_id not in self._told:
-            self._told.add(run.run_id)
-            self._note(
-                run.run_id,
-                f"one distinct episode of {episodes} in the evaluation at env_steps={env_steps}: "
-                "nothing in it is random, and return_mean is the return of that one",
-            )
+    def _remark(self, run: RunConfig, numbers: Mapping[str, float], env_steps: int) -> None:
+        """Say what people should know of a run, each thing once."""
+        for name, words in remarks(run, numbers, env_steps).items():
+            if (run.run_id, name) not in self._told:
+                self._told.add((run.run_id, name))
+                self._note(run.run_id, words)
 
     def _state_of(self, state: Any, i: int) -> Any:
         """One run's state."""

@@ -91,12 +91,12 @@ def test_an_evaluation_of_one_episode_over_and_over_is_said_once(make_config: Ma
         none, NOT_COMPILED, [Run(config, none, none)], none, "map", "none", said.append, Policy(), none
     )
     for step, distinct in ((1, 2.0), (2, 1.0), (3, 1.0)):
-        lockstep._tell_of_one_episode(config, {results.EPISODES_DISTINCT: distinct}, step)
+        lockstep._remark(config, {results.EPISODES_DISTINCT: distinct}, step)
     (progress,) = said
     assert progress.note is not None
     assert progress.note.startswith("one distinct episode of 5 in the evaluation at env_steps=2")
     alone = make_config(env={"eval_episodes": 1})
-    lockstep._tell_of_one_episode(alone, {results.EPISODES_DISTINCT: 1.0}, 2)
+    lockstep._remark(alone, {results.EPISODES_DISTINCT: 1.0}, 2)
     assert len(said) == 1
 
 
