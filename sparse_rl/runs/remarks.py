@@ -31,6 +31,7 @@ def remarks(run: RunConfig, numbers: Mapping[str, float], env_steps: int) -> dic
         found["saturated critic"] = (
             f"saturation/critic is {share:.2f} at env_steps={env_steps}: what the critic remembers is "
             "at its bounds, so it says nearly the same of whatever it sees; its targets are large for "
-            "units between -1 and 1" + (" (agent.normalise_rewards=true makes them small)" if large else "")
+            "units between -1 and 1"
+            + (" (agent.normalise_rewards=true makes them small)" if large else "")
         )
     return found
