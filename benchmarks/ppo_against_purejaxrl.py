@@ -107,6 +107,7 @@ CHANGES = {
         ("nn.GRUCell.initialize_carry(\n"
          "            jax.random.PRNGKey(0), (batch_size,), hidden_size\n"
          "        )", "jnp.zeros((batch_size, hidden_size))"),
+        ('"metric": metric', '"metrics": metric'),  # as its other files call it
     ),
     # brax's tasks take minutes to compile; ours and theirs both know gymnax
     "ppo_continuous_action.py": (
