@@ -41,7 +41,6 @@ from sparse_rl.agents.contract import (
     View,
 )
 from sparse_rl.agents.pruned import acting
-from sparse_rl.agents.remembering import before
 
 OFF_POLICY = {"sac": sac.make, "ddpg": ddpg.make, "drq": drq.make}
 """Algorithms that learn from a replay buffer, by name."""
@@ -79,7 +78,6 @@ __all__ = [
     "acting",
     "actions_of",
     "azopg",
-    "before",
     "compare",
     "exploration",
     "gradients",

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents.apart import Apart, Network, each, joined, of_labels
-from sparse_rl.networks import Memory, Recurrent, forget
-from sparse_rl.pruning import apply, apply_weights, weights
+from sparse_rl.networks import Memory, Recurrent, forget, remembered
+from sparse_rl.pruning import apply, apply_weights, in_layer, is_support, weights
 
 
 def _of_samples(said: Any) -> Any:
@@ -52,7 +52,8 @@ def unroll(
 ) -> tuple[Any, Memory]:
     """What a network says of T steps of n episodes, and its memory after each step.
 
-    The trunk and the heads see all steps at once; only the cell takes one after the other.
+    The trunk and the heads see all steps at once; only the cell takes one after the other, in flax's own
+    code where its matrices are multiplied as they are stored.
 
     Args:
         network: with a memory.
@@ -67,26 +68,19 @@ def unroll(
     run = functools.partial(apply_weights, network, made, supports)
     seen = run(observation.reshape(-1, observation.shape[-1]), method="seen")
 
+    by_time = seen.reshape(*first.shape, -1)
+    held = jax.tree.leaves(supports.get("cell"), is_leaf=is_support)
+    if not any(map(in_layer, held)):
+        after, hidden = remembered(network.cell_kind, made["cell"], memory, first, by_time)
+        return run(hidden, method="said"), after
+
     def remember(memory: Memory, now: tuple[Array, Array]) -> Any:
         seen, first = now
         memory, hidden = run(forget(memory, first), seen, method="remembered")
         return memory, (memory, hidden)
 
-    by_time = seen.reshape(*first.shape, -1)
     _, (after, hidden) = jax.lax.scan(remember, memory, (by_time, first))
     return run(hidden, method="said"), after
-
-
-def before(memory: Memory, after: Memory, first: Array) -> Memory:
-    """The memory with which each step began, ``[T, n, M]``, from that after each.
-
-    Args:
-        memory: before the first step, ``[n, M]``.
-        after: ``[T, n, M]``.
-        first: bool ``[T, n]``.
-    """
-    earlier = jax.tree.map(lambda start, x: jnp.concatenate([start[None], x[:-1]]), memory, after)
-    return forget(earlier, first)
 
 
 def over_pieces(

@@ -21,7 +21,6 @@ from sparse_rl.agents import (
     Streams,
     View,
     acting,
-    before,
     ordered,
 )
 from sparse_rl.envs import Spec
@@ -41,7 +40,7 @@ from sparse_rl.loops.rollout import (
     successor_values,
 )
 from sparse_rl.loops.seeing import counted, normalised
-from sparse_rl.networks import Memory, forget
+from sparse_rl.networks import Memory, before, forget
 from sparse_rl.records.checkpoints import Arrays, to_arrays
 from sparse_rl.settings.on_policy import OnPolicyConfig
 from sparse_rl.settings.run import RunConfig, agent_settings

@@ -1,7 +1,8 @@
 """Networks with one width each, and how each counts its parameters in closed form: dense trunks and
 heads (:mod:`~sparse_rl.networks.dense`, :mod:`~sparse_rl.networks.counts`), convolutions
 (:mod:`~sparse_rl.networks.convolutions`), DrQ's encoder and heads (:mod:`~sparse_rl.networks.drq`),
-networks that remember (:mod:`~sparse_rl.networks.recurrent`), those that learn from one sample at a time
+networks that remember (:mod:`~sparse_rl.networks.recurrent`, over many steps at once
+:mod:`~sparse_rl.networks.sequences`), those that learn from one sample at a time
 (:mod:`~sparse_rl.networks.streaming`), mixers of teams' values (:mod:`~sparse_rl.networks.mixers`);
 which layer reads which (:mod:`~sparse_rl.networks.wiring`), and how they follow width and density
 (:mod:`~sparse_rl.networks.parametrisation`).
@@ -39,11 +40,13 @@ from sparse_rl.networks.recurrent import (
     Recurrent,
     RecurrentCritic,
     RecurrentPolicy,
+    before,
     empty,
     forget,
     initial_params,
     inputs_of,
 )
+from sparse_rl.networks.sequences import remembered
 from sparse_rl.networks.streaming import LEAK, StreamNetwork, leaky, normed, stream_parameters
 from sparse_rl.networks.wiring import Reached, Wiring, chain, ensemble, follow, kernel_shapes, wiring_of
 
@@ -74,6 +77,7 @@ __all__ = [
     "TwinCritic",
     "Wiring",
     "applications",
+    "before",
     "by_slices",
     "chain",
     "drq_patch_bytes",
@@ -89,6 +93,7 @@ __all__ = [
     "misread",
     "mixer_parameters",
     "normed",
+    "remembered",
     "scales",
     "slice_size",
     "stream_parameters",

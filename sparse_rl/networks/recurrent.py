@@ -168,6 +168,18 @@ def forget(memory: Memory, ended: Array) -> Memory:
     return jax.tree.map(lambda x: jnp.where(ended[..., None], 0.0, x), memory)
 
 
+def before(memory: Memory, after: Memory, first: Array) -> Memory:
+    """The memory with which each step began, ``[T, n, M]``, from that after each.
+
+    Args:
+        memory: before the first step, ``[n, M]``.
+        after: ``[T, n, M]``.
+        first: bool ``[T, n]``: where an episode begins, without memory.
+    """
+    earlier = jax.tree.map(lambda start, x: jnp.concatenate([start[None], x[:-1]]), memory, after)
+    return forget(earlier, first)
+
+
 def cell_parameters(cell: Cell, inputs: int, units: int) -> int:
     """Parameters of a cell of M units that reads W numbers: GRU 3M(W + M) + 4M, LSTM 4M(W + M) + 4M."""
     gates = {"gru": 3, "lstm": 4}[cell]

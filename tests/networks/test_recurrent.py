@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy_networks import as_float64, dense, gru, lstm
 
-from sparse_rl.agents.remembering import before, unroll
-from sparse_rl.networks import RecurrentCritic, RecurrentPolicy, empty, forget, wiring_of
+from sparse_rl.agents.remembering import unroll
+from sparse_rl.networks import RecurrentCritic, RecurrentPolicy, before, empty, forget, wiring_of
 from sparse_rl.networks.recurrent import recurrent_parameters, spanned
 
 CELLS = ("gru", "lstm")
@@ -92,6 +92,38 @@ def test_a_sequence_is_its_steps_and_forgets_where_an_episode_begins(cell: str) 
         for kept, own in zip(jax.tree.leaves(after), jax.tree.leaves(memory), strict=True):
             np.testing.assert_allclose(kept[t], own, atol=1e-6)
     assert float(jnp.abs(jax.tree.leaves(earlier)[0][2, 0]).max()) == 0.0
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_a_sequence_are_those_of_its_steps(cell: Any) -> None:
+    """Of every parameter, of what was seen and of the memory before, beside flax step by step."""
+    network, random = policy(cell), np.random.default_rng(6)
+    seen, first = jnp.asarray(random.normal(size=(5, 3, 4)), jnp.float32), np.zeros((5, 3), bool)
+    first[[0, 2, 4], [1, 0, 2]] = True
+    params = network.init(jax.random.key(0), empty(network, 3), seen[0])["params"]
+    params, start = numbers(params, 7), jax.tree.map(lambda x: x + 0.4, empty(network, 3))
+    weigh = [jnp.asarray(random.normal(size=(5, 3, k)), jnp.float32) for k in (3, 5)]
+
+    def weighed(said: Any, after: Any) -> jax.Array:
+        return jnp.sum(weigh[0] * said) + sum(jnp.sum(weigh[1] * x) for x in jax.tree.leaves(after))
+
+    def at_once(params: Any, start: Any, seen: jax.Array) -> jax.Array:
+        return weighed(*unroll(network, params, {}, start, jnp.asarray(first), seen))
+
+    def by_steps(params: Any, memory: Any, seen: jax.Array) -> jax.Array:
+        found = []
+        for t in range(5):
+            memory = forget(memory, jnp.asarray(first[t]))
+            logits, memory = network.apply({"params": params}, memory, seen[t])
+            found.append((logits, memory))
+        return weighed(*jax.tree.map(lambda *x: jnp.stack(x), *found))
+
+    together, apart = (
+        jax.jit(jax.grad(f, argnums=(0, 1, 2)))(params, start, seen) for f in (at_once, by_steps)
+    )
+    for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+        assert float(jnp.abs(other).max()) > 1e-2
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_units_keep_from_one_step_to_the_span() -> None:
