@@ -11,6 +11,7 @@ from numpy_networks import as_float64, dense, gru, lstm
 from sparse_rl.agents.remembering import unroll
 from sparse_rl.networks import RecurrentCritic, RecurrentPolicy, before, empty, forget, wiring_of
 from sparse_rl.networks.recurrent import recurrent_parameters, spanned
+from sparse_rl.pruning import in_layer, prune, restore, weights
 
 CELLS = ("gru", "lstm")
 
@@ -124,6 +125,28 @@ def test_gradients_of_a_sequence_are_those_of_its_steps(cell: Any) -> None:
     for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
         assert float(jnp.abs(other).max()) > 1e-2
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sequence_of_blocks_is_that_of_the_matrices_that_they_make(cell: Any) -> None:
+    """Blocks are multiplied at every step by flax's cell; its matrices, made dense, before and after."""
+    network, random = RecurrentPolicy("mlp", 64, 1, cell, 64, action_size=3), np.random.default_rng(8)
+    seen = jnp.asarray(random.normal(size=(4, 2, 16)), jnp.float32)
+    first = jnp.asarray([[0, 0], [0, 1], [1, 0], [0, 0]], bool)
+    start = jax.tree.map(lambda x: x + 0.3, empty(network, 2))
+    dense = network.init(jax.random.key(0), empty(network, 2), seen[0])["params"]
+    options: Any = {"pattern": "block", "storage": "block", "prunable": in_the_cell}
+    params, supports = prune(jax.random.key(1), numbers(dense, 9), 0.5, **options)
+    assert all(in_layer(gate["kernel"]) for gate in supports["cell"].values())
+    made = weights(supports, params)
+    of_blocks = jax.jit(lambda: unroll(network, made, supports, start, first, seen))()
+    plain = jax.jit(lambda: unroll(network, restore(supports, params), {}, start, first, seen))()
+    for one, other in zip(jax.tree.leaves(of_blocks), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def in_the_cell(path: str, leaf: Any) -> bool:
+    return path.startswith("cell/") and leaf.ndim == 2
 
 
 def test_units_keep_from_one_step_to_the_span() -> None:
