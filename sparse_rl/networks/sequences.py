@@ -64,34 +64,60 @@ def _moved(cell: Cell, memory: Memory, from_input: Parts, from_memory: Parts) ->
     return held, jax.nn.sigmoid(shows) * jnp.tanh(held)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _remember(cell: Cell, own: Gates, from_input: Parts, start: Memory, first: Array) -> Memory:
-    """The memory after each step, ``[T, n, M]``, from what the gates made of the inputs, ``[T, n, M]``
-    each; ``own`` are the gates that read the memory."""
+def _gradients(gates: Gates, read: Array, wanted: Parts) -> Gates:
+    """Gradients of gates that read ``[T, n, inputs]``, all steps at once. What JAX makes of such a
+    product's transpose takes a CPU twice as long."""
+    return Gates(
+        tuple(jnp.einsum("tni,tnm->im", read, part) for part in wanted),
+        tuple(
+            None if bias is None else jnp.sum(part, axis=(0, 1))
+            for bias, part in zip(gates.biases, wanted, strict=True)
+        ),
+    )
 
-    def step(memory: Memory, now: tuple[Parts, Array]) -> tuple[Memory, Memory]:
+
+class Taken(NamedTuple):
+    """Steps that were taken; each leaf ``[T, n, M]``."""
+
+    after: Memory
+    """The memory after each."""
+    from_input: Parts
+    """What the gates made of the input."""
+    from_memory: Parts
+    """And of the memory."""
+
+
+def _take(cell: Cell, inputs: Gates, own: Gates, start: Memory, first: Array, seen: Array) -> Taken:
+    def step(memory: Memory, now: tuple[Parts, Array]) -> tuple[Memory, tuple[Memory, Parts]]:
         given, first = now
         memory = forget(memory, first)
-        memory = _moved(cell, memory, given, own(_shown(cell, memory)))
-        return memory, memory
+        made = own(_shown(cell, memory))
+        memory = _moved(cell, memory, given, made)
+        return memory, (memory, made)
 
-    after: Memory = jax.lax.scan(step, start, (from_input, first))[1]
-    return after
+    from_input = inputs(seen)
+    after, from_memory = jax.lax.scan(step, start, (from_input, first))[1]
+    return Taken(after, from_input, from_memory)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _remember(cell: Cell, inputs: Gates, own: Gates, start: Memory, first: Array, seen: Array) -> Memory:
+    """The memory after each step; ``inputs`` are the gates that read ``seen``, ``own`` those that read
+    it."""
+    return _take(cell, inputs, own, start, first, seen).after
 
 
 def _forwards(
-    cell: Cell, own: Gates, from_input: Parts, start: Memory, first: Array
+    cell: Cell, inputs: Gates, own: Gates, start: Memory, first: Array, seen: Array
 ) -> tuple[Memory, Any]:
-    after = _remember(cell, own, from_input, start, first)
-    return after, (own, from_input, start, first, after)
+    taken = _take(cell, inputs, own, start, first, seen)
+    return taken.after, (inputs, own, start, first, seen, taken)
 
 
 def _backwards(cell: Cell, kept: Any, wanted: Memory) -> tuple[Any, ...]:
-    """Gradients of all but ``first``: step by step of what the gates made; of their kernels and
-    biases from these, all steps at once."""
-    own, from_input, start, first, after = kept
-    began = before(start, after, first)
-    read = _shown(cell, began)
+    """Gradients of all but ``first``: of what the gates made step by step, and all else from these."""
+    inputs, own, start, first, seen, taken = kept
+    began = before(start, taken.after, first)
     # a product with a transposed matrix takes three times as long: turned once, and kept so
     turned = jax.lax.optimization_barrier(tuple(kernel.T for kernel in own.kernels))
 
@@ -105,16 +131,11 @@ def _backwards(cell: Cell, kept: Any, wanted: Memory) -> tuple[Any, ...]:
         return forget(of_began, first), (of_given, of_made)
 
     nothing = jax.tree.map(jnp.zeros_like, start)
-    by_time = (wanted, began, from_input, own(read), first)
+    by_time = (wanted, began, taken.from_input, taken.from_memory, first)
     of_start, (of_given, of_made) = jax.lax.scan(step, nothing, by_time, reverse=True)
-    of_own = Gates(
-        tuple(jnp.einsum("tnm,tng->mg", read, part) for part in of_made),
-        tuple(
-            None if bias is None else jnp.sum(part, axis=(0, 1))
-            for bias, part in zip(own.biases, of_made, strict=True)
-        ),
-    )
-    return of_own, of_given, of_start, None
+    of_seen = sum(part @ kernel.T for part, kernel in zip(of_given, inputs.kernels, strict=True))
+    of_inputs = _gradients(inputs, seen, of_given)
+    return of_inputs, _gradients(own, _shown(cell, began), of_made), of_start, None, of_seen
 
 
 _remember.defvjp(_forwards, _backwards)
@@ -135,5 +156,5 @@ def remembered(
     """
     gates = len(KERNELS[cell]) // 2
     inputs, own = (_gates_of(params, x) for x in (KERNELS[cell][:gates], KERNELS[cell][gates:]))
-    after = _remember(cell, own, inputs(seen), memory, first)
+    after = _remember(cell, inputs, own, memory, first, seen)
     return after, _shown(cell, after)
