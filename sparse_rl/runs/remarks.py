@@ -6,8 +6,8 @@ from sparse_rl.records import results
 from sparse_rl.settings.run import RunConfig
 
 MOSTLY = 0.99
-"""Share of a critic's memory beyond which it tells next to nothing apart. Critics that learned had none
-to 0.01 of it there, those that had come to say one number 0.97 to 1 (docs/memory.md)."""
+"""Share of a critic's memory beyond which it tells next to nothing apart. Critics that learned had at
+most 0.01 of it there, those that said one number of all 0.96 to 1 (docs/memory.md)."""
 
 
 def remarks(run: RunConfig, numbers: Mapping[str, float], env_steps: int) -> dict[str, str]:
