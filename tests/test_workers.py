@@ -1,5 +1,6 @@
 """What a worker of the suite holds, and how many there are."""
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,13 +15,20 @@ from jax._src.interpreters import mlir
 from sparse_rl.kernels import machine
 
 
+@functools.cache
+def kept(size: int) -> list[int]:
+    return [size]
+
+
 def test_programs_are_let_go_after_each_file(request: pytest.FixtureRequest) -> None:
     assert "programs_go_with_their_file" in request.fixturenames
     program: Any = jax.jit(lambda x: x + 1)
     program(1.0)
     assert program._cache_size() == 1
+    large = kept(3)
     workers.forget_programs()
     assert program._cache_size() == 0
+    assert kept(3) is not large
 
 
 def test_small_programs_share_a_context_and_what_is_lowered_apart_has_its_own(

@@ -1,6 +1,8 @@
 """How many workers the suite has, and what each of them holds."""
 
+import functools
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ WORKER_BYTES = 3 << 30
 MOST_HELD = 5 << 29
 """What the worker itself may come to hold."""
 MOST_WORKERS = 8
+HERE = Path(__file__).parent
 STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 """Where Linux says what this process holds; written to the second, 5 lets the peak begin anew."""
 
@@ -45,7 +48,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def forget_programs() -> None:
-    """Let go of all that was compiled in this process, and of its memory."""
+    """Let go of all that was compiled here, or kept by a cache of the tests, and of its memory."""
+    for module in list(sys.modules.values()):
+        if HERE in Path(getattr(module, "__file__", None) or "/").parents:
+            for function in vars(module).values():
+                if isinstance(function, functools._lru_cache_wrapper):
+                    function.cache_clear()
     jax.clear_caches()
     contexts.renew()
     gc.collect()
