@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 # Of small programs, too: they are 18,000 of the suite's 21,000, and many are those of other files.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("WANDB_MODE", "offline")
-# Of the workers, which begin after this is read: threads that compile would each keep a heap of their own.
+# Of the workers, which begin after this is read: else each thread that compiles keeps a heap of its own.
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 # Most of the suite's time goes to making machine code. What is computed is decided by XLA's own passes
 # before that, and those are as users have them: without LLVM's optimisations a third of the time is
