@@ -255,6 +255,9 @@ def test_the_command_tells_each_cell_at_its_own_rate_and_all_at_one(
         (["--base", "8"], "--base is the cell whose setting of --tune KEY is tried"),
         (["--tune-seeds", "1"], "--tune-seeds choose a setting of --tune KEY"),
         (["--margin", "0"], "--margin takes a number > 0, got 0"),
+        (["--margin", "inf"], "--margin takes a number > 0, got inf"),
+        (["--beyond", "nan"], "--beyond takes a number, got nan"),
+        (["--figures", __file__], "--figures takes a folder, and"),
         (["--only", "width=9"], "no run has width=9"),
     ):
         with pytest.raises(SystemExit) as stopped:
