@@ -15,6 +15,7 @@ from sparse_rl.analysis.selection import read_told
 from sparse_rl.analysis.series import Series, split
 from sparse_rl.analysis.terminal import show
 from sparse_rl.records.console import console, one_line, program
+from sparse_rl.records.options import check_numbers
 from sparse_rl.records.results import QUESTIONS, RecordError, read_words
 
 
@@ -112,8 +113,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(
                 "--base is the cell whose setting of --tune KEY is tried, which is not given"
             )
-        if options.margin is not None and not options.margin > 0:
-            raise ValueError(f"--margin takes a number > 0, got {options.margin:g}")
+        check_numbers(options, positive=["margin", "base"], finite=["beyond"])
+        if options.figures and options.figures.exists() and not options.figures.is_dir():
+            raise ValueError(f"--figures takes a folder, and {options.figures} is a file")
         tuned = [options.tune] if options.tune else []
         rows = read_told("claim", options.studies, options.only or (), tuned)
         _questions(out, options.studies)

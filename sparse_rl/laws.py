@@ -38,6 +38,7 @@ from sparse_rl.analysis.selection import (
 from sparse_rl.analysis.statistics import counted
 from sparse_rl.analysis.terminal import show
 from sparse_rl.records.console import console, one_line, program
+from sparse_rl.records.options import check_numbers
 
 SIZES = ("width", "parameters_total", "parameters_nonzero", "flops", "train_seconds")
 FORMATS = (".png", ".svg", ".pdf")
@@ -194,11 +195,10 @@ def check(options: argparse.Namespace) -> None:
     """Refuse before anything is read what cannot end well.
 
     Raises:
-        ValueError: nothing would be held out, a key is tuned and an axis, seeds choose nothing, options
-            do not go together, or the figure has an unknown ending.
+        ValueError: nothing would be held out, a number means nothing, a key is tuned and an axis, seeds
+            choose nothing, options do not go together, or the figure has an unknown ending.
     """
-    if options.hold_out < 1:
-        raise ValueError(f"--hold-out takes 1 or more sizes, got {options.hold_out}")
+    check_numbers(options, counts=["hold_out"], positive=["at_steps"], finite=["sparsity", "thresholds"])
     if options.tune_seeds and not options.tune:
         raise ValueError("--tune-seeds choose a setting of --tune KEY, which is not given")
     if options.tune and options.tune == options.by:

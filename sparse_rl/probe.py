@@ -10,6 +10,7 @@ from sparse_rl.analysis.probes import summary
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import results
 from sparse_rl.records.console import console, one_line, program
+from sparse_rl.records.options import check_numbers
 from sparse_rl.runs import probe_study
 
 
@@ -29,8 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     use_cache()
     out = console()
     try:
+        check_numbers(options, counts=["updates", "batches"])
         rows = list(probe_study(options.study, options.updates, options.batches, out.print))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         print(f"sparse_rl.probe: {error}", file=sys.stderr)
         sys.exit(2)
     if not rows:

@@ -7,6 +7,7 @@ from pathlib import Path
 from sparse_rl.analysis import tuning
 from sparse_rl.analysis.report import Swept, write_report
 from sparse_rl.records.console import one_line, program
+from sparse_rl.records.options import check_numbers
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.tune_seeds and not options.tune:
         parser.error("--tune-seeds choose a setting of --tune KEY, which is not given")
     try:
+        check_numbers(options, positive=["margin"], finite=["thresholds"])
         page = write_report(
             options.studies,
             options.out,

@@ -1,6 +1,5 @@
 """Shared test settings: strict JAX, a compilation cache, and small run configurations."""
 
-import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 # Of small programs, too: they are 18,000 of the suite's 21,000, and many are those of other files.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("WANDB_MODE", "offline")
+# Of the workers, which begin after this is read: else each thread that compiles keeps a heap of its own.
+os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 # Most of the suite's time goes to making machine code. What is computed is decided by XLA's own passes
 # before that, and those are as users have them: without LLVM's optimisations a third of the time is
 # saved, and without the newer way of writing loops another quarter, with two fifths of the memory.
@@ -27,13 +28,18 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import threefry  # noqa: E402
+from workers import (  # noqa: E402, F401 (hooks and a fixture, which pytest looks for here)
+    programs_go_with_their_file,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+    pytest_xdist_auto_num_workers,
+)
 
 from sparse_rl.agents import actor_critic, choosing, drq, q_learner, streaming  # noqa: E402
 from sparse_rl.agents.actor_critic import ActorCritic  # noqa: E402
 from sparse_rl.agents.contract import RunInputs  # noqa: E402
 from sparse_rl.experience.replay import Transition  # noqa: E402
-from sparse_rl.kernels import machine  # noqa: E402
-from sparse_rl.kernels.compilation import give_back_memory  # noqa: E402
 from sparse_rl.loops.off_policy import OffPolicyLoop  # noqa: E402
 from sparse_rl.loops.on_policy import OnPolicyLoop  # noqa: E402
 from sparse_rl.runs import pack  # noqa: E402
@@ -132,64 +138,6 @@ def places(masks: Any, tree: Any) -> np.ndarray:
         if mask is not None
     ]
     return np.concatenate(out)
-
-
-WORKER_BYTES = 3 << 30
-"""What a worker of the suite and the processes that it starts come to hold."""
-MOST_HELD = 5 << 29
-"""What the worker itself may come to hold."""
-MOST_WORKERS = 8
-
-
-def free_memory() -> int:
-    """Bytes that nobody needs now and that we may take; half of all where the system does not say."""
-    told = Path("/proc/meminfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return min(int(line.split()[1]) << 10, machine.allowed_bytes())
-    return machine.allowed_bytes() // 2
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """``-n auto``: one worker to a core, as far as memory goes now."""
-    return max(1, min(machine.cores(), free_memory() // WORKER_BYTES, MOST_WORKERS))
-
-
-gc.set_threshold(50_000, 20, 20)  # a twentieth of the time goes to looking for garbage otherwise
-gc.freeze()  # libraries are no garbage: nobody looks through them after each file
-
-
-def forget_programs() -> None:
-    """Let go of all that was compiled in this process, and of its memory."""
-    jax.clear_caches()
-    contexts.renew()
-    gc.collect()
-    give_back_memory()
-
-
-def most_held() -> int:
-    """Bytes of memory that this process had at most; 0 where the system does not say."""
-    told = Path("/proc/self/status")
-    lines = told.read_text().splitlines() if told.exists() else []
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)
-
-
-def check_memory(before: int) -> None:
-    """Raises ``MemoryError`` where this process took more than its share, and had not ``before``."""
-    held = most_held()
-    if held > max(before, MOST_HELD):
-        raise MemoryError(f"this file took a worker to {held >> 20} MB; {MOST_HELD >> 20} are allowed")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs_go_with_their_file() -> Iterator[None]:
-    """A worker takes many files, and none uses the programs of another: kept, they come to 6 GB."""
-    before = most_held()
-    yield
-    forget_programs()
-    check_memory(before)
 
 
 def _form(inputs: Any) -> str:

@@ -1,16 +1,23 @@
 """What a worker of the suite holds, and how many there are."""
 
+import functools
+from types import SimpleNamespace
 from typing import Any
 
-import conftest
 import contexts
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import workers
 from jax._src.interpreters import mlir
 
 from sparse_rl.kernels import machine
+
+
+@functools.cache
+def kept(size: int) -> list[int]:
+    return [size]
 
 
 def test_programs_are_let_go_after_each_file(request: pytest.FixtureRequest) -> None:
@@ -18,8 +25,10 @@ def test_programs_are_let_go_after_each_file(request: pytest.FixtureRequest) -> 
     program: Any = jax.jit(lambda x: x + 1)
     program(1.0)
     assert program._cache_size() == 1
-    conftest.forget_programs()
+    large = kept(3)
+    workers.forget_programs()
     assert program._cache_size() == 0
+    assert kept(3) is not large
 
 
 def test_small_programs_share_a_context_and_what_is_lowered_apart_has_its_own(
@@ -54,30 +63,39 @@ def test_a_program_that_is_made_while_another_is_lowered_is_no_part_of_it() -> N
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "cores", "workers"), [(7.5, 4, 2), (7.5, 1, 1), (1, 4, 1), (200, 64, 8)]
+    ("gigabytes", "cores", "number"), [(7.5, 4, 2), (16.0, 2, 3), (1, 4, 1), (200, 64, 8)]
 )
 def test_workers_are_as_many_as_cores_and_memory_allow(
-    monkeypatch: pytest.MonkeyPatch, gigabytes: float, cores: int, workers: int
+    monkeypatch: pytest.MonkeyPatch, gigabytes: float, cores: int, number: int
 ) -> None:
-    monkeypatch.setattr(conftest, "free_memory", lambda: int(gigabytes * 2**30))
+    monkeypatch.setattr(workers, "free_memory", lambda: int(gigabytes * 2**30))
     monkeypatch.setattr(machine, "cores", lambda: cores)
-    assert conftest.pytest_xdist_auto_num_workers() == workers
+    assert workers.pytest_xdist_auto_num_workers() == number
 
 
 def test_free_memory_is_some_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 0 < conftest.free_memory() < machine.memory_bytes()
+    assert 0 < workers.free_memory() < machine.memory_bytes()
     monkeypatch.setattr(machine, "allowed_bytes", lambda: 12345)
-    assert conftest.free_memory() == 12345
+    assert workers.free_memory() == 12345
 
 
-def test_a_file_that_takes_a_worker_beyond_its_memory_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = conftest.most_held()
+def test_a_file_that_takes_a_worker_beyond_its_memory_fails_and_all_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "_peaks", {"tests/test_before.py": 3 << 20})
+    held = workers.most_held()
     ballast = np.ones(25 << 20)
-    assert conftest.most_held() > 200 << 20 or not held
+    assert workers.most_held() > 200 << 20 or not held
     del ballast
-    monkeypatch.setattr(conftest, "most_held", lambda: 2560 << 20)
-    conftest.check_memory(0)
-    monkeypatch.setattr(conftest, "most_held", lambda: 2561 << 20)
-    with pytest.raises(MemoryError, match=r"to 2561 MB; 2560 are allowed"):
-        conftest.check_memory(2047 << 20)
-    conftest.check_memory(2561 << 20)  # another file did
+    monkeypatch.setattr(workers, "most_held", lambda: 2560 << 20)
+    workers.check_memory("tests/test_it.py")
+    monkeypatch.setattr(workers, "most_held", lambda: 2561 << 20)
+    with pytest.raises(MemoryError, match=r"test_large.py took a worker to 2561 MB; 2560 are allowed"):
+        workers.check_memory("tests/test_large.py")
+    told: list[str] = []
+    workers.pytest_testnodedown(SimpleNamespace(workeroutput={"peaks": {"tests/test_far.py": 7 << 20}}))
+    workers.pytest_terminal_summary(SimpleNamespace(write_line=told.append))
+    assert told == [
+        "memory of a worker, at most: tests/test_large.py 2561 MB, tests/test_it.py 2560 MB, "
+        "tests/test_far.py 7 MB, tests/test_before.py 3 MB"
+    ]

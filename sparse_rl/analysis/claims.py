@@ -148,9 +148,10 @@ def equal_table(final: pd.DataFrame, margin: float) -> pd.DataFrame:
     """
     lines: list[dict[str, object]] = []
     for at in EQUAL:
-        if final[at].isna().any():
-            continue
+        unknown = int(final[at].isna().sum())
         try:
+            if unknown:
+                raise ValueError(f"{unknown} of {statistics.counted(len(final), 'run')} do not tell it")
             found = answers.compare(final, at, margin=margin)
         except ValueError as error:
             lines.append({"at equal": answers.MATCHES[at], "at the largest": f"not compared: {error}"})

@@ -158,6 +158,15 @@ def test_equal_in_four_ways() -> None:
     )
 
 
+def test_what_some_runs_do_not_tell_is_said_and_not_left_out() -> None:
+    final = final_of(GROWS, GROWS)
+    some = final["run_id"].isin(final["run_id"].iloc[:2])
+    told = claims.equal_table(final.assign(flops=final["width"].where(~some)), margin=1.0)
+    line = told[told["at equal"] == answers.MATCHES["flops"]]
+    assert list(line["at the largest"]) == [f"not compared: 2 of {len(final)} runs do not tell it"]
+    assert (told["at equal"] == answers.MATCHES["width"]).any()
+
+
 def test_a_common_setting_is_the_best_of_all_cells_and_choosing_seeds_do_not_judge() -> None:
     """At 0.1 one cell is best by far but the other fails; 0.2 serves both."""
     score = {(8, 0.0, 0.1): 9.0, (8, 0.5, 0.1): 0.0, (8, 0.0, 0.2): 6.0, (8, 0.5, 0.2): 5.0}
@@ -246,6 +255,9 @@ def test_the_command_tells_each_cell_at_its_own_rate_and_all_at_one(
         (["--base", "8"], "--base is the cell whose setting of --tune KEY is tried"),
         (["--tune-seeds", "1"], "--tune-seeds choose a setting of --tune KEY"),
         (["--margin", "0"], "--margin takes a number > 0, got 0"),
+        (["--margin", "inf"], "--margin takes a number > 0, got inf"),
+        (["--beyond", "nan"], "--beyond takes a number, got nan"),
+        (["--figures", __file__], "--figures takes a folder, and"),
         (["--only", "width=9"], "no run has width=9"),
     ):
         with pytest.raises(SystemExit) as stopped:

@@ -174,8 +174,11 @@ def test_evaluations_that_stop_early_are_no_final_value() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--hold-out", "0"], "--hold-out takes 1 or more sizes, got 0"),
-        (["--hold-out", "-1"], "--hold-out takes 1 or more sizes, got -1"),
+        (["--hold-out", "0"], "--hold-out takes a whole number > 0, got 0"),
+        (["--hold-out", "-1"], "--hold-out takes a whole number > 0, got -1"),
+        (["--at-steps", "inf"], "--at-steps takes a number > 0, got inf"),
+        (["--sparsity", "nan"], "--sparsity takes a number, got nan"),
+        (["--with-data", "--thresholds", "1", "nan"], "--thresholds takes a number, got nan"),
         (["--figure", "x.xyz"], r"--figure ends in .png, .svg, .pdf, got x.xyz"),
         (["--sparsity", "0.7"], "no run has sparsity 0.7; there are 0"),
         (["--only", "agent=ppo"], "no run has agent=ppo; there are a2c, sac"),

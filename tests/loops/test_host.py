@@ -53,6 +53,7 @@ PAAC = {"name": "paac", "learning_rate": 0.1, "num_envs": 8, "num_steps": 4}
 PPO = {"name": "ppo", "learning_rate": 1e-2, "num_envs": 8, "num_steps": 16, "minibatches": 4}
 
 
+@pytest.mark.usefixtures("without_health")
 @pytest.mark.parametrize(
     ("task", "observation", "expected"),
     [
@@ -73,6 +74,7 @@ def test_values_are_those_of_the_probes(
     assert float(value[0]) == pytest.approx(expected, rel=0.15)
 
 
+@pytest.mark.usefixtures("without_health")
 def test_actions_of_a_group_go_to_that_group(make_config: MakeConfig) -> None:
     """``discrete_policy`` rewards the action that is shown: each actor must be given its own."""
     _, _, row = trained(make_config, "discrete_policy", PAAC, 32 * 300)
@@ -85,6 +87,7 @@ train = functools.partial(interrupting.train, every=100)
 NORMALISED = {"name": "ppo", "normalise_observations": True, "normalise_rewards": True}
 
 
+@pytest.mark.usefixtures("without_health")
 @pytest.mark.parametrize(
     ("task", "agent"),
     [

@@ -16,6 +16,7 @@ from sparse_rl.loops.on_policy import OnPolicyLoop, OnPolicyState
 from sparse_rl.loops.replaying import RunState
 from sparse_rl.runs.pack import compile_programs
 
+pytestmark = pytest.mark.usefixtures("without_health")
 GAMMA = 0.9
 
 

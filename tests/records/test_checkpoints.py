@@ -112,7 +112,7 @@ def test_runs_killed_at_any_moment_end_with_the_bytes_of_undisturbed_ones(
     print(f"seed of the kills: {seed}")  # shown where the test fails
     rng = np.random.default_rng(seed)
     killed = 0
-    for _ in range(4):
+    for _ in range(3):
         moment = str(rng.integers(1, 15) * 100), str(rng.random() * 0.05)
         process = subprocess.run(
             [sys.executable, "-c", KILLED, str(tmp_path / "killed"), *moment, str(CACHE)],

@@ -2,16 +2,16 @@
 
 import re
 import shutil
-from typing import Any
+from typing import Any, NamedTuple
 
 import crew
 import jax
 import jax.numpy as jnp
 import pytest
 from conftest import MakeConfig
+from effects import inner
 
 from sparse_rl.agents import OFF_POLICY, ON_POLICY, RECALLING, STREAMING
-from sparse_rl.kernels import native
 from sparse_rl.runs.lockstep import stack
 from sparse_rl.runs.pack import prepare_pack
 
@@ -38,27 +38,30 @@ OF_LIBRARIES = {
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Our kernels that are asked for while something is traced, whatever it is then lowered for."""
-    jax.clear_caches()  # what another agent has traced would not be traced again
-    found: set[str] = set()
+class Programs(NamedTuple):
+    """What a pack's programs call, batched as on an accelerator."""
 
-    def watch(call: Any) -> Any:
-        def seen(target: str, *arguments: Any, **options: Any) -> Any:
-            found.add(target)
-            return call(target, *arguments, **options)
+    exported: set[str]
+    """Targets of custom calls (of all that is not XLA's own instructions), exported for ``cuda`` and
+    ``tpu`` at once."""
+    asked: set[str]
+    """Our kernels for a CPU that they would call on one."""
 
-        return seen
 
-    for name in ("call", "call_each"):
-        monkeypatch.setattr(native, name, watch(getattr(native, name)))
+def asked_for(program: Any) -> set[str]:
+    """Kernels of ours in what was traced, before it is lowered for a platform."""
+    found = set()
+    for eqn in getattr(program, "jaxpr", program).eqns:
+        if eqn.primitive.name == "by_platform" and eqn.params["cpu"].__name__.startswith("_our_"):
+            form = eqn.params["cpu"]
+            found.add(form.__module__.rpartition(".")[2] + form.__name__)
+        for value in eqn.params.values():
+            found |= {kernel for part in inner(value) for kernel in asked_for(part)}
     return found
 
 
-def exported(configs: list[Any]) -> set[str]:
-    """Targets of custom calls (of all that is not XLA's own instructions) in a pack's programs, batched
-    as on an accelerator and exported for ``cuda`` and ``tpu`` at once."""
+def programs_of(configs: list[Any]) -> Programs:
+    """All of a pack's programs in one."""
     loop: Any
     loop, runs = prepare_pack(configs)
 
@@ -66,20 +69,17 @@ def exported(configs: list[Any]) -> set[str]:
         state, row = loop.chunk(jnp.int32(0), loop.init(inputs))
         return state, row, loop.evaluate(jnp.int32(0), state)
 
-    inputs = stack([run.inputs for run in runs])
-    made = jax.export.export(jax.jit(jax.vmap(whole)), platforms=["cuda", "tpu"])(inputs)
-    return set(re.findall(r"custom_call @([\w.]+)", made.mlir_module()))
+    inputs, batched = stack([run.inputs for run in runs]), jax.jit(jax.vmap(whole))
+    asked = asked_for(batched.trace(inputs).jaxpr)
+    made = jax.export.export(batched, platforms=["cuda", "tpu"])(inputs)
+    return Programs(set(re.findall(r"custom_call @([\w.]+)", made.mlir_module())), asked)
 
 
 @pytest.mark.usefixtures("without_health")
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("name", [*OFF_POLICY, *ON_POLICY, *RECALLING, *STREAMING])
 def test_programs_for_accelerators_hold_none_of_our_kernels(
-    make_config: MakeConfig,
-    monkeypatch: pytest.MonkeyPatch,
-    asked: set[str],
-    name: str,
-    storage: str,
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, name: str, storage: str
 ) -> None:
     crew.install(monkeypatch)
     configs = [
@@ -90,21 +90,23 @@ def test_programs_for_accelerators_hold_none_of_our_kernels(
         )
         for seed in (0, 1)
     ]  # fmt: skip
-    assert exported(configs) <= OF_LIBRARIES
+    programs = programs_of(configs)
+    assert programs.exported <= OF_LIBRARIES
+    alone = storage == "block" and name in STREAMING  # one sample: no product of ours
     if shutil.which("g++"):  # on a CPU there are some: the choice was made
-        # streaming agents ask for dense networks' when these are counted
-        assert bool(asked) == (storage != "masked" or name in ("drq", *STREAMING))
+        assert bool(programs.asked) == (name == "drq" or (storage != "masked" and not alone))
 
 
 def test_linear_controllers_for_accelerators_hold_none_of_our_kernels(make_config: MakeConfig) -> None:
     agent, env = {"name": "azopg", "workers": 3}, {"source": "lqr", "task": "chain"}
     configs = [make_config(agent=agent, env=env, width=3, sparsity=0.5, seed=seed) for seed in (0, 1)]
-    assert exported(configs) <= OF_LIBRARIES
+    assert programs_of(configs).exported <= OF_LIBRARIES
 
 
 @needs_compiler
-def test_health_for_accelerators_needs_no_solver(make_config: MakeConfig, asked: set[str]) -> None:
+def test_health_for_accelerators_needs_no_solver(make_config: MakeConfig) -> None:
     """What is measured of networks finds singular values, and multiplies in blocks."""
     pruning = {"pattern": "block", "storage": "block"}
-    assert exported([make_config(sparsity=0.5, pruning=pruning)]) <= OF_LIBRARIES
-    assert asked == {"block_outputs", "block_inputs", "block_gradients"}
+    programs = programs_of([make_config(sparsity=0.5, pruning=pruning)])
+    assert programs.exported <= OF_LIBRARIES
+    assert programs.asked == {"blocks_our_outputs", "blocks_our_inputs", "blocks_our_gradients"}

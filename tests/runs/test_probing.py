@@ -97,6 +97,10 @@ def test_the_command_probes_what_kept_its_state(
 
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path: Path, capsys: Any) -> None:
+    for option in ("--updates", "--batches"):
+        with pytest.raises(SystemExit):
+            probe.main([str(tmp_path), option, "0"])
+        assert f"{option} takes a whole number > 0, got 0" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         probe.main([str(tmp_path)])
     assert ended.value.code == 2

@@ -129,7 +129,7 @@ def test_a_run_that_kills_its_worker_ends_failed_and_the_others_done(
 
     monkeypatch.setattr(subprocess, "Popen", poisoned)
     settings = Settings(tmp_path / "study")
-    pack = prepare_pack([make_config(seed=seed) for seed in (0, 1, 2)])
+    pack = prepare_pack([make_config(seed=seed, agent={"name": "dqn"}) for seed in (0, 1, 2)])
     processes.train(console(), [pack], settings, workers=1, retries=2)
     records = {
         run.config.seed: results.read_run(settings.study_dir / run.config.run_id) for run in pack.runs
