@@ -161,6 +161,8 @@ def cell_estimates(
 ) -> dict[Cell, Estimate]:
     """Cell → statistic with its interval; cells are drawn independently of each other.
 
+    So few runs in so few cells that no interval can be told (:func:`.intervals.untold`) have none (nan);
+    samples have the spread that is seen.
     Cells with few runs borrow from each other what their spread is (:mod:`.intervals`): hand over all
     cells of a study, and choose of what comes back.
     """
@@ -169,12 +171,16 @@ def cell_estimates(
     if DEPENDENCE in final:
         factors = list(final.groupby(list(by), dropna=False)[DEPENDENCE].max())
     found = intervals.estimates(list(cells.values()), statistic, resamples, seed, method, factors)
+    if intervals.untold(list(cells.values())):
+        found = [e._replace(low=e.low * np.nan, high=e.high * np.nan) for e in found]
     return dict(zip(cells, found, strict=True))
 
 
 def interval_words(final: pd.DataFrame, metric: str, by: Sequence[str]) -> str:
     """What the intervals of :func:`cell_estimates` are called."""
     cells = list(cell_scores(final, metric, by).values())
+    if intervals.untold(cells):
+        return "no interval (so few runs may not show those that fail)"
     return intervals.words(intervals.method_for(cells), len(cells))
 
 
@@ -218,3 +224,15 @@ def summary(final: pd.DataFrame, metric: str, by: Sequence[str], **options: Any)
     ]
     counts = final.groupby(list(by), dropna=False)["run_id"].nunique()
     return pd.DataFrame(rows).assign(runs=counts.to_numpy())
+
+
+def at_equal_flops(rows: pd.DataFrame, budget: float, sparsity: float) -> pd.DataFrame:
+    """:func:`summary` by surviving parameters of one sparsity at a budget of training FLOPs.
+
+    Cells of the other sparsities lend their spread. Empty where no run of it spent so much.
+    """
+    at = at_budget(rows, "flops", budget)
+    if at.empty:
+        return at
+    table = summary(at, RETURN, ["sparsity", "parameters_nonzero"])
+    return table[table["sparsity"] == sparsity]
