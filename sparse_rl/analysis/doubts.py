@@ -47,7 +47,7 @@ def _unseen(cells: Sequence[Scores]) -> Iterator[str]:
         yield (
             f"No interval is given of {statistics.counted(len(cells), 'cell')} with so few runs: "
             "they may show none of the runs that fail, and an interval would hold the truth in 57 to "
-            f"81 % where one in four does. {intervals.ENOUGH} runs of one cell have one, 4 runs of two "
+            f"85 % where one in four does. {intervals.ENOUGH} runs of one cell have one, 4 runs of two "
             "cells, and 3 runs of three."
         )
     elif min(cell.values.shape[-1] for cell in cells) < groups.SHOWING:

@@ -10,15 +10,13 @@ from sparse_rl.analysis import doubts, intervals, statistics
 from sparse_rl.analysis.load import DEPENDENCE, SEEDS, cell_of
 from sparse_rl.analysis.load import RETURN as RETURN
 from sparse_rl.analysis.once import once
+from sparse_rl.analysis.statistics import LAST_SHARE as LAST_SHARE
 from sparse_rl.analysis.statistics import Estimate, Scores
 
 TRAINING_RETURN = "train_return_mean"
 """Of training episodes: what exploration scores, beside what :data:`RETURN` says of the best guess."""
 
 SIZES = ["parameters_total", "parameters_nonzero", "flops_per_update"]
-
-LAST_SHARE = 0.2
-"""A run's final value is the mean over this last share of its training."""
 
 Cell = tuple[Any, ...]
 """Values of the columns that name a cell."""

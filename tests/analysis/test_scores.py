@@ -138,7 +138,7 @@ def test_a_summary_counts_runs() -> None:
     final = study({(8, 0): 2.0, (16, 0): 3.0, (32, 0): 4.0})
     table = scores.summary(final, "return_mean", ["width"])
     assert table["width"].tolist() == [8, 16, 32]
-    assert table["return_mean"].tolist() == [2.0, 3.0, 4.0]
+    assert table["return_mean"].tolist() == pytest.approx([2.0, 3.0, 4.0])
     half = stats.t.ppf(0.975, 4.0) / math.sqrt(3)  # cells of variance 1: 2 + 2 degrees of freedom
     assert table["low"].tolist() == pytest.approx([2.0 - half, 3.0 - half, 4.0 - half])
     assert table["runs"].tolist() == [3, 3, 3]
