@@ -51,7 +51,9 @@ def best_measured(estimates: Sequence[Estimate], sparsity: Sequence[float]) -> O
     levels = np.asarray(sparsity, dtype=np.float64)
     unknown = [f"{level:g}" for level, e in zip(levels, estimates, strict=True) if np.isnan(e.low)]
     if unknown:
-        raise ValueError(f"no best sparsity: {', '.join(unknown)} has one seed, or no spread")
+        raise ValueError(
+            f"no best sparsity: {', '.join(unknown)} has one seed, or no spread, or too few runs"
+        )
     best = levels[int(np.argmax([float(e.value) for e in estimates]))]
     winners = levels[np.stack([e.samples for e in estimates]).argmax(0)]
     tail = (1.0 - statistics.LEVEL) / 2.0

@@ -38,11 +38,10 @@ def _training_return(series: Series, budget: float, cell: scores.Cell) -> dict[s
     """The return of training episodes of a cell's runs at a budget of FLOPs, where there is one."""
     if TRAINING_RETURN not in series.rows:
         return {}
-    rows = series.rows[(series.rows["width"] == cell[0]) & (series.rows["sparsity"] == cell[1])]
-    at = scores.at_budget(rows, "flops", budget, TRAINING_RETURN, carry=True)
-    if at.empty:
+    at = scores.at_budget(series.rows, "flops", budget, TRAINING_RETURN, carry=True)
+    found = scores.cell_estimates(at, TRAINING_RETURN, ["width", "sparsity"]).get(cell)
+    if found is None:
         return {}
-    (found,) = scores.cell_estimates(at, TRAINING_RETURN, ["width", "sparsity"]).values()
     return {TRAINING_RETURN: spread(float(found.value), float(found.low), float(found.high))}
 
 

@@ -4,17 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sparse_rl.analysis import intervals, statistics
-from sparse_rl.analysis.statistics import Floats, Scores, Statistic
-
-TWO_GROUPS = 3.0
-"""How many times as wide as both groups together a gap between runs is that makes two groups of them."""
-
-
-def in_two_groups(values: Floats) -> bool:
-    """Whether four runs or more fall into two groups: a gap three times as wide as all that is left."""
-    gaps = np.diff(np.sort(values))
-    return len(gaps) > 2 and bool(gaps.max() > TWO_GROUPS * (gaps.sum() - gaps.max()))
+from sparse_rl.analysis import groups, intervals, statistics
+from sparse_rl.analysis.statistics import Scores, Statistic
 
 
 def doubts(cells: Sequence[Scores], statistic: Statistic = statistics.iqm) -> list[str]:
@@ -50,26 +41,32 @@ def _out_of_line(cells: Sequence[Scores], statistic: Statistic) -> Iterator[str]
 
 def _unseen(cells: Sequence[Scores]) -> Iterator[str]:
     """Few runs in few cells may show no failure where some do fail."""
-    fewest = min((cell.values.shape[-1] for cell in cells), default=0)
-    enough = intervals.ENOUGH if len(cells) == 1 else 4
-    if not 0 < len(cells) < intervals.FEW or fewest >= enough:
+    if not cells or len(cells) >= intervals.FEW:
         return
-    least = 77 if fewest > 3 else 57 if len(cells) == 1 else 60 if len(cells) < 4 else 79
-    yield (
-        f"Intervals of {statistics.counted(len(cells), 'cell')} know of no failure that their runs "
-        f"do not show: where one seed in ten, or in four, fails they cover as little as {least} %."
-    )
+    if intervals.untold(cells):
+        yield (
+            f"No interval is given of {statistics.counted(len(cells), 'cell')} with so few runs: "
+            "they may show none of the runs that fail, and an interval would hold the truth in 57 to "
+            f"85 % where one in four does. {intervals.ENOUGH} runs of one cell have one, 4 runs of two "
+            "cells, and 3 runs of three."
+        )
+    elif min(cell.values.shape[-1] for cell in cells) < groups.SHOWING:
+        least = 73 if len(cells) < 4 else 79
+        yield (
+            f"Intervals of {len(cells)} cells know of no failure that their runs do not show: where one "
+            f"seed in ten fails they cover as little as {least} %."
+        )
 
 
 def _groups(cells: Sequence[Scores]) -> Iterator[str]:
     """Runs that do well or fail have no mean that any of them reaches."""
-    parts = [[cell.values[cell.task == t] for t in np.unique(cell.task)] for cell in cells]
-    split = sum(any(map(in_two_groups, own)) for own in parts)
+    split = sum(any(map(groups.in_two_groups, groups.tasks_of(cell))) for cell in cells)
     if not split:
         return
-    tasks = max(len(own) for own in parts)
-    apart = " Over tasks that lie far apart intervals then cover as little as 80 %." if tasks > 1 else ""
+    several = any(cell.task.max() > 0 for cell in cells)
+    apart = " Over tasks that lie far apart intervals of two cells then cover as little as 82 %."
     yield (
         f"In {split} of {statistics.counted(len(cells), 'cell')} the runs fall into two groups, as if "
-        "some had failed: read how many are in each beside their mean." + apart
+        "some had failed: read how many are in each beside their mean."
+        + (apart if several and len(cells) == 2 else "")
     )

@@ -299,9 +299,8 @@ def iso_flops(rows: pd.DataFrame, budgets: Sequence[float], label: str | None = 
     shown = list(rows["parameters_nonzero"])
     for level, ax in zip(levels, axes, strict=True):
         for budget, mark in marks.items():
-            at = scores.at_budget(rows[rows["sparsity"] == level], "flops", budget)
-            if not at.empty:
-                table = scores.summary(at, RETURN, ["parameters_nonzero"])
+            table = scores.at_equal_flops(rows, budget, level)
+            if not table.empty:
                 how = {**mark.line, "marker": mark.marker, "markersize": 5}
                 band(ax, table, "parameters_nonzero", RETURN, **how)
         style(ax, SIZES["parameters_nonzero"], METRICS[RETURN] if level == levels[0] else "")

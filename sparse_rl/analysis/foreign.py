@@ -13,6 +13,7 @@ import yaml
 
 from sparse_rl.analysis import event_files
 from sparse_rl.analysis.importers import PUBLISHED, joined, read_published, read_table, read_wandb
+from sparse_rl.analysis.statistics import LAST_SHARE
 
 COLUMNS = "columns.yaml"
 RETURN = "return_mean"
@@ -53,10 +54,13 @@ def _kind(path: Path, columns: Mapping[str, str]) -> str:
     """``published``, ``chart`` or ``table`` (of runs).
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: it is none of them, or no text in UTF-8.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header = next(csv.reader(file), [])
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = next(csv.reader(file), [])
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
     if set(PUBLISHED) <= set(header):
         return "published"
     if any(" - " in name for name in header):
@@ -145,3 +149,22 @@ def _scored(rows: pd.DataFrame) -> pd.DataFrame:
             + (f" (there are {there})" if there else "")
         )
     return rows
+
+
+def ended_early(rows: pd.DataFrame) -> str:
+    """Words on runs that end before the last fifth of their task's longest one; empty if none does.
+
+    Other people's files do not say how long a run was meant to be: its last values are its final ones.
+    """
+    known = rows[rows[RETURN].notna() & (rows["status"] == "done")]
+    last = known.groupby(["env", "run_id"])["env_steps"].max()
+    longest = last.groupby("env").transform("max")
+    early = last[last <= (1.0 - LAST_SHARE) * longest]
+    if early.empty:
+        return ""
+    env, run_id = early.index[0]
+    return (
+        f"{len(early)} of {len(last)} runs end earlier than others of their task, as {run_id} at "
+        f"{early.iloc[0]:,.0f} of {longest[env, run_id]:,.0f} env steps: final values are of unequal "
+        "training (laws: --at-steps)"
+    )

@@ -5,7 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sparse_rl.settings.schema import rounded
@@ -46,6 +48,34 @@ def _number(pattern: str, text: str) -> float | None:
     return float(found.group(1)) if found else None
 
 
+def read_csv(path: str | Path, **how: Any) -> pd.DataFrame:
+    """:func:`pandas.read_csv`, whose errors name the file.
+
+    Raises:
+        ValueError: it is empty, no UTF-8, or lines differ in their number of columns.
+    """
+    try:
+        return pd.read_csv(path, **how)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+
+
+def _refuse_no_numbers(long: pd.DataFrame, path: str | Path) -> None:
+    """Steps and values are numbers, and finite; a blank value is none.
+
+    Raises:
+        ValueError: one is not; it names the file, the line and what stands there.
+    """
+    for name in ("env_step", "value"):
+        number = pd.to_numeric(long[name], errors="coerce")
+        wrong = ~np.isfinite(number) & (long[name].notna() | (name == "env_step"))
+        if wrong.any():
+            at = wrong.idxmax()
+            raise ValueError(
+                f"{path}, line {at + 2}: {name} is {long.loc[at, name]}, which is no finite number"
+            )
+
+
 def read_published(
     paths: Iterable[str | Path],
     width: str = r"width(\d+)",
@@ -62,17 +92,19 @@ def read_published(
             sparsity is found it is 0.
 
     Raises:
-        ValueError: a file has other columns, an experiment tells no width, or a run has two values of
+        ValueError: a file cannot be read or has other columns, a step or value is no finite number, an
+            experiment tells no width, or a run has two values of
             one metric at one step.
     """
     frames = []
     for path in paths:
-        frame = pd.read_csv(path)
+        frame = read_csv(path)
         missing = [name for name in PUBLISHED if name not in frame]
         if missing:
             raise ValueError(
                 f"{path} lacks the columns {', '.join(missing)}; expected {', '.join(PUBLISHED)}"
             )
+        _refuse_no_numbers(frame, path)
         frames.append(frame[PUBLISHED])
     long = pd.concat(frames, ignore_index=True)
     widths = {name: _number(width, str(name)) for name in long["exp_name"].unique()}
@@ -113,7 +145,7 @@ def _read_chart(path: str | Path) -> pd.DataFrame:
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         raise ValueError(f"{path} has two columns {twice[0]!r}: {SAME_NAME}")
-    return pd.read_csv(path)
+    return read_csv(path)
 
 
 def _ids(table: pd.DataFrame, where: str | Path) -> dict[str, str]:
@@ -139,7 +171,7 @@ def read_table(
         states: columns of how runs ended that it must have.
     """
     text = [name for name, ours in columns.items() if ours == "run_id"] + ["ID", "Name"]
-    table = pd.read_csv(path, dtype=dict.fromkeys(text, str)).rename(columns=dict(columns))
+    table = read_csv(path, dtype=dict.fromkeys(text, str)).rename(columns=dict(columns))
     if "run_id" not in table:
         key = "ID" if "ID" in table else "Name"
         table = table.rename(columns={key: "run_id"})

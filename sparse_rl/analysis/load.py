@@ -256,7 +256,9 @@ def _foreign(paths: Sequence[Path], studies: Sequence[str | Path], by: Sequence[
         there = ", ".join(map(str, rows.columns))
         raise ValueError(f"these files have no column {', '.join(absent)}; there are {there}")
     runs = rows.groupby("run_id", as_index=False).first()
-    return Loaded(runs.assign(reason=None), rows, _unsaid(runs, rows))
+    early = foreign.ended_early(rows)
+    told = [Problem("", ", ".join(map(str, paths)), early)] if early else []
+    return Loaded(runs.assign(reason=None), rows, [*_unsaid(runs, rows), *told])
 
 
 def _read_rows(run_dir: Path) -> tuple[pa.Table | None, list[Problem]]:

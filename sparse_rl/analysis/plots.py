@@ -191,13 +191,12 @@ def iso_flops(rows: pd.DataFrame, budgets: Sequence[float]) -> Plot:
     """Return at equal training FLOPs: a line per budget over sizes, a panel per sparsity."""
     marks, panels, seen = looks.marks(budgets), [], []
     words = FORMATS["training FLOPs"]
-    for sparsity, own in rows.groupby("sparsity"):
+    for sparsity in sorted(rows["sparsity"].unique()):
         data = []
         for level, (budget, mark) in enumerate(marks.items()):
-            at = scores.at_budget(own, "flops", budget)
-            if at.empty:
+            table = scores.at_equal_flops(rows, budget, sparsity)
+            if table.empty:
                 continue
-            table = scores.summary(at, RETURN, ["parameters_nonzero"])
             seen.append(table)
             hovers = [
                 f"<b>sparsity {sparsity:g}, {words(budget)} FLOPs</b><br>"

@@ -10,15 +10,13 @@ from sparse_rl.analysis import doubts, intervals, statistics
 from sparse_rl.analysis.load import DEPENDENCE, SEEDS, cell_of
 from sparse_rl.analysis.load import RETURN as RETURN
 from sparse_rl.analysis.once import once
+from sparse_rl.analysis.statistics import LAST_SHARE as LAST_SHARE
 from sparse_rl.analysis.statistics import Estimate, Scores
 
 TRAINING_RETURN = "train_return_mean"
 """Of training episodes: what exploration scores, beside what :data:`RETURN` says of the best guess."""
 
 SIZES = ["parameters_total", "parameters_nonzero", "flops_per_update"]
-
-LAST_SHARE = 0.2
-"""A run's final value is the mean over this last share of its training."""
 
 Cell = tuple[Any, ...]
 """Values of the columns that name a cell."""
@@ -161,6 +159,8 @@ def cell_estimates(
 ) -> dict[Cell, Estimate]:
     """Cell → statistic with its interval; cells are drawn independently of each other.
 
+    So few runs in so few cells that no interval can be told (:func:`.intervals.untold`) have none (nan);
+    samples have the spread that is seen.
     Cells with few runs borrow from each other what their spread is (:mod:`.intervals`): hand over all
     cells of a study, and choose of what comes back.
     """
@@ -169,12 +169,16 @@ def cell_estimates(
     if DEPENDENCE in final:
         factors = list(final.groupby(list(by), dropna=False)[DEPENDENCE].max())
     found = intervals.estimates(list(cells.values()), statistic, resamples, seed, method, factors)
+    if intervals.untold(list(cells.values())):
+        found = [e._replace(low=e.low * np.nan, high=e.high * np.nan) for e in found]
     return dict(zip(cells, found, strict=True))
 
 
 def interval_words(final: pd.DataFrame, metric: str, by: Sequence[str]) -> str:
     """What the intervals of :func:`cell_estimates` are called."""
     cells = list(cell_scores(final, metric, by).values())
+    if intervals.untold(cells):
+        return "no interval (so few runs may not show those that fail)"
     return intervals.words(intervals.method_for(cells), len(cells))
 
 
@@ -218,3 +222,15 @@ def summary(final: pd.DataFrame, metric: str, by: Sequence[str], **options: Any)
     ]
     counts = final.groupby(list(by), dropna=False)["run_id"].nunique()
     return pd.DataFrame(rows).assign(runs=counts.to_numpy())
+
+
+def at_equal_flops(rows: pd.DataFrame, budget: float, sparsity: float) -> pd.DataFrame:
+    """:func:`summary` by surviving parameters of one sparsity at a budget of training FLOPs.
+
+    Cells of the other sparsities lend their spread. Empty where no run of it spent so much.
+    """
+    at = at_budget(rows, "flops", budget)
+    if at.empty:
+        return at
+    table = summary(at, RETURN, ["sparsity", "parameters_nonzero"])
+    return table[table["sparsity"] == sparsity]

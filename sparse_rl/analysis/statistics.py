@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 """Of all intervals."""
 RESAMPLES = 2000
+LAST_SHARE = 0.2
+"""A run's final value is the mean over this last share of its training."""
 TRIMMED = 0.25
 """Share of runs that the interquartile mean leaves out at either end."""
 

@@ -94,14 +94,16 @@ def growth(
         level: in place of 95 %, where several curves are to be judged at once.
 
     Raises:
-        ValueError: there is one size, or the spread of one is not known.
+        ValueError: there is one size, or no interval of one is known.
     """
     order = np.argsort(sizes)
     size = np.asarray(sizes, dtype=np.float64)[order]
     if len(size) < 2:
         raise ValueError("one size shows no growth")
     if any(np.isnan(e.low) for e in estimates):
-        raise ValueError("a size has one seed, or no spread: nothing can be said of its growth")
+        raise ValueError(
+            "a size has one seed, or no spread, or too few runs: nothing can be said of its growth"
+        )
     value = np.array([float(estimates[i].value) for i in order])
     samples = np.stack([estimates[i].samples for i in order])
     pairs = np.array(list(combinations(range(len(size)), 2)))

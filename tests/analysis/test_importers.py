@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sparse_rl.analysis import importers, scores
+from sparse_rl.analysis import foreign, importers, load_all, scores
 from sparse_rl.analysis.importers import read_published, read_wandb
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "data"
@@ -40,6 +40,45 @@ def test_a_file_that_is_something_else_is_named(tmp_path: Path) -> None:
         read_published([published(tmp_path / "p.csv", "plain")])
     with pytest.raises(ValueError, match="two values of avg_success"):
         read_published([published(tmp_path / "t.csv", twice=True)])
+
+
+def test_damaged_published_files_are_named(tmp_path: Path) -> None:
+    """Text for a number, an infinite one, no step, another coding of letters, nothing at all."""
+    path = published(tmp_path / "a.csv")
+    good = path.read_text()
+    for old, new, said in (
+        ("20.0\n", "n/a!\n", r"a\.csv, line 4: value is n/a!, which is no finite number"),
+        ("20.0\n", "-inf\n", r"a\.csv, line 4: value is -inf"),
+        ("50000.0", "", r"a\.csv, line 3: env_step is nan"),
+    ):
+        path.write_text(good.replace(old, new, 1))
+        with pytest.raises(ValueError, match=said):
+            foreign.read([path])
+    path.write_text(good.replace("20.0\n", "\n", 1))  # a blank value is none
+    assert foreign.read([path])["return_mean"].tolist()[:2] == [0.0, 10.0]
+    path.write_bytes(good.replace("dog_run", "täsk").encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.csv cannot be read as CSV in UTF-8"):
+        foreign.read([path])
+    path.write_text(good + "1,2,3,4,5,6,7,8\n")
+    with pytest.raises(ValueError, match=r"a\.csv cannot be read as CSV"):
+        foreign.read([path])
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.csv cannot be read as CSV"):
+        read_published([path])
+
+
+def test_runs_that_end_early_are_told(tmp_path: Path) -> None:
+    """One of two widths ends at half of the other's steps: its last value was final without a word."""
+    whole, half = published(tmp_path / "a.csv"), tmp_path / "b.csv"
+    half.write_text(
+        published(tmp_path / "b.csv", "net_cwidth128").read_text().replace("100000.0", "60000.0")
+    )
+    assert foreign.ended_early(foreign.read([whole])) == ""
+    (problem,) = load_all(whole, half).problems
+    assert problem.reason.startswith(
+        "1 of 2 runs end earlier than others of their task, as net_cwidth128_dog-run_seed1000 at 60,000 "
+        "of 100,000 env steps"
+    )
 
 
 def test_weights_and_biases_exports(tmp_path: Path) -> None:

@@ -135,12 +135,41 @@ def test_the_best_sparsity_that_was_measured() -> None:
 
 
 def test_a_summary_counts_runs() -> None:
-    table = scores.summary(study({(8, 0): 2.0, (16, 0): 3.0}), "return_mean", ["width"])
-    assert table["width"].tolist() == [8, 16]
+    final = study({(8, 0): 2.0, (16, 0): 3.0, (32, 0): 4.0})
+    table = scores.summary(final, "return_mean", ["width"])
+    assert table["width"].tolist() == [8, 16, 32]
+    assert table["return_mean"].tolist() == pytest.approx([2.0, 3.0, 4.0])
+    half = stats.t.ppf(0.975, 4.0) / math.sqrt(3)  # cells of variance 1: 2 + 2 degrees of freedom
+    assert table["low"].tolist() == pytest.approx([2.0 - half, 3.0 - half, 4.0 - half])
+    assert table["runs"].tolist() == [3, 3, 3]
+
+
+def test_so_few_runs_that_failures_may_not_show_have_no_interval() -> None:
+    """Two cells of three runs: none is printed, and table and figure say so; a third cell tells it."""
+    two = study({(8, 0): 2.0, (16, 0): 3.0})
+    table = scores.summary(two, "return_mean", ["width"])
     assert table["return_mean"].tolist() == [2.0, 3.0]
-    half = stats.t.ppf(0.975, 4.0) / math.sqrt(3)  # two cells of variance 1: 2 + 2 degrees of freedom
-    assert table["low"].tolist() == pytest.approx([2.0 - half, 3.0 - half])
-    assert table["runs"].tolist() == [3, 3]
+    assert table[["low", "high"]].isna().all(axis=None)
+    assert scores.interval_words(two, "return_mean", ["width"]).startswith("no interval (so few runs")
+    assert scores.interval_doubts(two, "return_mean", ["width"])[0].startswith("No interval is given")
+    found = scores.cell_estimates(two, "return_mean", ["width"])
+    assert np.isfinite([e.samples for e in found.values()]).all()  # differences are still compared
+    three = study({(8, 0): 2.0, (16, 0): 3.0, (32, 0): 3.0})
+    assert scores.interval_words(three, "return_mean", ["width"]) == "95 % moderated t interval"
+
+
+def test_returns_at_equal_flops_borrow_spread_from_all_sparsities() -> None:
+    """Two widths alone have no interval, and have one beside those of another sparsity."""
+    made = grid({(8, 0): 2.0, (16, 0): 3.0, (8, 0.5): 2.0, (16, 0.5): 3.0})
+    cheapest = scores.final_values(made, "return_mean")["flops"].min() * 0.999
+    own = scores.at_equal_flops(made, cheapest, 0.5)
+    assert own["low"].notna().all()
+    assert set(own["sparsity"]) == {0.5}
+    alone = scores.at_equal_flops(made[made["sparsity"] == 0.5], cheapest, 0.5)
+    assert alone["return_mean"].tolist() == own["return_mean"].tolist()
+    assert len(alone) == 2
+    assert alone["low"].isna().all()
+    assert scores.at_equal_flops(made, 1e99, 0.5).empty
 
 
 def test_a_range_that_is_given_stands_above_a_known_one() -> None:

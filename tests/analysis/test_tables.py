@@ -79,7 +79,8 @@ def test_the_frontier_carries_cheaper_results_forward() -> None:
     assert table["of cells"].tolist() == [3] * 4
     assert table["return_mean"].iloc[0].startswith("50 [4")
     assert table["best in"].iloc[-1] == "100%"
-    half = budgets.frontier(only(pd.concat([learning(8, 50.0), learning(16, 50.5, (-20.0, 0.0, 20.0))])))
+    wide = learning(16, 50.5, (-20.0, 0.0, 20.0))
+    half = budgets.frontier(only(pd.concat([learning(8, 50.0), learning(4, -900.0), wide])))
     assert half["width"].iloc[-1] == 16
     assert 40 <= int(half["best in"].iloc[-1].rstrip("%")) <= 65
 
