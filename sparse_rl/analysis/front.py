@@ -81,10 +81,10 @@ def answer(found: Comparisons, margin: float) -> str:
     if doubt.empty or doubt["seeds"].isna().any():
         return text
     ends = doubt.iloc[[0, -1]].drop_duplicates("seeds")
-    seeds = ", and ".join(f"{n:,.0f} for {_places(ends[ends['seeds'] == n])}" for n in ends["seeds"])
+    seeds = " to ".join(f"{n:,.0f} seeds ({_places(ends[ends['seeds'] == n])})" for n in ends["seeds"])
     return (
-        f"{text} To tell a difference of {margin:.4g} there (in four of five such studies), at most so "
-        f"many seeds are needed: {seeds}."
+        f"{text} To tell a difference of {margin:.4g} there, in four of five such studies, each cell needs "
+        f"at most {seeds}."
     )
 
 

@@ -54,7 +54,7 @@ def test_verdicts_stand_at_their_width_and_sparsity() -> None:
     places = "sparsity 0.5 at width 64, sparsity 0.9 at width 22"
     assert f"6 comparisons of sparse with dense at equal width: sparse is better in 2 ({places})" in said
     assert "sparse is worse in 2 (sparsity 0.5 at width 22, sparsity 0.9 at width 16)" in said
-    assert "seeds are needed" not in said  # nothing is in doubt
+    assert "each cell needs" not in said  # nothing is in doubt
     text = front.verdict_tables(series, found, 30.0)
     lines = re.findall(r'<th scope="row">(\d+)</th>(.*?)</tr>', text.split("</table>")[0])
     cells = {width: re.findall(r'<td class="([a-z-]+)">.*?<small>(.*?) ', line) for width, line in lines}
@@ -92,11 +92,11 @@ def test_doubt_is_counted_in_seeds() -> None:
         "2 comparisons of sparse with dense at equal width: these runs cannot tell in all."
     )
     assert said.endswith(
-        "To tell a difference of 3 there (in four of five such studies), at most so many seeds are "
-        "needed: 20 for sparsity 0.5 at width 16, and 500 for sparsity 0.5 at width 8."
+        "To tell a difference of 3 there, in four of five such studies, each cell needs at most 20 seeds "
+        "(sparsity 0.5 at width 16) to 500 seeds (sparsity 0.5 at width 8)."
     )
     found["width"]["seeds"] = [20.0, 20.0]
-    assert "needed: 20 for sparsity 0.5 at width 8." in front.answer(found, 3.0)
+    assert "each cell needs at most 20 seeds (sparsity 0.5 at width 8)." in front.answer(found, 3.0)
 
 
 def test_without_dense_runs_there_is_no_verdict() -> None:
