@@ -83,8 +83,8 @@ def answer(found: Comparisons, margin: float) -> str:
     ends = doubt.iloc[[0, -1]].drop_duplicates("seeds")
     seeds = " to ".join(f"{n:,.0f} seeds ({_places(ends[ends['seeds'] == n])})" for n in ends["seeds"])
     return (
-        f"{text} To tell a difference of {margin:.4g} there, in four of five such studies, each cell needs "
-        f"at most {seeds}."
+        f"{text} To tell a difference of {margin:.4g} there, in four of five such studies, each cell "
+        f"needs at most {seeds}."
     )
 
 

@@ -92,8 +92,8 @@ def test_doubt_is_counted_in_seeds() -> None:
         "2 comparisons of sparse with dense at equal width: these runs cannot tell in all."
     )
     assert said.endswith(
-        "To tell a difference of 3 there, in four of five such studies, each cell needs at most 20 seeds "
-        "(sparsity 0.5 at width 16) to 500 seeds (sparsity 0.5 at width 8)."
+        "To tell a difference of 3 there, in four of five such studies, each cell needs at most 20 "
+        "seeds (sparsity 0.5 at width 16) to 500 seeds (sparsity 0.5 at width 8)."
     )
     found["width"]["seeds"] = [20.0, 20.0]
     assert "each cell needs at most 20 seeds (sparsity 0.5 at width 8)." in front.answer(found, 3.0)
