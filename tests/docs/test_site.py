@@ -38,7 +38,7 @@ def test_the_site_builds_without_a_warning_and_opens_from_files(tmp_path: Path) 
 
 
 def stand_out(site: Path) -> list[tuple[str, int]]:
-    """Pages that are wider than their window, with its width; none looked at where there is no browser."""
+    """Pages wider than their window, with its width; none is looked at where there is no browser."""
     browsers = ("chromium", "chromium-browser", "google-chrome")
     browser = next(filter(None, map(shutil.which, browsers)), None)
     try:
