@@ -7,7 +7,7 @@ import sys
 from sparse_rl import __version__
 from sparse_rl.records.console import one_line
 from sparse_rl.settings.schema import unknown
-from sparse_rl.sweeps.topics import COMMANDS, TOPICS, overview, topic
+from sparse_rl.sweeps.topics import COMMANDS, TOPICS, ZSH, overview, topic
 
 COMPLETION = ("-sc", "--shell-completion")
 HELP = ("help", "--help", "-h")
@@ -17,7 +17,9 @@ def _complete(arguments: list[str]) -> None:
     """Answer the shell: commands and topics here, what a sweep takes by Hydra."""
     before, _, rest = os.environ.get("COMP_LINE", "").lstrip().partition(" ")
     word, further, line = rest.lstrip().partition(" ")
-    if "query=" not in arguments[-1] or (word == "sweep" and further):
+    if arguments[-1] == "install=zsh":
+        print(ZSH)
+    elif "query=" not in arguments[-1] or (word == "sweep" and further):
         os.environ["COMP_LINE"] = f"{before} {line}"
         _call("sweep", arguments)
     elif not further:

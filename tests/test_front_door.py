@@ -185,6 +185,33 @@ def test_fish_is_offered_a_command_a_line(tmp_path: Path) -> None:
     assert ended.stdout.split("\n") == ["selftest", "status", "sweep", ""]
 
 
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+@pytest.mark.parametrize(
+    ("line", "begin", "offered"),
+    [
+        ("sparse-rl s", "s", ["sweep", "status", "selftest"]),
+        ("sparse-rl sweep width=8 agent=pp", "agent=pp", [f"agent={n}" for n in presets("agent")]),
+    ],
+)
+def test_zsh_is_offered_what_bash_is(tmp_path: Path, line: str, begin: str, offered: list[str]) -> None:
+    script = tmp_path / "sparse-rl"
+    script.write_text(f"#!{sys.executable}\nfrom sparse_rl.__main__ import main\nmain()\n")
+    script.chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    ask = (
+        "autoload -U compinit; compinit -u -D\n"
+        'eval "$(sparse-rl -sc install=zsh)"; test $_comps[sparse-rl] = _sparse_rl || exit 3\n'
+        f'compadd() {{ print -l -- "$@" }}; LBUFFER="{line}"; CURRENT={len(line.split())}; _sparse_rl'
+    )
+    ended = subprocess.run(
+        ["zsh", "-fc", ask], env=path, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    *options, found = ended.stdout.partition("--\n")
+    assert options[0].split("\n") == ["-Q", "-S", "", ""]
+    fits = [word for word in found.split() if word.startswith(begin)]
+    assert fits == [word for word in offered if word.startswith(begin)]
+
+
 def test_the_version_is_in_one_place_and_told_of() -> None:
     """In pyproject.toml; what is installed, the list of changes and the citation follow it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -31,22 +31,25 @@ def holds(choice: Choice) -> list[str]:
 def law_words(choice: Choice, of: str) -> str:
     """Which law the data prefer, and whether it is any good."""
     best = choice.preferred
-    closest = f"{of}: shown all but the largest size, the {best} law is closest to what that size scored"
+    closest = (
+        f"{of}: laws were fitted to all but the largest size. The {best} law came closest to that one"
+    )
     if np.isnan(choice.shares[best]):
-        return f"{closest}; how sure that is cannot be said: one seed, or no spread."
+        return f"{closest}. How sure that is cannot be said: one seed, or no spread."
     agree = holds(choice)
-    verdict = "within intervals no law agrees with what was measured"
+    verdict = "No law agrees with what was measured, within its interval."
     if agree:
         verb = "agrees" if len(agree) == 1 else "agree"
-        verdict = f"within intervals {_list(agree)} {verb} with it"
+        verdict = f"Within intervals {_list(agree)} {verb} with what was measured."
     if "constant" in agree and len(agree) > 1:
-        verdict += ", so these runs do not tell growth from none"
+        verdict += " So these runs do not tell growth from none."
     left = choice.plausible
-    likely = f"; of all sizes BIC leaves {_list(left)}" if left else ""
-    own = " (it runs through every point it was shown)" if choice.trials[best].fit.interpolates else ""
+    likely = f" Judged by all sizes (BIC), {_list(left)} may be right." if left else ""
+    through = choice.trials[best].fit.interpolates
+    own = " It has as many parameters as points, and runs through all of them." if through else ""
     return (
-        f"{closest}{own} (best of {counted(len(choice.trials), 'law')} in {choice.shares[best]:.0%} of "
-        f"resamples); {verdict}{likely}."
+        f"{closest}: best of {counted(len(choice.trials), 'law')} in {choice.shares[best]:.0%} of "
+        f"resamples.{own} {verdict}{likely}"
     )
 
 
@@ -70,7 +73,7 @@ def growth_words(series: Series, sparsity: float, margin: float) -> str:
     name = "Dense" if sparsity == 0 else f"Sparsity {sparsity:g}"
     told = f"{found.size:,.0f} {_size_words(series)}"
     if found.kind == "grows":
-        return f"{name} still grows at {told}, the largest size: its last step brought {step}."
+        return f"{name} still grows at {told}, the largest size: the last step in size brought {step}."
     if found.kind == "declines":
         return f"{name} does best at {told}: a larger size differs from that by {step}."
     within = f"within {margin:.4g}"
@@ -79,8 +82,8 @@ def growth_words(series: Series, sparsity: float, margin: float) -> str:
         return f"{beyond}: the best larger size differs from it by {step}."
     runs = int(final[final["sparsity"] == sparsity].groupby(by)["run_id"].nunique().min())
     seeds = verdicts.seeds_at_most(runs, (found.high - found.low) / 2, margin)
-    doubt = f"Whether {name.lower()} still grows these runs cannot tell {within}"
-    return f"{doubt}: the last step brought {step}; {seeds:,.0f} seeds or fewer would tell."
+    doubt = f"These runs cannot tell {within} whether {name.lower()} still grows"
+    return f"{doubt}: the last step in size brought {step}. At most {seeds:,.0f} seeds would tell."
 
 
 def _best_words(series: Series) -> str:
@@ -93,7 +96,7 @@ def _best_words(series: Series) -> str:
         own = {cell[1]: e for cell, e in cells.items() if cell[0] == width}
         best = answers.best_measured(list(own.values()), list(own))
         words.append(f"{best.sparsity:g} [{best.low:g}, {best.high:g}] at width {width}")
-    return f"The best of the sparsities measured is {_list(words)}."
+    return f"The best sparsity of those measured, with its interval, is {_list(words)}."
 
 
 def _comparison_words(series: Series, at: str, margin: float) -> str:
@@ -107,13 +110,14 @@ def _comparison_words(series: Series, at: str, margin: float) -> str:
         words = [f"{told[word]} {word}" for word in get_args(verdicts.Verdict) if word in told]
         counts.append(f"sparsity {level:g}: {', '.join(words)}")
     widest = [
-        f"{verdicts.signed(*last[['difference', 'low', 'high']])} for {last['sparsity']:g} "
+        f"{verdicts.signed(*last[['difference', 'low', 'high']])} for sparsity {last['sparsity']:g} "
         f"at {last['size']:,.0f}"
         for _, last in table.groupby("sparsity").tail(1).iterrows()
     ]
-    beside = f"Beside dense at equal {MATCHES[at]}, where {margin:.4g} does not matter"
-    of = f"of {counted(len(table), 'comparison')}: {'; '.join(counts)}"
-    return f"{beside}, {of}. Where both reach furthest the difference is {_list(widest)}."
+    beside = f"Sparse beside dense at equal {MATCHES[at]}, {counted(len(table), 'comparison')}"
+    margins = f"Differences within {margin:.4g} count as the same."
+    largest = f"At the largest size that both have, sparse less dense is {_list(widest)}."
+    return f"{beside}: {'; '.join(counts)}. {margins} {largest}"
 
 
 def _health_words(series: Series, metric: str = "dormant_ratio/critic") -> str:
@@ -122,11 +126,11 @@ def _health_words(series: Series, metric: str = "dormant_ratio/critic") -> str:
     table = scores.summary(final, metric, ["width", "sparsity"])
     table = table[table["width"] == final["width"].max()]
     words = [
-        f"{tables.spread(r[metric], r['low'], r['high'])} at {r['sparsity']:g}"
+        f"{tables.spread(r[metric], r['low'], r['high'])} at sparsity {r['sparsity']:g}"
         for _, r in table.iterrows()
     ]
     return (
-        f"At width {widest['width'].iloc[0]} the critic's dormant ratio by sparsity is {_list(words)}."
+        f"At width {widest['width'].iloc[0]} the share of dormant units in the critic is {_list(words)}."
     )
 
 

@@ -72,18 +72,19 @@ def answer(found: Comparisons, margin: float) -> str:
         if lines.empty:
             continue
         where = f" ({_places(lines)})" if word != "cannot tell" and len(lines) <= NAMED else ""
-        of = f"all {len(table)}" if len(lines) == len(table) else f"{len(lines)} of {len(table)}"
+        of = "all" if len(lines) == len(table) else f"{len(lines)}"
         verb = "these runs cannot tell" if word == "cannot tell" else f"sparse is {WORDS[word]}"
         parts.append(f"{verb} in {of}{where}")
-    text = f"Beside dense networks of equal width: {'; '.join(parts)} comparisons."
+    pairs = statistics.counted(len(table), "comparison")
+    text = f"{pairs} of sparse with dense at equal width: {'; '.join(parts)}."
     doubt = table[table["verdict"] == "cannot tell"].sort_values("seeds", kind="stable")
     if doubt.empty or doubt["seeds"].isna().any():
         return text
     ends = doubt.iloc[[0, -1]].drop_duplicates("seeds")
     seeds = " to ".join(f"{n:,.0f} seeds ({_places(ends[ends['seeds'] == n])})" for n in ends["seeds"])
     return (
-        f"{text} A difference of {margin:.4g} would be told by {seeds} of each cell or fewer, in 80 % "
-        "of studies."
+        f"{text} To tell a difference of {margin:.4g} there, in four of five such studies, each cell "
+        f"needs at most {seeds}."
     )
 
 
@@ -109,7 +110,7 @@ def _cell(lines: pd.DataFrame) -> str:
 
 
 def _matrix(table: pd.DataFrame, words: str, widths: list[float], levels: list[float]) -> str:
-    heads = "".join(f'<th scope="col">S = {level:g}</th>' for level in levels)
+    heads = "".join(f'<th scope="col">sparsity {level:g}</th>' for level in levels)
     lines = "".join(
         f'<tr><th scope="row">{width:g}</th>'
         + "".join(
@@ -131,9 +132,9 @@ def verdict_tables(series: Series, found: Comparisons, margin: float) -> str:
     levels = sorted(final.loc[final["sparsity"] > 0, "sparsity"].unique())
     made = [_matrix(table, answers.MATCHES[at], widths, levels) for at, table in found.items()]
     note = (
-        "Sparse less dense, by width of the dense network and sparsity S, with 95 % intervals that "
-        f"hold together in each table. Differences within {margin:.4g} count as the same. – : no "
-        "network of that size was trained on the other side."
+        "Each number is the score of sparse less that of dense. Rows are widths of the dense network. "
+        "The 95\N{NO-BREAK SPACE}% intervals of a table hold all at once. Differences within "
+        f"{margin:.4g} count as the same. – : the sparse networks do not reach that size."
     )
     return f'<div>{"".join(made)}<p class="note">{note}</p></div>'
 
@@ -197,14 +198,15 @@ def forest(found: Comparisons, margin: float, label: str) -> Figure:
         ax.set_yticks(y, _named(table))
         ax.set_title(f"equal {answers.MATCHES[at]}", fontsize=FONT)
     figure.suptitle(
-        f"{label}: 95 % intervals that hold together in a panel; shaded: does not matter", fontsize=FONT
+        f"{label}: 95 % intervals, which hold all at once in a panel; shaded: counts as the same",
+        fontsize=FONT,
     )
     return figure
 
 
 def _lines(table: pd.DataFrame) -> Iterator[str]:
     for _, line in table.iterrows():
-        doubt = "" if np.isnan(line["seeds"]) else f"<br>{line['seeds']:,.0f} seeds or fewer would tell"
+        doubt = "" if np.isnan(line["seeds"]) else f"<br>at most {line['seeds']:,.0f} seeds would tell"
         spread = "" if np.isnan(line["low"]) else f" [{line['low']:+.4g}, {line['high']:+.4g}]"
         yield (
             f"<b>sparsity {line['sparsity']:g} at width {line['width']:g}</b>: {line['verdict']}<br>"

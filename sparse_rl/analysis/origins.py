@@ -96,7 +96,7 @@ def _evaluation(runs: pd.DataFrame) -> str:
         return UNKNOWN
     looked = "" if len(picked) == len(ended) else f" ({len(picked)} of {len(ended)} runs looked at)"
     return (
-        f"{_several(episodes)} episodes with likeliest actions every "
+        f"{_several(episodes)} episodes, each action the policy's likeliest, every "
         f"{_several(f'{steps:,}' for steps in every)} env steps; a run's score is the mean over the "
         f"last fifth of its training{looked}"
     )

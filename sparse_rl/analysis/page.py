@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -86,6 +87,12 @@ def _small(picture: io.BytesIO) -> tuple[str, int, int]:
     return base64.b64encode(kept.getvalue()).decode(), *size
 
 
+def _number(value: float) -> str:
+    """Four digits; counts up to ten million whole, because 1.772e+04 parameters are not read at once."""
+    whole = value == round(value) if math.isfinite(value) else False
+    return f"{value:.0f}" if whole and abs(value) < 1e7 else f"{value:.4g}"
+
+
 def table(frame: pd.DataFrame, note: str = "", rows: str = "", about: str = "") -> Html:
     """A table under a note and the query of its rows; queries in a column ``rows`` are folded.
 
@@ -94,7 +101,7 @@ def table(frame: pd.DataFrame, note: str = "", rows: str = "", about: str = "") 
     """
     texts = [name for name in frame if frame[name].dtype == object]
     text = frame.to_html(
-        index=False, border=0, na_rep="", escape=False, float_format=lambda x: f"{x:.4g}",
+        index=False, border=0, na_rep="", escape=False, float_format=_number,
         formatters={name: _code if name == "rows" else _escaped for name in texts},
     )  # fmt: skip
     text = text.replace("<td><words>", '<td class="words">').replace("</words></td>", "</td>")

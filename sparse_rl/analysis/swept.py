@@ -73,7 +73,7 @@ def words(series: Series, key: str, margin: float) -> Iterator[str]:
             seeds = verdicts.seeds_at_most(runs, (found.high - found.low) / 2, margin)
             told = (
                 f"these runs cannot tell whether more is better within {margin:.4g}: the last step "
-                f"brought {step}; {seeds:,.0f} seeds or fewer would tell"
+                f"in it brought {step}, and at most {seeds:,.0f} seeds would tell"
             )
         yield f"{key} at {name}: {told}."
 

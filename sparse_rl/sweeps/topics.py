@@ -46,14 +46,23 @@ was interrupted. Exit status is 0 only if every run ended done.
 Afterwards: sparse-rl status results/<name>, sparse-rl report results/<name>
 """
 COMPLETION = """\
-Commands, presets and keys are completed in bash and fish, by Hydra. For this shell:
+Commands, presets and keys are completed in bash, fish and zsh. For this shell:
 
   eval "$(sparse-rl -sc install=bash)"       bash; put the line into ~/.bashrc to keep it
   sparse-rl -sc install=fish | source        fish
+  eval "$(sparse-rl -sc install=zsh)"        zsh, after compinit; put the line into ~/.zshrc to keep it
 
-It needs the command sparse-rl: after python -m nothing is completed. zsh is not served: it does not
-take bash's function, with bashcompinit either.
+It needs the command sparse-rl: after python -m nothing is completed.
 """
+ZSH = """\
+_sparse_rl() {
+  local -a found
+  found=(${=$(COMP_LINE=$LBUFFER COMP_POINT=${#LBUFFER} COMP_CWORD=$((CURRENT - 1)) \\
+    sparse-rl -sc query=bash 2>/dev/null)})
+  compadd -Q -S '' -- $found
+}
+compdef _sparse_rl sparse-rl"""
+"""Completion in zsh, which Hydra does not serve: the same question as bash asks; zsh keeps what fits."""
 
 
 def overview() -> str:

@@ -253,8 +253,8 @@ def test_every_figure_is_drawn_from_a_trained_study() -> None:
 def test_words_say_what_the_runs_cannot(study: Path) -> None:
     """Two widths carry no law with a peak; one sparsity has no comparison."""
     text = " ".join(findings.words(only(load(study))))
-    assert "of 2 comparisons: sparsity 0.5: 2 cannot tell" in text
-    assert "Where both reach furthest the difference is +0 [" in text
+    assert "at equal width, 2 comparisons: sparsity 0.5: 2 cannot tell" in text
+    assert "At the largest size that both have, sparse less dense is +0 [" in text
     lone = only(load(study).query("sparsity == 0.5 and seed == 0 and width == 8"))
     text = " ".join(findings.words(lone))
     assert "only sparsity 0.5 was measured" in text

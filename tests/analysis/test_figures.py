@@ -1,5 +1,6 @@
 """What figures draw, read back from their axes and compared with numbers by hand."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -143,3 +144,10 @@ def test_numbers_of_a_page_have_four_digits_and_text_is_escaped() -> None:
     ):
         assert part in text
     assert page.slug("gymnax/Pendulum-v1, block") == "gymnax_Pendulum-v1__block"
+
+
+def test_counts_in_tables_are_whole_and_the_rest_has_four_digits() -> None:
+    sizes = [17723.0, 2_736_350.0, 36_110_000_000.0, 17723.46, -148.512, 0.079641]
+    text = page.table(pd.DataFrame({"size": sizes}), "n", "q")
+    told = re.findall(r"<td>([^<]*)</td>", text)
+    assert told == ["17723", "2736350", "3.611e+10", "1.772e+04", "-148.5", "0.07964"]

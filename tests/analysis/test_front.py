@@ -52,9 +52,9 @@ def test_verdicts_stand_at_their_width_and_sparsity() -> None:
     }  # fmt: skip
     said = front.answer(found, 30.0)
     places = "sparsity 0.5 at width 64, sparsity 0.9 at width 22"
-    assert f"sparse is better in 2 of 6 ({places})" in said
-    assert "sparse is worse in 2 of 6 (sparsity 0.5 at width 22, sparsity 0.9 at width 16)" in said
-    assert "seeds of each cell" not in said  # nothing is in doubt
+    assert f"6 comparisons of sparse with dense at equal width: sparse is better in 2 ({places})" in said
+    assert "sparse is worse in 2 (sparsity 0.5 at width 22, sparsity 0.9 at width 16)" in said
+    assert "each cell needs" not in said  # nothing is in doubt
     text = front.verdict_tables(series, found, 30.0)
     lines = re.findall(r'<th scope="row">(\d+)</th>(.*?)</tr>', text.split("</table>")[0])
     cells = {width: re.findall(r'<td class="([a-z-]+)">.*?<small>(.*?) ', line) for width, line in lines}
@@ -89,14 +89,14 @@ def test_doubt_is_counted_in_seeds() -> None:
     assert found["width"]["verdict"].tolist() == ["cannot tell"] * 2
     said = front.answer(found, 3.0)
     assert said.startswith(
-        "Beside dense networks of equal width: these runs cannot tell in all 2 comparisons."
+        "2 comparisons of sparse with dense at equal width: these runs cannot tell in all."
     )
     assert said.endswith(
-        "A difference of 3 would be told by 20 seeds (sparsity 0.5 at width 16) to 500 seeds "
-        "(sparsity 0.5 at width 8) of each cell or fewer, in 80 % of studies."
+        "To tell a difference of 3 there, in four of five such studies, each cell needs at most 20 "
+        "seeds (sparsity 0.5 at width 16) to 500 seeds (sparsity 0.5 at width 8)."
     )
     found["width"]["seeds"] = [20.0, 20.0]
-    assert "by 20 seeds (sparsity 0.5 at width 8) of each cell" in front.answer(found, 3.0)
+    assert "each cell needs at most 20 seeds (sparsity 0.5 at width 8)." in front.answer(found, 3.0)
 
 
 def test_without_dense_runs_there_is_no_verdict() -> None:

@@ -121,7 +121,9 @@ def test_it_says_what_was_run_as_the_records_tell(report: Path, hurt: Path) -> N
     assert told["Device"] == "cpu:cpu"
     assert told["Runs"] == "32 of 36 done"
     assert told["Budget"].startswith("6,000 env steps a run")
-    assert told["Evaluation"].startswith("20 episodes with likeliest actions every 500 env steps")
+    assert html.unescape(told["Evaluation"]).startswith(
+        "20 episodes, each action the policy's likeliest, every 500 env steps"
+    )
     assert text.index("<dt>Command") < text.index('class="answer"') < text.index("<figure")
 
 
@@ -187,6 +189,10 @@ def test_nothing_stands_out_of_the_window_and_the_first_screen_answers(opened: O
         assert box["y"] + min(box["height"], 200) < SIZES[width], selector
     draw_all(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert (
+        tab.evaluate("(bar => bar.scrollWidth - bar.clientWidth)(document.querySelector('.bar nav'))")
+        <= 0
+    )
     out = tab.evaluate(
         """[...document.querySelectorAll("main *")].filter((e) => !e.closest(".frame, pre, svg") &&
         e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"""

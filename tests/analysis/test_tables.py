@@ -245,14 +245,14 @@ def test_laws_agree_whose_difference_from_what_was_measured_may_be_none() -> Non
 
 def test_what_is_said_of_laws() -> None:
     none, _ = choice_of(constant=(-90.0, -80.0), power=(50.0, 60.0))
-    assert "within intervals no law agrees with what was measured" in findings.law_words(none, "x")
+    assert "No law agrees with what was measured, within its interval." in findings.law_words(none, "x")
     one, _ = choice_of(constant=(-90.0, -80.0), power=(-1.0, 1.0))
     text = findings.law_words(one, "x")
-    assert "the power law is closest to what that size scored (best of 2 laws in 50%" in text
-    assert text.endswith("within intervals power agrees with it.")
+    assert "The power law came closest to that one: best of 2 laws in 50% of resamples." in text
+    assert text.endswith("Within intervals power agrees with what was measured.")
     both, _ = choice_of(constant=(-10.0, 2.0), power=(-1.0, 1.0))
     assert findings.law_words(both, "x").endswith(
-        "constant and power agree with it, so these runs do not tell growth from none."
+        "constant and power agree with what was measured. So these runs do not tell growth from none."
     )
     unknown = both._replace(shares=dict.fromkeys(both.shares, math.nan))
     assert findings.law_words(unknown, "x").endswith("cannot be said: one seed, or no spread.")
@@ -317,7 +317,9 @@ def test_data_words_are_of_the_higher_threshold() -> None:
         )
     )  # fmt: skip
     (said,) = findings.data_words(made)
-    assert said.startswith("Env steps to a return of 81 at sparsity 0: shown all but the largest size")
+    assert said.startswith(
+        "Env steps to a return of 81 at sparsity 0: laws were fitted to all but the largest size."
+    )
     points = budgets.data_points(made, 81.0, 0.0)
     assert points.score == pytest.approx(
         np.log([100 * (1 + 27 / math.log2(w)) for w in WIDTHS]), abs=1e-9

@@ -137,9 +137,9 @@ def test_every_other_command_takes_its_arguments(
 
 
 def test_scripts_that_are_shown_are_there() -> None:
-    """Other tests run them (``test_storage.py``, ``test_torch.py``)."""
+    """Other tests run them (``test_storage.py``, ``test_torch.py``, ``test_api.py``)."""
     scripts = [one.words[1] for one in commands("python docs/")]
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     assert all((ROOT / script).exists() for script in scripts)
 
 

@@ -34,6 +34,30 @@ def test_the_site_builds_without_a_warning_and_opens_from_files(tmp_path: Path) 
     loaded = re.findall(r"<(?:link|script|img)\b[^>]*?(?:href|src)=\"([^\"]+)\"", text)
     assert len(loaded) > 5
     assert not [one for one in loaded if one.startswith(("http", "/"))]
+    assert not stand_out(tmp_path / "html")
+
+
+def stand_out(site: Path) -> list[tuple[str, int]]:
+    """Pages wider than their window, with its width; none is looked at where there is no browser."""
+    browsers = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, browsers)), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return []
+    if browser is None:
+        return []
+    found = []
+    with sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        for width in (420, 1320, 1400):
+            tab = chromium.new_page(viewport={"width": width, "height": 900})
+            for page in ("index", "keys"):
+                tab.goto((site / f"{page}.html").as_uri(), timeout=120_000)
+                if tab.evaluate("document.documentElement.scrollWidth") > width:
+                    found.append((page, width))
+        chromium.close()
+    return found
 
 
 def test_broken_links_end_the_build_each_by_name(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Compute-optimal networks
 #
-# What to spend a budget on: at equal FLOPs, time and parameters, which width and which sparsity? FLOPs
-# are those of surviving weights; only block storage turns them into time.
+# What to spend a budget on: at equal FLOPs, time and parameters, which width and which sparsity?
+# FLOPs are those of surviving weights. Only block storage turns fewer FLOPs into less time.
 
 # %%
 from sparse_rl.analysis import (
@@ -31,8 +31,8 @@ trained = [grid for grid in series.split(rows) if (grid.rows["status"] == "done"
 # %% [markdown]
 # ## The best network for a budget
 #
-# What ended cheaper counts with its last value. Budgets that a cell did not begin for, and those at
-# which nothing has learned, are left out.
+# A run that ended before a budget was spent counts with its last value. A cell that had not begun at
+# a budget is left out there. So is a budget at which nothing has learned.
 
 # %%
 page.together(
@@ -50,11 +50,12 @@ page.together(
 # %% [markdown]
 # ## Sparse beside dense, held equal
 #
-# Differences from dense, at dense's sizes; between networks that were trained, curves are read linearly
-# in the logarithm of the size, and where those beside differ beyond doubt the interval reaches `between`
-# what either gives. The intervals of a table hold together in 95 %. `same` lies within the margin;
-# `seeds` of each cell, or fewer, would tell a difference of the margin in 80 % of studies, by a line's
-# own interval. What a new study needs, by the noise of all cells, stands under "How many seeds".
+# Each line compares a sparse network with the dense one (`reference`) of that size. Where no sparse
+# network has that size, its curve is read between two that were trained, linearly in the logarithm of
+# the size. Where those two differ beyond doubt, `between` is true, and the interval covers what
+# either gives. The 95 % intervals of a table hold all at once. `same` means: within the margin. At
+# most `seeds` seeds of each cell would tell a difference of the margin in 80 % of studies. That is
+# judged by the line's own interval; "How many seeds" judges by the noise of all cells.
 
 # %%
 page.together(
@@ -75,8 +76,8 @@ page.together(
 # %% [markdown]
 # ## Data to a threshold
 #
-# Env steps at which the isotonic fit of the mean learning curve first reaches a return (Rybkin et al.
-# 2025). `>` marks cells that never do: they enter the fits as censored.
+# How many env steps it takes until the mean learning curve reaches a return (its rising fit; Rybkin
+# et al. 2025). `>` marks cells that never reach it: fits know of them only that it takes longer.
 
 # %%
 page.together(
@@ -89,7 +90,8 @@ page.together(
 # %% [markdown]
 # ## Performance profiles
 #
-# Of each task and way to prune, and of all tasks together where they differ in nothing else.
+# Which share of runs scores above a value. One figure for each task and way to prune, and one of all
+# tasks together where they differ in nothing else.
 
 # %%
 page.together(

@@ -1,11 +1,14 @@
 # %% [markdown]
 # # Laws
 #
-# Each law is fitted to all sizes but the largest and asked for that one. `N` is the count of surviving
-# parameters, `N0` the geometric mean of the sizes shown. Where the interval of a parameter reaches the
-# ends of its range none of that law's is identified, and a law with more parameters than the data have
-# sizes is refused. `left out` is the error at each size by the law fitted to the others, `weight` that
-# of BIC on all sizes, `misfit` the chance of residuals as large if the law holds.
+# Each law is fitted to all sizes but the largest, and must predict that one: `held-out error` is how
+# far it was off. `best in` is the share of resamples in which it was the closest. `left out` is the
+# error when each size in turn is predicted from all others. `weight` is the law's share of belief by
+# BIC, from all sizes. `misfit` is the chance of residuals as large as these if the law holds.
+#
+# In formulas `N` is the count of surviving parameters, and `N0` the geometric mean of the sizes that
+# were fitted. If the interval of one parameter reaches the end of its range, none of that law's
+# parameters is identified. A law with more parameters than there are sizes is refused.
 
 # %%
 from sparse_rl.analysis import (
@@ -96,8 +99,9 @@ page.together(joint_section(grid) for grid in trained)
 # %% [markdown]
 # ## Size, data and budget
 #
-# How the best size grows with the budget (Hoffmann et al. 2022; Hilton et al. 2023), where three sizes
-# or more have spent the same. Shared exponents of many returns are told by `sparse-rl laws --with-data`.
+# How the best size grows with the budget (Hoffmann et al. 2022; Hilton et al. 2023), where three
+# sizes or more have spent the same. `sparse-rl laws --with-data` fits exponents that many returns
+# share.
 
 
 # %%
@@ -122,7 +126,8 @@ page.together(budget_section(grid) for grid in alone)
 # %% [markdown]
 # ## How many seeds
 #
-# A new study like this one would need so many of each cell, as `sparse-rl plan_seeds` has it.
+# So many seeds of each cell a new study like this one would need (`sparse-rl plan-seeds` says it,
+# too).
 
 
 # %%

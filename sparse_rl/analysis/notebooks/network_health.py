@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Network health
 #
-# Are wide networks less healthy, and sparse ones healthier? Dormant ratios are taken after the
-# nonlinearity over connected units; norms are global L2 over surviving weights.
+# Are wide networks less healthy, and sparse ones healthier? A dormant unit is one that hardly ever
+# answers; its ratio is the share of such units among those that are connected, measured after the
+# nonlinearity. Norms are L2 over all surviving weights of a network.
 
 # %%
 from sparse_rl.analysis import figures, findings, load, page, plots, series, tables
@@ -46,7 +47,7 @@ page.together(
 # %% [markdown]
 # ## Health against score
 #
-# An association over runs is no cause: width and sparsity move both.
+# What goes together over runs need not be cause and effect: width and sparsity move both.
 
 # %%
 page.together(page.words(findings.association_words(grid, measured)) for grid in trained)

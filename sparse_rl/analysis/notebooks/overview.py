@@ -38,7 +38,8 @@ page.together(
 # %% [markdown]
 # ## What was found
 #
-# A query finds the rows behind a number: `load(study).query("…")`.
+# Behind "rows" stands a query: `load(study).query("…")` finds the rows of a number. Brackets hold 95
+# % intervals.
 
 # %%
 page.together(

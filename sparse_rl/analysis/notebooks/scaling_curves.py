@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Curves
 #
-# What happens to the score as the network gets wider, and what does removing weights do to that curve?
+# What happens to the score as the network gets wider, and what does removing weights do to that
+# curve? A run's score is the mean over the last fifth of its training. A cell is the runs that differ
+# in their seeds only; its value is the interquartile mean (with fewer than four runs, the mean).
 # Intervals are 95 % over seeds: moderated t below ten runs of a cell, percentiles of a bootstrap from
-# there on. With fewer than four runs the interquartile mean is the mean. A run's score is the mean over
-# the last fifth of its training.
+# there on.
 
 # %%
 from sparse_rl.analysis import figures, load, page, plots, scores, series, tables
@@ -63,8 +64,9 @@ page.together(
 # %% [markdown]
 # ## Beside dense, and on a common scale
 #
-# Probability that a sparse run scores above a dense one of its width (Newcombe's intervals, which hold
-# together for all lines); scores normalised by their task's range, where one is known.
+# P(above dense) is the probability that a sparse run scores above a dense one of its width. Its
+# intervals are Newcombe's, and hold for all lines at once. Below it are scores as shares of their
+# task's range, where a range is known.
 
 # %%
 page.together(
