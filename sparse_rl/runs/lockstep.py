@@ -15,7 +15,7 @@ import numpy as np
 
 from sparse_rl.agents import RunInputs
 from sparse_rl.loops import Loop
-from sparse_rl.records import checkpoints, results
+from sparse_rl.records import checkpoints, levels, results
 from sparse_rl.records.checkpoints import CheckpointError
 from sparse_rl.records.results import Status
 from sparse_rl.runs.costs import Costs
@@ -42,6 +42,8 @@ class Programs(NamedTuple):
     evaluate: Callable[..., Any]
     seconds: float
     """Wall time of compilation."""
+    show: Callable[..., Any] | None = None
+    """Of curricula: ``(interactions, state) → levels for people``; ``None``: there are none to show."""
 
 
 def _not_compiled(*_: Any) -> Any:
@@ -185,6 +187,7 @@ class Lockstep:
         ):
             state, metrics = self._chunk(state, env_steps)
             self._record(state, metrics, env_steps)
+            self._show(state, env_steps)
             if "running" not in self.statuses:
                 break
             stopping = self.stop.is_set()
@@ -289,6 +292,23 @@ class Lockstep:
                 f"one distinct episode of {episodes} in the evaluation at env_steps={env_steps}: "
                 "nothing in it is random, and return_mean is the return of that one",
             )
+
+    def _show(self, state: Any, env_steps: int) -> None:
+        """Keep a few of a curriculum's levels for people, now and then. A disk that is full costs the
+        levels, not the run."""
+        config = self.runs[0].config
+        if self.programs.show is None or env_steps not in levels.moments(
+            config.env_steps, config.log_every
+        ):
+            return
+        interactions = np.int32(env_steps // config.frames_per_interaction)
+        arrays = checkpoints.to_arrays(self.programs.show(interactions, state))
+        for i, run in enumerate(self.runs):
+            mine = {n: x[i] for n, x in arrays.items()} if self.layout == "vmap" else arrays
+            try:
+                levels.add(self.study_dir / run.config.run_id, env_steps, mine)
+            except OSError as error:
+                self._note(run.config.run_id, f"no levels kept at env_steps={env_steps}: {error}")
 
     def _state_of(self, state: Any, i: int) -> Any:
         """One run's state."""
