@@ -15,7 +15,7 @@ by what they leave out; it is told, too.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,7 +37,7 @@ NETWORKS = {
     "LSTM 256": (128, {"memory": "lstm", "memory_width_ratio": 2.0, "minibatches": 1}),
 }
 """Name → width, and what is its own."""
-METHODS = ("dr", "plr_robust", "plr_parallel", "accel", "accel_parallel")
+METHODS = ("plr_robust", "accel", "plr_parallel", "accel_parallel")
 INNER = 20
 """Calls of the short programs in one timing."""
 
@@ -109,9 +109,9 @@ def milliseconds(call: Callable[[], None], times: int) -> float:
     return (time.perf_counter() - begun) / times * 1e3
 
 
-def compare(network: str, buffer: int, rounds: int) -> None:
+def compare(network: str, methods: Sequence[str], buffer: int, rounds: int) -> None:
     """Print the lines of a network and a size of buffer."""
-    made = {method: programs(network, method, buffer) for method in METHODS}
+    made = {method: programs(network, method, buffer) for method in ("dr", *methods)}
     found: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds + 1):
         for method, calls in made.items():
@@ -120,7 +120,7 @@ def compare(network: str, buffer: int, rounds: int) -> None:
                 found.setdefault((method, name), []).append(one)
     middle = {key: statistics.median(times[1:]) for key, times in found.items()}  # the first warms up
     print(f"{network}, buffer of {buffer:,}: ms of a cycle that learns (that does not); choosing")
-    for method in METHODS:
+    for method in made:
         cycle, idle, choose = (middle[method, name] for name in ("cycle", "no learning", "choose"))
         cost = choose - middle["dr", "choose"]
         shares = f"{cost / cycle:.2%} of the cycle, {cost / idle:.2%} of one without learning"
@@ -132,12 +132,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--buffer", type=int, nargs="+", default=[4000], help="levels (default: 4000)")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:2])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with one_blas_thread():  # as our sweeps have it
         for network in options.networks:
             for buffer in options.buffer:
-                compare(network, buffer, options.rounds)
+                compare(network, options.methods, buffer, options.rounds)
 
 
 if __name__ == "__main__":

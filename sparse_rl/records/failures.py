@@ -44,6 +44,8 @@ def read(study: Path) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for name, array in (read_arrays(path) if path.exists() else {}).items():
         number, _, rest = name.partition("/")
+        if not number.isdecimal() or not rest:
+            raise CheckpointError(f"{name!r} is no name of a failure")
         one = found.setdefault(int(number), {"level": {}})
         if rest.startswith("level/"):
             one["level"][rest.removeprefix("level/")] = array

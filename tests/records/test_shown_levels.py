@@ -76,3 +76,6 @@ def test_failures_are_read_as_they_were_written(tmp_path: Path) -> None:
     write_arrays(tmp_path / failures.FILE, {"0/env": np.asarray("maze/9")})
     with pytest.raises(CheckpointError, match="does not say of each failure"):
         failures.read(tmp_path)
+    write_arrays(tmp_path / failures.FILE, {"parameters/w": np.zeros(3)})
+    with pytest.raises(CheckpointError, match="'parameters/w' is no name of a failure"):
+        failures.read(tmp_path)

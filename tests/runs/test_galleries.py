@@ -22,7 +22,7 @@ CYCLE = 4 * 10
 def config_of(make_config: MakeConfig, curriculum: dict[str, Any], **changes: Any) -> RunConfig:
     return make_config(
         agent={"name": "paac", "num_envs": 4, "num_steps": 10},
-        env={"source": "maze", "task": "4", "walls": 3, "episode_length": 6, "eval_episodes": 2},
+        env={"source": "maze", "task": "4", "walls": 3, "actions": 3, "episode_length": 9},
         curriculum=curriculum, env_steps=14 * CYCLE, log_every=2 * CYCLE, eval_every=14 * CYCLE,
         **changes,
     )  # fmt: skip
