@@ -100,4 +100,7 @@ def keep_failures(study: Path, rows: pd.DataFrame, say: Callable[[str], None]) -
             found += _of(study, group)
         except (CannotTryError, results.RecordError, FileNotFoundError) as why:
             say(f"no pictures of failures of {best_run(group)}: {why}")
-    failures.write(study, found)
+    if found:
+        failures.write(study, found)
+    else:
+        (study / failures.FILE).unlink(missing_ok=True)

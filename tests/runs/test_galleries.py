@@ -1,7 +1,8 @@
 """What runs by curricula keep for people, and what held-out levels are shown."""
 
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,11 @@ from compilations import count_compilations
 from conftest import MakeConfig
 from interrupting import train
 
+from sparse_rl.loops import CurriculumLoop
 from sparse_rl.records import levels
 from sparse_rl.runs.failures import best_run, hardest
-from sparse_rl.runs.pack import prepare_pack, train_pack
+from sparse_rl.runs.lockstep import Lockstep, Policy, Programs
+from sparse_rl.runs.pack import prepare_pack
 from sparse_rl.settings.run import RunConfig
 
 pytestmark = pytest.mark.usefixtures("without_health")
@@ -60,24 +63,42 @@ def test_levels_are_kept_at_six_moments_by_one_program_and_a_resume_changes_noth
     assert whole.read_bytes() == killed.read_bytes()
 
 
-def test_each_run_of_a_batched_pack_keeps_its_own_and_domain_randomisation_nothing(
-    make_config: MakeConfig, tmp_path: Path
-) -> None:
-    teacher = {"method": "paired", "teacher_width": 8}
-    pack = [config_of(make_config, teacher, seed=seed) for seed in (0, 1)]
-    train_pack(prepare_pack(pack), tmp_path, layout="vmap")
-    one, two = (levels.read(tmp_path / config.run_id) for config in pack)
-    assert list(one) == list(two) == MOMENTS
-    for held in (one[560], two[560]):
-        assert held["made/levels/walls"].shape == (4, 4, 4)
-        assert held["made/there"].all()
-    assert (one[560]["made/levels/goal"] != two[560]["made/levels/goal"]).any()
-    assert (one[560]["made/levels/goal"] != one[480]["made/levels/goal"]).any()  # drawn anew
-    dr = config_of(make_config, {"method": "dr"})
-    with count_compilations() as compiled:
-        train_pack(prepare_pack([dr]), tmp_path)
-    assert "jit(show)" not in compiled
-    assert not (tmp_path / dr.run_id / levels.FILE).exists()
+def test_each_run_of_a_batched_pack_keeps_its_own(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Programs that compute nothing; what they show is the run's number and the interaction."""
+    _, runs = prepare_pack([config_of(make_config, ACCEL, seed=seed) for seed in (0, 1)])
+
+    def chunk(first: Any, state: Any) -> Any:
+        return state, {"updates_in_chunk": np.ones(2)}
+
+    def show(interactions: Any, state: Any) -> Any:
+        return {"made": {"levels": np.array([[10, 11], [20, 21]]) * 1000 + int(interactions)}}
+
+    programs = Programs(
+        lambda inputs: np.zeros(2), chunk, lambda *_: {"return_mean": np.zeros(2)}, 1.0, show
+    )
+    together = Lockstep(
+        _Still(), programs, runs, tmp_path, "vmap", "none", lambda _: None, Policy(), threading.Event()
+    )  # type: ignore[arg-type]
+    assert together.train() == ["done", "done"]
+    for i, run in enumerate(runs):
+        kept = levels.read(tmp_path / run.config.run_id)
+        assert list(kept) == MOMENTS
+        for when, held in kept.items():
+            first = 10_000 * (i + 1) + when // 4  # four actors
+            assert held["made/levels"].tolist() == [first, first + 1000]
+
+
+class _Still(NamedTuple):
+    """A loop that is not asked anything but what it trained."""
+
+    def trained(self, state: Any) -> dict[str, np.ndarray]:
+        return {"state": np.array(state)}
+
+
+def test_domain_randomisation_keeps_nothing(make_config: MakeConfig) -> None:
+    loop, _ = prepare_pack([config_of(make_config, {"method": "dr"})])
+    assert isinstance(loop, CurriculumLoop)
+    assert loop.show(None, None) == {}  # type: ignore[arg-type]
 
 
 def rows(
