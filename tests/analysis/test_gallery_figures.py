@@ -19,12 +19,17 @@ def maze(**but: Any) -> mazes.Maze:
     """Two rows of four, a wall at the upper right."""
     walls = np.zeros((2, 4), bool)
     walls[0, 3] = True
-    made = {"walls": walls, "goal": np.array([2, 1]), "agent": np.array([0, 1]), "direction": 3}
-    return mazes.Maze(**made | but)  # type: ignore[arg-type]
+    made: dict[str, Any] = {
+        "walls": walls,
+        "goal": np.array([2, 1]),
+        "agent": np.array([0, 1]),
+        "direction": 3,
+    }
+    return mazes.Maze(**made | but)
 
 
 def corners(patch: Any) -> list[list[float]]:
-    return np.round(patch.get_xy(), 6).tolist()  # type: ignore[no-any-return]
+    return np.round(patch.get_xy(), 6).tolist()
 
 
 @pytest.mark.parametrize(
@@ -47,15 +52,15 @@ def test_walls_goal_and_agent_are_where_they_are(direction: int, tip: tuple[floa
 
 def test_a_way_is_a_line_through_its_cells_and_bluer_where_it_stayed() -> None:
     ax = Figure().subplots()
-    way = np.array([(0, 1), (1, 1), (1, 1), (1, 1), (1, 0)])
+    way = np.array([(0, 1), (1, 1), (1, 1), (1, 1), (2, 1)])
     mazes.draw_maze(ax, maze(), way)
     (line,) = ax.lines
-    np.testing.assert_allclose(line.get_xydata(), (way + 0.5) / 4)
+    np.testing.assert_allclose(np.asarray(line.get_xydata(), float), (way + 0.5) / 4)
     _, visited = ax.images
     alpha = np.asarray(visited.get_alpha())
     assert alpha[1, 1] == alpha.max()
-    assert 0 < alpha[1, 0] == alpha[0, 1] < alpha[1, 1]
-    assert alpha[0, 0] == alpha[0, 3] == alpha[1, 3] == 0
+    assert 0 < alpha[1, 0] == alpha[1, 2] < alpha[1, 1]
+    assert alpha[0].max() == alpha[1, 3] == 0
 
 
 def test_what_is_no_maze_is_none() -> None:
@@ -100,9 +105,9 @@ def exhibits(
         **{f"{kind}/levels/{name}": x for name, x in leaves.items()},
         f"{kind}/there": np.array(there),
         f"{kind}/score": np.zeros(n, np.float32),
-        f"{kind}/highest": np.float32(highest),
+        f"{kind}/highest": np.array(highest, np.float32),
         f"{kind}/edited": np.arange(n) == 1,
-        f"{kind}/told/shortest": np.float32(shortest),
+        f"{kind}/told/shortest": np.array(shortest, np.float32),
         f"{kind}/told/solvable": np.ones(n, np.float32),
     }
 
@@ -136,9 +141,10 @@ def test_a_gallery_has_a_row_for_each_moment_and_the_hardest_of_the_last(tmp_pat
 
 def test_levels_that_are_numbers_are_points_over_time(tmp_path: Path) -> None:
     for when, gravity in ((100, [9.0, 4.0, 7.0]), (200, [5.0, 6.0, 7.0])):
-        held = {
+        held: dict[str, np.ndarray] = {
             "wanted/levels/powers": np.zeros((3, 2)), "wanted/there": np.array([True, True, False]),
-            "wanted/told/gravity": np.float32(gravity), "wanted/told/length": np.float32([1, 2, 3]),
+            "wanted/told/gravity": np.array(gravity, np.float32),
+            "wanted/told/length": np.array([1, 2, 3], np.float32),
             "wanted/told/solvable": np.ones(3), "wanted/highest": np.zeros(3),
             "wanted/edited": np.zeros(3, bool),
         }  # fmt: skip
@@ -152,7 +158,7 @@ def test_levels_that_are_numbers_are_points_over_time(tmp_path: Path) -> None:
 
 def test_failures_are_shown_with_how_often_they_were_solved(tmp_path: Path) -> None:
     assert gallery.failed(tmp_path) is None
-    way = np.int32([(0, 1), (0, 0), (1, 0)])
+    way = np.array([(0, 1), (0, 0), (1, 0)], np.int32)
     one = {
         "env": "maze/9", "name": "rooms/Labyrinth", "run_id": "a", "solve_rate": 0.25, "way": way,
         "level": maze()._asdict(),

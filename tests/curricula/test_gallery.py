@@ -27,7 +27,7 @@ def corridors() -> Level:
     """Eight empty grids of 9×9, agent at the left and looking right, goals so many steps away."""
     n = len(SHORTEST)
     goal = np.stack([SHORTEST, np.full(n, 4)], axis=1).astype(np.int32)
-    agent = np.tile(np.int32([0, 4]), (n, 1))
+    agent = np.tile(np.array([0, 4], np.int32), (n, 1))
     return Level(np.zeros((n, 9, 9), bool), goal, agent, np.zeros(n, np.int32))  # type: ignore[arg-type]
 
 
@@ -35,7 +35,7 @@ def buffer_of(levels: Any, score: list[float], highest: list[float], edits: list
     n = len(score)
     parent = jnp.zeros((n, 2), jnp.uint32).at[jnp.array(edits, int), 1].set(3)
     return LevelBuffer(
-        levels, jnp.zeros((n, 2), jnp.uint32), jnp.float32(score), jnp.float32(highest),
+        levels, jnp.zeros((n, 2), jnp.uint32), jnp.float32(score), jnp.array(highest, np.float32),
         jnp.zeros(n, jnp.int32), parent,
     )  # fmt: skip
 

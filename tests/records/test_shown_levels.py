@@ -12,7 +12,7 @@ from sparse_rl.records.arrays import CheckpointError, write_arrays
 def kept(number: int) -> dict[str, np.ndarray]:
     return {
         "wanted/levels/walls": np.full((2, 3), number % 2 == 0),
-        "wanted/score": np.float32([number]),
+        "wanted/score": np.array([number], np.float32),
     }
 
 
@@ -58,7 +58,7 @@ def test_failures_are_read_as_they_were_written(tmp_path: Path) -> None:
     made = [
         {
             "env": "maze/9", "name": f"rooms/Labyrinth{i}", "run_id": "w8_é", "solve_rate": 0.1 * i,
-            "way": np.int32([[i, 2], [3, i]]),
+            "way": np.array([[i, 2], [3, i]], np.int32),
             "level": {"walls": np.eye(3 + i) > 0, "direction": np.int32(i)},
         }
         for i in range(11)

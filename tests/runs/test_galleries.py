@@ -76,9 +76,10 @@ def test_each_run_of_a_batched_pack_keeps_its_own(make_config: MakeConfig, tmp_p
     programs = Programs(
         lambda inputs: np.zeros(2), chunk, lambda *_: {"return_mean": np.zeros(2)}, 1.0, show
     )
+    still: Any = _Still()
     together = Lockstep(
-        _Still(), programs, runs, tmp_path, "vmap", "none", lambda _: None, Policy(), threading.Event()
-    )  # type: ignore[arg-type]
+        still, programs, runs, tmp_path, "vmap", "none", lambda _: None, Policy(), threading.Event()
+    )
     assert together.train() == ["done", "done"]
     for i, run in enumerate(runs):
         kept = levels.read(tmp_path / run.config.run_id)
