@@ -148,6 +148,14 @@ def divergence(row: Mapping[str, float]) -> str | None:
     return None
 
 
+def _shown(programs: Programs, config: RunConfig, state: Any, env_steps: int) -> checkpoints.Arrays:
+    """What is kept of levels now; empty where there are none, or this is no moment for it."""
+    if programs.show is None or env_steps not in levels.moments(config.env_steps, config.log_every):
+        return {}
+    interactions = np.int32(env_steps // config.frames_per_interaction)
+    return checkpoints.to_arrays(programs.show(interactions, state))
+
+
 @dataclass
 class Lockstep:
     """Runs that take their chunks together: a single one (``map``) or a whole pack (``vmap``)."""
@@ -294,20 +302,13 @@ class Lockstep:
             )
 
     def _show(self, state: Any, env_steps: int) -> None:
-        """Keep a few of a curriculum's levels for people, now and then. A disk that is full costs the
-        levels, not the run."""
-        config = self.runs[0].config
-        if self.programs.show is None or env_steps not in levels.moments(
-            config.env_steps, config.log_every
-        ):
-            return
-        interactions = np.int32(env_steps // config.frames_per_interaction)
-        arrays = checkpoints.to_arrays(self.programs.show(interactions, state))
-        for i, run in enumerate(self.runs):
+        """Keep a few of a curriculum's levels for people, now and then."""
+        arrays = _shown(self.programs, self.runs[0].config, state, env_steps)
+        for i, run in enumerate(self.runs if arrays else ()):
             mine = {n: x[i] for n, x in arrays.items()} if self.layout == "vmap" else arrays
             try:
                 levels.add(self.study_dir / run.config.run_id, env_steps, mine)
-            except OSError as error:
+            except OSError as error:  # costs the levels, not the run
                 self._note(run.config.run_id, f"no levels kept at env_steps={env_steps}: {error}")
 
     def _state_of(self, state: Any, i: int) -> Any:
