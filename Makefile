@@ -25,7 +25,7 @@ BESIDE = log=$$(mktemp); $(BIN)/mypy >$$log 2>&1 & types=$$!; tests=0; \
   $(BIN)/python -m pytest -n auto --dist loadfile --durations 20 || tests=$$?; \
   wait $$types; types=$$?; cat $$log; rm -f $$log; test $$tests = 0 && test $$types = 0
 
-.PHONY: demo test docs reference claim claim-train check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark convolution-benchmark storage-benchmark accelerator overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host teams-reference dmc-small release clean
+.PHONY: demo test docs reference claim claim-train check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark curricula-benchmark jaxued-benchmark convolution-benchmark storage-benchmark accelerator overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host teams-reference dmc-small release clean
 
 demo: $(VENV)/.core  ## train the default study and write its report (minutes)
 	$(BIN)/python -m sparse_rl.sweep
@@ -144,6 +144,12 @@ ppo-benchmark: $(VENV)/.core  ## PPO beside purejaxrl's; PUREJAXRL=a checkout of
 
 drq-benchmark: $(VENV)/.core  ## frames per second and memory of DrQ-v2 (minutes)
 	$(BIN)/python benchmarks/drq.py
+
+curricula-benchmark: $(VENV)/.core  ## what choosing levels costs, beside a cycle (minutes)
+	$(BIN)/python benchmarks/curricula.py
+
+jaxued-benchmark: $(VENV)/.dev  ## curricula beside JaxUED's; JAXUED=a checkout of it (half an hour)
+	$(BIN)/python benchmarks/curricula_against_jaxued.py $(JAXUED)
 
 convolution-benchmark: $(VENV)/.core  ## convolutions by our kernel, with patches and by XLA (a minute)
 	$(BIN)/python benchmarks/convolutions.py

@@ -294,7 +294,7 @@ def measure(copy: Path, row: Row, side: str) -> dict[str, Any]:
 
 
 def in_a_process(
-    script: str, copy: Path, row: int, side: str, limit: int = LIMIT
+    script: str, copy: Path, row: int | str, side: str, limit: int = LIMIT
 ) -> dict[str, Any] | None:
     """What ``measure`` of a script finds, apart; ``None``: it did not end within so many seconds."""
     command = [sys.executable, script, str(copy), "--measure", str(row), side]

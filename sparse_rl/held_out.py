@@ -10,7 +10,7 @@ from sparse_rl.analysis.held_out import summary
 from sparse_rl.kernels.compilation import use_cache
 from sparse_rl.records import results
 from sparse_rl.records.console import console, one_line, program
-from sparse_rl.runs import Asked, try_study
+from sparse_rl.runs import Asked, keep_failures, try_study
 from sparse_rl.settings.schema import ConfigError
 
 
@@ -19,7 +19,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program("held_out"),
         description="Solve rates in held-out levels, with drawn and with greedy actions.",
-        epilog="Writes held_out.parquet: a row per run, level, policy and horizon.",
+        epilog="Writes held_out.parquet: a row per run, level, policy and horizon; and failures.arrow: "
+        "what was solved least often, for the report.",
     )
     parser.add_argument("study", type=Path, help="results/<name>")
     parser.add_argument("--sets", nargs="+", metavar="SET", help="of levels (default: all there are)")
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.study / "held_out.parquet", lambda path: table.to_parquet(path, index=False)
     )
     out.print(summary(table).to_string())
+    keep_failures(options.study, table, out.print)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 from sparse_rl.curricula import accel, dr, plr, sfl
 from sparse_rl.curricula.buffer import LevelBuffer, hashes
 from sparse_rl.curricula.contract import KINDS, NEW, Method, Outcome, Proposal
+from sparse_rl.curricula.gallery import Exhibits, exhibits, gallery
 from sparse_rl.curricula.paired import Shown, design_env, estimated_regret
 from sparse_rl.curricula.scores import Played, highest_return, over_episodes, score
 from sparse_rl.envs import Levels
@@ -24,6 +25,7 @@ METHODS: dict[str, Callable[[Any, Levels, int], Method]] = {
 """``curriculum.method`` → what builds it: ``(settings, levels, environments of the agent)``."""
 
 __all__ = [
-    "KINDS", "METHODS", "NEW", "LevelBuffer", "Method", "Outcome", "Played", "Proposal", "Shown",
-    "design_env", "estimated_regret", "hashes", "highest_return", "over_episodes", "score",
+    "KINDS", "METHODS", "NEW", "Exhibits", "LevelBuffer", "Method", "Outcome", "Played", "Proposal",
+    "Shown", "design_env", "estimated_regret", "exhibits", "gallery", "hashes", "highest_return",
+    "over_episodes", "score",
 ]  # fmt: skip

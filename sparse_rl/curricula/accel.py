@@ -65,6 +65,7 @@ def make(settings: AccelConfig, levels: Levels, num_envs: int) -> Method:
         absorb=absorb,
         highest=lambda state, proposal: replaying.highest(state.kept, proposal),
         describe=lambda state: replaying.describe(state.kept),
+        kept=lambda state: state.kept.buffer,
     )
 
 

@@ -64,3 +64,5 @@ class Method(NamedTuple):
     was never played."""
     describe: Callable[[Any], dict[str, Array]]
     """``state → float32 scalars``, for a row."""
+    kept: Callable[[Any], Any] | None = None
+    """``state → LevelBuffer``: what it keeps, to be shown; ``None``: nothing."""

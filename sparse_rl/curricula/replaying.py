@@ -115,4 +115,5 @@ def method(
         absorb=functools.partial(absorbed, settings),
         highest=highest,
         describe=describe,
+        kept=lambda kept: kept.buffer,
     )

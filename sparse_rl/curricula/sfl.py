@@ -68,4 +68,5 @@ def make(settings: SflConfig, levels: Levels, num_envs: int) -> Method:
         absorb=absorb,
         highest=lambda kept, proposal: jnp.full(len(kinds), -jnp.inf),
         describe=replaying.describe,
+        kept=lambda kept: kept.buffer,
     )

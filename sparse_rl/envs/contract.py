@@ -117,6 +117,8 @@ class Levels:
     design: Design | None = None
     draw: Callable[[Any], Array] | None = None
     """``state → uint8 [height, width, 3]``: a picture for people."""
+    place: Callable[[Any], Array] | None = None
+    """``state → int32 [2]``: column and row of the agent, for the picture of a whole episode."""
 
 
 @dataclass(frozen=True, kw_only=True)

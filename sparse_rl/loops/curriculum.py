@@ -15,10 +15,12 @@ from jax import Array
 from sparse_rl.agents import Memories, Metrics, OnPolicyAgent, RunInputs, Streams
 from sparse_rl.curricula import (
     KINDS,
+    Exhibits,
     Method,
     Outcome,
     Played,
     Proposal,
+    gallery,
     highest_return,
     over_episodes,
     score,
@@ -220,6 +222,12 @@ class CurriculumLoop(NamedTuple):
     def evaluate(self, interactions: Array, state: CurriculumState) -> Metrics:
         """Whole episodes with the deterministic policy, in levels as the environment draws them."""
         return rounds.evaluate(self.learning, self.env, interactions, state)
+
+    def show(self, interactions: Array, state: CurriculumState) -> dict[str, Exhibits]:
+        """The few of the levels kept that people are shown; none of a method that keeps none."""
+        del interactions
+        kept = self.method.kept
+        return {} if kept is None else gallery(self.levels, kept(state.curriculum))
 
     def workload(self, state: CurriculumState) -> Workload:
         """Counted from the state's shapes, as if no cycle left learning out."""

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from sparse_rl.agents import ON_POLICY, Metrics, OnPolicyAgent, RunInputs, Streams
-from sparse_rl.curricula import Shown, design_env, estimated_regret, over_episodes
+from sparse_rl.curricula import (
+    Exhibits,
+    Shown,
+    design_env,
+    estimated_regret,
+    exhibits,
+    over_episodes,
+)
 from sparse_rl.envs import Env, Levels, vector
 from sparse_rl.experience import normaliser as norm
 from sparse_rl.kernels.keys import key_of
@@ -226,6 +233,12 @@ class PairedLoop(NamedTuple):
         """The protagonist's whole episodes, in levels as the environment draws them and held-out
         ones."""
         return rounds.evaluate(self.learning, self.env, interactions, state.protagonist)
+
+    def show(self, interactions: Array, state: PairedState) -> dict[str, Exhibits]:
+        """A few levels that the teacher makes now; nobody plays them."""
+        key = jax.random.fold_in(state.teacher.key, Streams.LEVELS)
+        key = jax.random.fold_in(key, interactions)
+        return exhibits(self.levels, self.make_levels(state.teacher, key)[0])
 
     def workload(self, state: PairedState) -> Workload:
         """Counted from the state's shapes. Updates are the protagonist's; the others' work is beside."""

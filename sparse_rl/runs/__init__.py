@@ -9,6 +9,7 @@ from sparse_rl.runs.connections import Connections, connections_of
 from sparse_rl.runs.coordinates import LOOKS, coordinates_of
 from sparse_rl.runs.costs import count, dense_networks
 from sparse_rl.runs.crossplay import PAIRS, cross_play
+from sparse_rl.runs.failures import keep_failures
 from sparse_rl.runs.film import film
 from sparse_rl.runs.held_out import Asked, try_study
 from sparse_rl.runs.lockstep import Layout, Policy, Progress, Run, Watch, stack
@@ -68,6 +69,7 @@ __all__ = [
     "devices_here",
     "film",
     "halves",
+    "keep_failures",
     "parts_that_fit",
     "prepare_pack",
     "probe_study",

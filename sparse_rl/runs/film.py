@@ -13,16 +13,19 @@ from jax import Array
 from PIL import Image
 
 from sparse_rl.agents import Streams
-from sparse_rl.envs import Env, vector
+from sparse_rl.envs import Env, HeldOut, vector
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import HostOffPolicyLoop, OffPolicyLoop, RunState, seeds_of
+from sparse_rl.pruning import path_name
 from sparse_rl.records import results
-from sparse_rl.runs.held_out import Asked, Tried
+from sparse_rl.runs.held_out import Asked, Played, Tried
 from sparse_rl.runs.trained import Which, actor_of
 from sparse_rl.settings.run import run_config
 from sparse_rl.settings.schema import ConfigError
 
 FILE = "episode.gif"
+STILL = "episode.png"
+"""A whole episode in a maze, as one picture."""
 NOT_SHOWN = "env={} shows no pictures; videos are of env=pixels/… and env=dm_control_pixels/…"
 LEAST_SIDE = 192
 """Pixels of a side at least: small pictures are enlarged by a whole number."""
@@ -94,6 +97,18 @@ def write_gif(path: Path, pictures: np.ndarray, milliseconds: int = MILLISECONDS
     results.write_aside(path, write)
 
 
+def write_way(path: Path, held: HeldOut, number: int, played: Played) -> None:
+    """Write an episode in a level of a set as one picture; nothing where the levels are no mazes."""
+    from sparse_rl.analysis.mazes import episode, maze_of  # Matplotlib takes a second to import
+
+    leaves = jax.tree_util.tree_leaves_with_path(held.levels)
+    maze = maze_of({path_name(path): np.asarray(x)[number] for path, x in leaves})
+    if maze is not None:
+        words = f"{held.names[number]}: {len(played.way)} actions, return {played.score:.2f}"
+        figure = episode(maze, played.way, words)
+        results.write_aside(path, lambda aside: figure.savefig(aside, format="png", dpi=150))
+
+
 def film(
     run_dir: Path, seed: int, levels: str | None = None, number: int = 0, which: Which = "last"
 ) -> tuple[Path, float]:
@@ -118,9 +133,10 @@ def film(
     if has is not None:
         name = levels or has.watched[0]
         tried = Tried(actor, Asked([name], 1, 0))
-        pictures, score = tried.episode(tried.actor.read(run_dir, which), name, number, key_of(seed))
-        write_gif(run_dir / FILE, pictures, MILLISECONDS_A_CELL)
-        return run_dir / FILE, score
+        played = tried.episode(tried.actor.read(run_dir, which), name, number, key_of(seed))
+        write_gif(run_dir / FILE, played.pictures, MILLISECONDS_A_CELL)
+        write_way(run_dir / STILL, tried.held_out(name), number, played)
+        return run_dir / FILE, played.score
     if levels or number:
         raise ConfigError(f"env={config.env.name} has no levels")
     if isinstance(loop, HostOffPolicyLoop):

@@ -53,6 +53,17 @@ class Asked(NamedTuple):
     """Levels of which the worst are looked for; 0: they are not."""
 
 
+class Played(NamedTuple):
+    """An episode in one level, to be looked at."""
+
+    pictures: np.ndarray
+    """uint8 ``[T, height, width, 3]``: before each interaction."""
+    way: np.ndarray
+    """int32 ``[T, 2]``: column and row of the agent then."""
+    score: float
+    """Its return."""
+
+
 class Tried:
     """What is compiled once for all runs of a program.
 
@@ -119,17 +130,19 @@ class Tried:
                             "regret": float(lost[m]),
                         }  # fmt: skip
 
-    def episode(self, trained: Any, name: str, number: int, key: Any) -> tuple[np.ndarray, float]:
-        """An episode in one level of a set, with drawn actions.
+    @property
+    def shows_ways(self) -> bool:
+        """Whether the environment draws its levels, and tells where in them the agent is."""
+        return self._levels.draw is not None and self._levels.place is not None
 
-        Returns:
-            A picture before each interaction, uint8 ``[n, height, width, 3]``, and the return.
+    def episode(self, trained: Any, name: str, number: int, key: Any) -> Played:
+        """An episode in one level of a set, with drawn actions.
 
         Raises:
             CannotTryError: there is no such level, or the environment draws none.
         """
-        held, draw = self.held_out(name), self._levels.draw
-        if draw is None:
+        held, draw, place = self.held_out(name), self._levels.draw, self._levels.place
+        if draw is None or place is None:
             raise CannotTryError(f"env={self._env.name} draws no pictures of its levels")
         if not 0 <= number < len(held.names):
             raise CannotTryError(f"{name} has levels 0 to {len(held.names) - 1}, and no {number}")
@@ -141,20 +154,22 @@ class Tried:
         @jax.jit
         def interact(envs: vector.VectorState, memory: Any, key: Any) -> Any:
             key_act, key_env = jax.random.split(key)
-            picture = draw(jax.tree.map(lambda x: x[0], envs.env))
+            now = jax.tree.map(lambda x: x[0], envs.env)
+            seen_before = draw(now), place(now)
             action, memory = act(view_of(env, envs), memory, key_act)
             envs, seen = vector.step(env, key_env, envs, to_env(action), repeat)
             over = (seen.terminated | seen.truncated)[0]
-            return envs, memory, picture, seen.episode_return[0], over
+            return envs, memory, seen_before, seen.episode_return[0], over
 
         level = jax.tree.map(lambda x: jnp.asarray(x)[number : number + 1], held.levels)
         envs, memory = vector.begin(env, level), self.actor.begin(1)
-        pictures, over = [], False
+        shown, over = [], False
         while not over:
             key, now = jax.random.split(key)
-            envs, memory, picture, score, over = interact(envs, memory, now)
-            pictures.append(np.asarray(picture))
-        return np.stack(pictures), float(score)
+            envs, memory, before, score, over = interact(envs, memory, now)
+            shown.append(jax.device_get(before))
+        pictures, way = (np.stack(parts) for parts in zip(*shown, strict=True))
+        return Played(pictures, way, float(score))
 
     def worst(self, trained: Any) -> Iterator[dict[str, Any]]:
         """A row for each share of the worst random levels: ranked by some episodes, told of others."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from sparse_rl.agents import RunInputs
 from sparse_rl.loops import Loop
-from sparse_rl.records import checkpoints, results
+from sparse_rl.records import checkpoints, levels, results
 from sparse_rl.records.checkpoints import CheckpointError
 from sparse_rl.records.results import Status
 from sparse_rl.runs.costs import Costs
@@ -43,6 +43,8 @@ class Programs(NamedTuple):
     evaluate: Callable[..., Any]
     seconds: float
     """Wall time of compilation."""
+    show: Callable[..., Any] | None = None
+    """Of curricula: ``(interactions, state) → levels for people``; ``None``: there are none to show."""
 
 
 def _not_compiled(*_: Any) -> Any:
@@ -147,6 +149,14 @@ def divergence(row: Mapping[str, float]) -> str | None:
     return None
 
 
+def _shown(programs: Programs, config: RunConfig, state: Any, env_steps: int) -> checkpoints.Arrays:
+    """What is kept of levels now; empty where there are none, or this is no moment for it."""
+    if programs.show is None or env_steps not in levels.moments(config.env_steps, config.log_every):
+        return {}
+    interactions = np.int32(env_steps // config.frames_per_interaction)
+    return checkpoints.to_arrays(programs.show(interactions, state))
+
+
 @dataclass
 class Lockstep:
     """Runs that take their chunks together: a single one (``map``) or a whole pack (``vmap``)."""
@@ -186,6 +196,7 @@ class Lockstep:
         ):
             state, metrics = self._chunk(state, env_steps)
             self._record(state, metrics, env_steps)
+            self._show(state, env_steps)
             if "running" not in self.statuses:
                 break
             stopping = self.stop.is_set()
@@ -285,6 +296,16 @@ class Lockstep:
             if (run.run_id, name) not in self._told:
                 self._told.add((run.run_id, name))
                 self._note(run.run_id, words)
+
+    def _show(self, state: Any, env_steps: int) -> None:
+        """Keep a few of a curriculum's levels for people, now and then."""
+        arrays = _shown(self.programs, self.runs[0].config, state, env_steps)
+        for i, run in enumerate(self.runs if arrays else ()):
+            mine = {n: x[i] for n, x in arrays.items()} if self.layout == "vmap" else arrays
+            try:
+                levels.add(self.study_dir / run.config.run_id, env_steps, mine)
+            except OSError as error:  # costs the levels, not the run
+                self._note(run.config.run_id, f"no levels kept at env_steps={env_steps}: {error}")
 
     def _state_of(self, state: Any, i: int) -> Any:
         """One run's state."""

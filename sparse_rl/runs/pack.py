@@ -20,12 +20,14 @@ from sparse_rl.kernels import flags, native
 from sparse_rl.kernels.compilation import compile_all
 from sparse_rl.kernels.machine import allowed_bytes, cores
 from sparse_rl.loops import (
+    CurriculumLoop,
     HostedLoop,
     HostLoop,
     HostOffPolicyLoop,
     HostStreamingLoop,
     Loop,
     MasterLoop,
+    PairedLoop,
     PureLoop,
     make_loop,
 )
@@ -48,6 +50,8 @@ from sparse_rl.settings.common import ParametrisedConfig
 from sparse_rl.settings.run import RunConfig
 from sparse_rl.settings.schema import ConfigError
 
+LEVELLED = (CurriculumLoop, PairedLoop)
+"""Loops on levels that somebody chooses."""
 DRIVEN = (HostLoop, HostOffPolicyLoop, HostStreamingLoop, MasterLoop)
 """Loops that bring functions of the host which drive compiled programs."""
 SIDE_BY_SIDE_FLOPS = 2e9
@@ -142,7 +146,7 @@ def prepare_pack(configs: Sequence[RunConfig]) -> PreparedPack:
 
 
 def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) -> Programs:
-    """Compile a pack's three programs, side by side.
+    """Compile a pack's three programs, side by side; where levels are shown, a fourth.
 
     With ``map`` the programs hold one run, so they serve packs of any size; with ``vmap`` all.
 
@@ -165,6 +169,7 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         evaluate = jax.vmap(evaluate, in_axes=(None, 0))
         arguments = stack(inputs)
     first = jax.ShapeDtypeStruct((), jnp.int32)
+    show = loop.show if isinstance(loop, LEVELLED) else None
     drawing = jax.jit(init).trace(arguments)
     state = drawing.out_info
     lowered = {
@@ -172,6 +177,9 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         "chunk": jax.jit(chunk, donate_argnums=1).lower(first, state),
         "evaluate": jax.jit(evaluate).lower(first, state),
     }
+    if show is not None and jax.eval_shape(show, first, jax.eval_shape(loop.init, inputs[0])):
+        shown = jax.vmap(show, in_axes=(None, 0)) if layout == "vmap" else show
+        lowered["show"] = jax.jit(shown).lower(first, state)
     made = compile_all(lowered, compiler_options(loop))
     return Programs(**made, seconds=time.monotonic() - started)
 

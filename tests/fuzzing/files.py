@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparse_rl.records import results
+from sparse_rl.records import failures, levels, results
 from sparse_rl.records.arrays import CheckpointError, read_arrays, write_arrays
 from sparse_rl.records.results import RecordError
 from sparse_rl.runs.probing import PROBE
@@ -54,6 +54,10 @@ ROWS: Any = [
     for i in range(1, 40)
 ]
 ARRAYS = {"weights": np.linspace(-1, 1, 60, dtype=np.float32).reshape(5, 12), "steps": np.array(7)}
+FAILURE: Any = {
+    "env": "maze/9", "name": "rooms/Labyrinth", "run_id": "w8_s0_seed0_x", "solve_rate": 0.25,
+    "way": np.zeros((5, 2), np.int32), "level": ARRAYS,
+}  # fmt: skip
 RECORD: Any = {
     "run_id": "w8_s0_seed0_x", "status": "running", "reason": None, "width": 8,
     "attempts": [{"from_env_steps": 0}], "progress": {"env_steps": 40, "updates": 3, "return_mean": 0.5},
@@ -76,6 +80,8 @@ def kinds(folder: Path) -> list[Kind]:
     """One file of each kind, written as runs write them."""
     for path in (folder / "parameters.arrow", folder / "checkpoints" / "40.arrow"):
         write_arrays(path, ARRAYS)
+    levels.add(folder, 40, ARRAYS)
+    failures.write(folder, [FAILURE])
     results.write_metrics(folder, ROWS)
     results.write_run(folder, RECORD)
     results.write_config(folder, {"agent": {"name": "sac"}, "width": 8, "seed": 1234567})
@@ -90,12 +96,17 @@ def kinds(folder: Path) -> list[Kind]:
         Kind(path.name, path, lambda path=path: _arrays(path))  # type: ignore[misc]
         for path in (folder / "parameters.arrow", folder / "checkpoints" / "40.arrow")
     ]
+    shown = [
+        Kind(levels.FILE, folder / levels.FILE, lambda: repr(levels.read(folder))),
+        Kind(failures.FILE, folder / failures.FILE, lambda: repr(failures.read(folder))),
+    ]
     rows = [
         Kind(name, folder / name, lambda: results.read_metrics(folder).to_json())
         for name in (results.METRICS, results.TIMES)
     ]
     return [
         *arrays,
+        *shown,
         *rows,
         Kind(results.RUN, folder / results.RUN, lambda: results.read_run(folder)),
         Kind(results.CONFIG, folder / results.CONFIG, lambda: results.read_config(folder)),

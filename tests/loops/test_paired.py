@@ -97,6 +97,16 @@ def test_levels_are_what_the_teachers_actions_make(made: dict[str, Any]) -> None
     assert len(np.unique(noise[..., 0])) == noise.shape[0] * N  # drawn anew for each action
 
 
+def test_levels_that_are_shown_are_made_anew_each_time_and_change_nothing(made: dict[str, Any]) -> None:
+    loop, state = made["loop"], made["state"]
+    show = jax.jit(loop.show)
+    one, two, again = (show(jnp.int32(i), state)["made"] for i in (3, 4, 3))
+    assert same(one.levels, again.levels)
+    assert not same(one.levels.goal, two.levels.goal)
+    assert one.levels.walls.shape == (N, 4, 4)
+    assert one.there.all()
+
+
 def test_nothing_follows_the_teachers_last_action(made: dict[str, Any]) -> None:
     """Public code bootstraps from what is seen after the level is finished."""
     _, _, _, (taught, totals), (again, _) = made["parts"]

@@ -8,8 +8,8 @@ import pytest
 from conftest import MakeConfig
 from PIL import Image
 
-from sparse_rl import held_out
-from sparse_rl.records import results
+from sparse_rl import envs, held_out
+from sparse_rl.records import failures, results
 from sparse_rl.runs import CannotTryError, film
 from sparse_rl.runs.held_out import FILE, solvable
 from sparse_rl.runs.pack import prepare_pack, train_pack
@@ -58,11 +58,29 @@ def test_the_command_tries_every_run_once_and_says_who_is_left_out(
     )  # fmt: skip
     worst = rows[(rows["run_id"] == runs[0]) & (rows["set"] == "worst")]
     assert worst["level"].tolist() == ["0.01", "0.05", "0.1", "1"]
+    drawn = rows[(rows["set"] == "perfect5") & (rows["policy"] == "drawn")]
+    rates = drawn.groupby("level")["solve_rate"].mean().sort_values()
+    failed = failures.read(tmp_path)
+    assert [one["solve_rate"] for one in failed] == pytest.approx(rates.iloc[:2].tolist())
+    sets = envs.make("maze", "5").levels.sets["perfect5"]()  # type: ignore[union-attr]
+    for one in failed:
+        assert one["run_id"] == drawn.groupby("run_id")["solve_rate"].mean().idxmax()
+        level = one["name"].removeprefix("perfect5/")
+        assert rates[level] == pytest.approx(one["solve_rate"])
+        at = sets.names.index(level)
+        for name, held in sets.levels._asdict().items():
+            np.testing.assert_array_equal(one["level"][name], held[at])
+        way = one["way"]  # from where the agent begins, a cell at a time, never into a wall
+        np.testing.assert_array_equal(way[0], one["level"]["agent"])
+        assert np.abs(np.diff(way, axis=0)).sum(axis=1).max() <= 1
+        assert not one["level"]["walls"][way[:, 1], way[:, 0]].any()
+    kept = (tmp_path / failures.FILE).stat().st_mtime_ns
     before = (tmp_path / runs[0] / FILE).stat().st_mtime_ns
     held_out.main(asked)
     again = capsys.readouterr().out
     assert f"1/3 {runs[0]}" not in again
     assert (tmp_path / runs[0] / FILE).stat().st_mtime_ns == before
+    assert (tmp_path / failures.FILE).stat().st_mtime_ns == kept
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "held_out.parquet"), rows)
     results.write_run(unfinished.parent, record)
     path, score = film(tmp_path / runs[2], seed=3, levels="perfect5", number=7)
@@ -74,6 +92,8 @@ def test_the_command_tries_every_run_once_and_says_who_is_left_out(
             pictures += shown.info["duration"] // 120  # pictures that are alike are one, and stay longer
     assert 1 <= pictures <= 98
     assert (score > 0) == (pictures < 98)
+    with Image.open(path.with_name("episode.png")) as still:
+        assert still.size == (630, 675)
     with pytest.raises(CannotTryError, match="perfect5 has levels 0 to 99, and no 100"):
         film(tmp_path / runs[2], seed=3, levels="perfect5", number=100)
     with pytest.raises(SystemExit, match="2"):

@@ -169,5 +169,6 @@ def make(
             watched=("random", own(size), *(("rooms",) if size == levels.PUBLISHED_SIZE else ())),
             design=design(size, walls),
             draw=lambda state: draw(state.level, state.position, state.direction),
+            place=lambda state: state.position,
         ),
     )
