@@ -269,7 +269,7 @@ def test_words_of_a_trained_study_are_its_numbers() -> None:
     text = list(findings.words(grid))
     final = final_values(grid.rows, "dormant_ratio/critic").query("width == 128 and sparsity == 0")
     value = statistics.iqm(statistics.scores({"": final["dormant_ratio/critic"].to_numpy()}))
-    (dormant,) = [sentence for sentence in text if "dormant ratio" in sentence]
+    (dormant,) = [sentence for sentence in text if "dormant units" in sentence]
     assert f"{float(value):.4g} [" in dormant
     assert sum("laws in" in sentence for sentence in text) == 3
 
@@ -352,7 +352,7 @@ def test_the_law_command_reads_studies_and_files(
     text = capsys.readouterr().out
     assert (tmp_path / "laws.png").exists()
     assert "29612" in text
-    assert "the power law is closest" in text
+    assert "The power law came closest to that one" in " ".join(text.split())
     lines = ["exp_name,env_name,seed,metric,env_step,value"]
     for width in (8, 16, 32, 64):
         for env in ("dog_run", "dog-walk"):

@@ -277,16 +277,18 @@ def test_sentences_say_the_numbers_of_the_right_cells() -> None:
         f"Dense does best at {total(16):,} surviving parameters: a larger"
     )
     assert said["In 15"].startswith("In 15 of 30 runs all episodes of the last evaluation")
-    assert "At width 128 the critic's dormant ratio by sparsity is 0.128 at 0" in said["At width"]
-    assert "and 0.878 at" in said["At width"]
-    assert said["The best"].startswith("The best of the sparsities measured is 0.75 [0.75, 0.75] at")
+    dormant = "At width 128 the share of dormant units in the critic is 0.128 at sparsity 0 and 0.878 at"
+    assert dormant in said["At width"]
+    assert said["The best"].startswith(
+        "The best sparsity of those measured, with its interval, is 0.75 [0.75, 0.75] at"
+    )
     assert said["The best"].count("0.75 [0.75, 0.75]") == 5
     table = answers.compare(scores.final_values(frame, "return_mean"), "width", margin=0.01)
     assert table["verdict"].tolist() == ["better"] * 5
     assert table["difference"].tolist() == pytest.approx([1.0, 2.0, 4.0, 8.0, 16.0])
     at_width = next(t for t in findings.words(only(frame), 0.01) if "at equal width" in t)
-    assert "of 5 comparisons: sparsity 0.75: 5 better." in at_width
-    assert "the difference is +16 [+15.97, +16.03] for 0.75 at 128." in at_width
+    assert "equal width, 5 comparisons: sparsity 0.75: 5 better." in at_width
+    assert "sparse less dense is +16 [+15.97, +16.03] for sparsity 0.75 at 128." in at_width
 
 
 def test_single_seeds_are_told_without_intervals() -> None:
@@ -294,7 +296,7 @@ def test_single_seeds_are_told_without_intervals() -> None:
     said = list(findings.words(only(grid(value, seeds=(0.0,)))))
     assert not [text for text in said if "nan" in text or "[" in text or "%" in text]
     assert any("the best sparsity: no best sparsity: 0, 0.5 has one seed" in text for text in said)
-    assert any(text.endswith("the difference is -0.5 for 0.5 at 64.") for text in said)
+    assert any(text.endswith("sparse less dense is -0.5 for sparsity 0.5 at 64.") for text in said)
     best = tables.optimum_table(only(grid(value, seeds=(0.0,))))
     assert set(best["best in"]) == {""}
     assert not best.astype(str).apply(lambda column: column.str.contains(r"\[")).to_numpy().any()

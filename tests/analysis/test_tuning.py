@@ -220,7 +220,7 @@ def test_laws_by_a_key_and_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "agent.batch_size" in shown
     ends = [line.split()[:2] for line in shown.splitlines() if line.split()[:1] in (["16"], ["128"])]
     assert ends == [["16", "40.1"], ["128", "70.1"]]
-    assert "the logarithm law is closest" in " ".join(shown.split())
+    assert "The logarithm law came closest to that one" in " ".join(shown.split())
     command.main([*where, "--tune", RATE])
     tuned = " ".join(capsys.readouterr().out.split())
     assert "(cross-fitted)" in tuned
