@@ -40,8 +40,8 @@ run = rows.loc[rows["sparsity"] == 0.9, "run_id"].iloc[0]
 policy = sparse_rl.load(f"results/notebook/{run}")
 seen = np.array([1.0, 0.0, 0.5])  # cosine, sine and speed of the pendulum
 action, memory = policy(seen)
-action, memory = policy(np.array([0.99, 0.05, 0.4]), memory)
 print("torque, as a share of the largest:", action)
+action, memory = policy(np.array([0.99, 0.05, 0.4]), memory)  # the step after it
 
 # %% [markdown]
 # ## Go on in torch
