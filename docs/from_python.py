@@ -7,8 +7,8 @@
 
 # %% [markdown]
 # # From Python
-# Everything that the command does, in a notebook: `jupytext --to ipynb docs/from_python.py` makes one of
-# this file. It takes a minute on two cores.
+# Everything that the command does, in a notebook: `jupytext --to ipynb --execute docs/from_python.py`
+# makes one of this file. It takes a minute on two cores.
 
 # %%
 import numpy as np
@@ -27,7 +27,8 @@ rows = sparse_rl.train(
     study="single", agent="sac_small", env="gymnax/pendulum", width=16, sparsity=[0, 0.9],
     env_steps=2e3, eval_every=1e3, name="notebook", quiet=True,
 )  # fmt: skip
-rows.groupby(["sparsity", "env_steps"])["return_mean"].mean().unstack()
+evaluated = rows.dropna(subset="return_mean")
+evaluated.groupby(["sparsity", "env_steps"])["return_mean"].mean().unstack()
 
 # %% [markdown]
 # ## Act
@@ -77,7 +78,7 @@ class Actor(torch.nn.Module):
 
 actor = Actor(3, state["trunk.embed.weight"].shape[0], 1)
 actor.load_state_dict(state)
-prune_(actor, masks)
+handles = prune_(actor, masks)
 
 # %% [markdown]
 # The network reads what the run's normaliser makes of an observation.

@@ -201,6 +201,15 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert found["action"].shape == (1,)
 
 
+def test_the_notebook_that_is_shown_is_of_this_text_and_has_run() -> None:
+    jupytext = pytest.importorskip("jupytext", reason="extra report is not installed")
+    written, shown = (jupytext.read(ROOT / "docs" / f"from_python.{end}") for end in ("py", "ipynb"))
+    assert [cell["source"] for cell in shown["cells"]] == [cell["source"] for cell in written["cells"]]
+    told = [cell["outputs"] for cell in shown["cells"] if cell["cell_type"] == "code"]
+    assert not [output for outputs in told for output in outputs if output["output_type"] == "error"]
+    assert "torque" in str(told)
+
+
 def untrained(config: RunConfig, folder: Path) -> Path:
     """A run that ended as it began: its folder."""
     loop: Any

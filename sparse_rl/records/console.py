@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -28,10 +28,11 @@ def duration(seconds: float) -> str:
 
 
 def console() -> Console:
-    """A console that stays readable in a log file: no colours, and wide enough for its tables."""
-    out = cast(IO[str], _Harmless(sys.stdout))
-    made = Console(highlight=False, file=out)
-    return made if made.is_terminal else Console(width=140, highlight=False, file=out)
+    """A console that stays readable in a log file: no colours, and wide enough for its tables. In a
+    notebook it writes where all is printed, so that a caller can turn it away."""
+    plain: dict[str, Any] = {"highlight": False, "file": _Harmless(sys.stdout), "force_jupyter": False}
+    made = Console(**plain)
+    return made if made.is_terminal else Console(width=140, **plain)
 
 
 def program(command: str) -> str:

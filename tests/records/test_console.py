@@ -1,5 +1,6 @@
 """Nothing that is printed ends a run, and whatever ends a command is one line."""
 
+import contextlib
 import io
 import sys
 from pathlib import Path
@@ -31,6 +32,17 @@ def test_an_encoding_without_arrows_ends_no_print(monkeypatch: pytest.MonkeyPatc
     console().print("8 done → results")
     sys.stdout.flush()
     assert raw.getvalue() == b"8 done \\u2192 results\n"
+
+
+def test_a_notebook_can_be_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There rich shows what it prints by itself, wherever a caller turns what is printed."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with contextlib.redirect_stdout(io.StringIO()) as kept:
+        console().print("8 done")
+    assert kept.getvalue() == "8 done\n"
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
