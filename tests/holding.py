@@ -6,6 +6,7 @@ beside them a few megabytes cannot be seen.
 
 import ctypes
 import gc
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ def held(field: str) -> int:
 def measured(config: Any) -> tuple[int | None, list[int]]:
     """Bytes of a run's chunk, as its program's analysis says and as held, several times.
 
-    Zeros stand for the state: nothing is drawn. Both were there once before: what they compile and what
-    threads need is not theirs.
+    Zeros stand for the state: nothing is drawn. Both were there once before: what they compile is not
+    theirs. On one core, for what threads need is not theirs either.
     """
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # each thread would pack matrices of its own
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(M_ARENA_MAX, 1)
     mallopt(M_MMAP_THRESHOLD, 1 << 14)
