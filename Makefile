@@ -22,7 +22,7 @@ WHOLE := import tomllib, sparse_rl; from pathlib import Path; here = Path(sparse
 
 # Types are checked beside the tests, which wait now and then; what mypy says comes last, and both must pass.
 BESIDE = log=$$(mktemp); $(BIN)/mypy >$$log 2>&1 & types=$$!; tests=0; \
-  $(BIN)/python -m pytest -n auto --dist loadfile --durations 20 || tests=$$?; \
+  $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 20 || tests=$$?; \
   wait $$types; types=$$?; cat $$log; rm -f $$log; test $$tests = 0 && test $$types = 0
 
 .PHONY: demo test docs reference claim claim-train check mutants fuzz learning patterns comparators actors actors-speed minatar drq lqr lqr-real benchmark ppo-benchmark drq-benchmark curricula-benchmark jaxued-benchmark convolution-benchmark storage-benchmark accelerator overhead loading soak host-benchmark physics-benchmark rendering-benchmark simba-benchmark compiled-against-host teams-reference dmc-small release clean

@@ -30,6 +30,7 @@ import pytest  # noqa: E402
 import threefry  # noqa: E402
 from workers import (  # noqa: E402, F401 (hooks and a fixture, which pytest looks for here)
     programs_go_with_their_file,
+    pytest_collection_modifyitems,
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_testnodedown,

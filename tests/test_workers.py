@@ -73,6 +73,16 @@ def test_workers_are_as_many_as_cores_and_memory_allow(
     assert workers.pytest_xdist_auto_num_workers() == number
 
 
+def test_files_that_wait_begin_before_the_others() -> None:
+    names = ["agents/test_sac.py", "test_mutants.py", "runs/test_pack.py", *workers.FIRST[:2]]
+    items = [SimpleNamespace(path=workers.HERE / name) for name in names]
+    workers.pytest_collection_modifyitems(items)
+    assert all((workers.HERE / name).exists() for name in workers.FIRST)
+    assert [item.path for item in items] == [
+        workers.HERE / name for name in (*workers.FIRST, "agents/test_sac.py", "runs/test_pack.py")
+    ]
+
+
 def test_free_memory_is_some_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < workers.free_memory() < machine.memory_bytes()
     monkeypatch.setattr(machine, "allowed_bytes", lambda: 12345)

@@ -20,6 +20,8 @@ MOST_HELD = 5 << 29
 """What the worker itself may come to hold."""
 MOST_WORKERS = 8
 HERE = Path(__file__).parent
+FIRST = ("sweeps/test_slurm.py", "sweeps/test_launchers.py", "test_mutants.py")
+"""Files that take minutes, much of it in waiting: begun last, one worker would end long after the rest."""
 STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 """Where Linux says what this process holds; written to the second, 5 lets the peak begin anew."""
 
@@ -45,6 +47,12 @@ def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``: one worker more than there are cores, as far as memory goes now. Tests of launchers
     wait for minutes, for daemons and for processes that they kill."""
     return max(1, min(machine.cores() + 1, free_memory() // WORKER_BYTES, MOST_WORKERS))
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Those of :data:`FIRST` come first; ``--no-loadscope-reorder`` keeps it so."""
+    first = {HERE / name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
 
 
 def forget_programs() -> None:
