@@ -21,7 +21,7 @@ MOST_HELD = 5 << 29
 MOST_WORKERS = 8
 HERE = Path(__file__).parent
 FIRST = ("sweeps/test_slurm.py", "sweeps/test_launchers.py", "test_mutants.py")
-"""Files that take minutes, much of it in waiting: begun last, one worker would end long after the rest."""
+"""Files that take minutes, much of it in waiting. Begun last, they keep one worker after the rest."""
 STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 """Where Linux says what this process holds; written to the second, 5 lets the peak begin anew."""
 
