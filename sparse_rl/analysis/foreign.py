@@ -4,7 +4,6 @@ What columns and metrics are called there is said once, in a file ``columns.yaml
 name → ours, ``critic_hidden_dim: width``, ``eval/episode_return: return_mean``.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,14 @@ import pandas as pd
 import yaml
 
 from sparse_rl.analysis import event_files
-from sparse_rl.analysis.importers import PUBLISHED, joined, read_published, read_table, read_wandb
+from sparse_rl.analysis.importers import (
+    PUBLISHED,
+    joined,
+    read_header,
+    read_published,
+    read_table,
+    read_wandb,
+)
 from sparse_rl.analysis.statistics import LAST_SHARE
 
 COLUMNS = "columns.yaml"
@@ -56,11 +62,7 @@ def _kind(path: Path, columns: Mapping[str, str]) -> str:
     Raises:
         ValueError: it is none of them, or no text in UTF-8.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(csv.reader(file), [])
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+    header = read_header(path)
     if set(PUBLISHED) <= set(header):
         return "published"
     if any(" - " in name for name in header):

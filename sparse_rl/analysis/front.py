@@ -207,10 +207,10 @@ def forest(found: Comparisons, margin: float, label: str) -> Figure:
 def _lines(table: pd.DataFrame) -> Iterator[str]:
     for _, line in table.iterrows():
         doubt = "" if np.isnan(line["seeds"]) else f"<br>at most {line['seeds']:,.0f} seeds would tell"
-        spread = "" if np.isnan(line["low"]) else f" [{line['low']:+.4g}, {line['high']:+.4g}]"
+        spread = verdicts.signed(*line[["difference", "low", "high"]])
         yield (
             f"<b>sparsity {line['sparsity']:g} at width {line['width']:g}</b>: {line['verdict']}<br>"
-            f"{line['difference']:+.4g}{spread}<br>dense {line['reference']:.4g}, sparse "
+            f"{spread}<br>dense {line['reference']:.4g}, sparse "
             f"{line[RETURN]:.4g}{doubt}"
         )
 

@@ -127,8 +127,8 @@ def _words(held: Arrays, kind: str, i: int) -> str:
 
 
 def failed(study: str | Path) -> Figure | str | None:
-    """Held-out levels that were solved least often, with an episode in each; ``None`` where the command
-    did not look for them, a sentence where its file cannot be read or nothing failed."""
+    """Held-out levels that were solved least often, with an episode in each; ``None`` where none are
+    kept, a sentence where their file cannot be read."""
     try:
         found: list[dict[str, Any]] = failures.read(Path(study))
     except CheckpointError as error:

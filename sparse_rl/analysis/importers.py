@@ -57,7 +57,25 @@ def read_csv(path: str | Path, **how: Any) -> pd.DataFrame:
     try:
         return pd.read_csv(path, **how)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+def read_header(path: str | Path) -> list[str]:
+    """Names of a CSV file's columns as they stand there, twice where they stand twice; none of an empty
+    file.
+
+    Raises:
+        ValueError: it is no UTF-8.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} cannot be read as CSV in UTF-8: {error}")
 
 
 def _refuse_no_numbers(long: pd.DataFrame, path: str | Path) -> None:
@@ -93,8 +111,7 @@ def read_published(
 
     Raises:
         ValueError: a file cannot be read or has other columns, a step or value is no finite number, an
-            experiment tells no width, or a run has two values of
-            one metric at one step.
+            experiment tells no width, or a run has two values of one metric at one step.
     """
     frames = []
     for path in paths:
@@ -140,9 +157,7 @@ SAME_NAME = (
 
 def _read_chart(path: str | Path) -> pd.DataFrame:
     """A chart's columns; two of one name would become one of another name."""
-    with Path(path).open(newline="") as file:
-        header = next(csv.reader(file), [])
-    twice = [name for name, times in Counter(header).items() if times > 1]
+    twice = [name for name, times in Counter(read_header(path)).items() if times > 1]
     if twice:
         raise ValueError(f"{path} has two columns {twice[0]!r}: {SAME_NAME}")
     return read_csv(path)

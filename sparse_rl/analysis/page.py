@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import math
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -89,8 +88,7 @@ def _small(picture: io.BytesIO) -> tuple[str, int, int]:
 
 def _number(value: float) -> str:
     """Four digits; counts up to ten million whole, because 1.772e+04 parameters are not read at once."""
-    whole = value == round(value) if math.isfinite(value) else False
-    return f"{value:.0f}" if whole and abs(value) < 1e7 else f"{value:.4g}"
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e7 else f"{value:.4g}"
 
 
 def table(frame: pd.DataFrame, note: str = "", rows: str = "", about: str = "") -> Html:

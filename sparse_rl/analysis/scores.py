@@ -224,13 +224,17 @@ def summary(final: pd.DataFrame, metric: str, by: Sequence[str], **options: Any)
     return pd.DataFrame(rows).assign(runs=counts.to_numpy())
 
 
+@once
+def _at_flops(rows: pd.DataFrame, budget: float) -> pd.DataFrame:
+    """Of all sparsities: every panel of both pictures asks for its own."""
+    at = at_budget(rows, "flops", budget)
+    return at if at.empty else summary(at, RETURN, ["sparsity", "parameters_nonzero"])
+
+
 def at_equal_flops(rows: pd.DataFrame, budget: float, sparsity: float) -> pd.DataFrame:
     """:func:`summary` by surviving parameters of one sparsity at a budget of training FLOPs.
 
     Cells of the other sparsities lend their spread. Empty where no run of it spent so much.
     """
-    at = at_budget(rows, "flops", budget)
-    if at.empty:
-        return at
-    table = summary(at, RETURN, ["sparsity", "parameters_nonzero"])
+    table = _at_flops(rows, budget)
     return table[table["sparsity"] == sparsity]

@@ -4,15 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import pandas as pd
 
 from sparse_rl.kernels.keys import key_of
-from sparse_rl.pruning import path_name
 from sparse_rl.records import failures, results
 from sparse_rl.records.arrays import CheckpointError
-from sparse_rl.runs.held_out import WORST, Asked, Tried
+from sparse_rl.runs.held_out import WORST, Asked, Tried, arrays_of
 from sparse_rl.runs.trained import CannotTryError, actor_of
 from sparse_rl.settings.run import run_config
 
@@ -50,11 +47,8 @@ def best_run(rows: pd.DataFrame) -> str:
     return str(rates.idxmax())
 
 
-def _of(study: Path, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _of(study: Path, run_id: str, levels: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The failures of one environment, each with an episode of its best run."""
-    levels, run_id = hardest(rows), best_run(rows)
-    if levels.empty:
-        return
     run_dir = study / run_id
     config = run_config(results.read_config(run_dir))
     tried = Tried(actor_of(config), Asked(sorted(set(levels["set"])), 1, 0))
@@ -65,11 +59,10 @@ def _of(study: Path, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         held = tried.held_out(name)
         number = held.names.index(level)
         played = tried.episode(trained, name, number, key_of(SEED))
-        leaves = jax.tree_util.tree_leaves_with_path(held.levels)
         yield {
             "env": config.env.name, "name": f"{name}/{level}", "run_id": run_id,
             "solve_rate": float(rate), "way": played.way,
-            "level": {path_name(path): np.asarray(x)[number] for path, x in leaves},
+            "level": arrays_of(held, number),
         }  # fmt: skip
 
 
@@ -81,12 +74,12 @@ def keep_failures(study: Path, rows: pd.DataFrame, say: Callable[[str], None]) -
         rows: of its runs, as the command writes them.
         say: told what cannot be played.
     """
-    wanted = []
-    for env, group in rows.groupby("env", sort=False):
-        levels = hardest(group)
-        names = levels["set"] + "/" + levels["level"]
-        rates = levels["solve_rate"].tolist()
-        wanted += [(env, name, best_run(group), r) for name, r in zip(names, rates, strict=True)]
+    every = [(env, best_run(group), hardest(group)) for env, group in rows.groupby("env", sort=False)]
+    wanted = [
+        (env, f"{name}/{level}", run_id, rate)
+        for env, run_id, levels in every
+        for name, level, rate in levels.itertuples(index=False)
+    ]
     try:
         kept = [(x["env"], x["name"], x["run_id"], x["solve_rate"]) for x in failures.read(study)]
     except CheckpointError as error:
@@ -95,11 +88,11 @@ def keep_failures(study: Path, rows: pd.DataFrame, say: Callable[[str], None]) -
     if wanted == kept:
         return
     found: list[dict[str, Any]] = []
-    for _, group in rows.groupby("env", sort=False):
+    for _, run_id, levels in every:
         try:
-            found += _of(study, group)
+            found += _of(study, run_id, levels) if len(levels) else ()
         except (CannotTryError, results.RecordError, FileNotFoundError) as why:
-            say(f"no pictures of failures of {best_run(group)}: {why}")
+            say(f"no pictures of failures of {run_id}: {why}")
     if found:
         failures.write(study, found)
     else:

@@ -16,9 +16,8 @@ from sparse_rl.agents import Streams
 from sparse_rl.envs import Env, HeldOut, vector
 from sparse_rl.kernels.keys import key_of
 from sparse_rl.loops import HostOffPolicyLoop, OffPolicyLoop, RunState, seeds_of
-from sparse_rl.pruning import path_name
 from sparse_rl.records import results
-from sparse_rl.runs.held_out import Asked, Played, Tried
+from sparse_rl.runs.held_out import Asked, Played, Tried, arrays_of
 from sparse_rl.runs.trained import Which, actor_of
 from sparse_rl.settings.run import run_config
 from sparse_rl.settings.schema import ConfigError
@@ -101,8 +100,7 @@ def write_way(path: Path, held: HeldOut, number: int, played: Played) -> None:
     """Write an episode in a level of a set as one picture; nothing where the levels are no mazes."""
     from sparse_rl.analysis.mazes import episode, maze_of  # Matplotlib takes a second to import
 
-    leaves = jax.tree_util.tree_leaves_with_path(held.levels)
-    maze = maze_of({path_name(path): np.asarray(x)[number] for path, x in leaves})
+    maze = maze_of(arrays_of(held, number))
     if maze is not None:
         words = f"{held.names[number]}: {len(played.way)} actions, return {played.score:.2f}"
         figure = episode(maze, played.way, words)

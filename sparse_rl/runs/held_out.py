@@ -22,6 +22,7 @@ from sparse_rl.loops import (
     view_of,
     worst,
 )
+from sparse_rl.pruning import path_name
 from sparse_rl.records import results
 from sparse_rl.runs.pack import compiler_options, program_of
 from sparse_rl.runs.trained import Actor, CannotTryError, Replaying, actor_of, check_done, runs_of
@@ -62,6 +63,12 @@ class Played(NamedTuple):
     """int32 ``[T, 2]``: column and row of the agent then."""
     score: float
     """Its return."""
+
+
+def arrays_of(held: HeldOut, number: int) -> dict[str, np.ndarray]:
+    """One of a set's levels: name → array."""
+    leaves = jax.tree_util.tree_leaves_with_path(held.levels)
+    return {path_name(path): np.asarray(leaf)[number] for path, leaf in leaves}
 
 
 class Tried:

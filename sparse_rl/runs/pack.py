@@ -169,7 +169,6 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         evaluate = jax.vmap(evaluate, in_axes=(None, 0))
         arguments = stack(inputs)
     first = jax.ShapeDtypeStruct((), jnp.int32)
-    show = loop.show if isinstance(loop, LEVELLED) else None
     drawing = jax.jit(init).trace(arguments)
     state = drawing.out_info
     lowered = {
@@ -177,9 +176,11 @@ def compile_programs(loop: Loop, inputs: Sequence[RunInputs], layout: Layout) ->
         "chunk": jax.jit(chunk, donate_argnums=1).lower(first, state),
         "evaluate": jax.jit(evaluate).lower(first, state),
     }
-    if show is not None and jax.eval_shape(show, first, jax.eval_shape(loop.init, inputs[0])):
-        shown = jax.vmap(show, in_axes=(None, 0)) if layout == "vmap" else show
-        lowered["show"] = jax.jit(shown).lower(first, state)
+    if isinstance(loop, LEVELLED):
+        show = jax.vmap(loop.show, in_axes=(None, 0)) if layout == "vmap" else loop.show
+        showing = jax.jit(show).trace(first, state)
+        if showing.out_info:  # a method that keeps levels
+            lowered["show"] = showing.lower()
     made = compile_all(lowered, compiler_options(loop))
     return Programs(**made, seconds=time.monotonic() - started)
 
