@@ -10,17 +10,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-PEAK = Path("/proc/self/clear_refs")
-"""Written to it, 5 lets the peak of this process begin anew."""
+STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+"""Where Linux says what this process holds; written to the second, 5 lets the peak begin anew."""
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """Of glibc's ``mallopt``: what is larger has pages of its own, which freeing gives back; one heap."""
 TIMES = 3
 
 
 def held(field: str) -> int:
-    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at most."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1]) << 10
+    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at most; 0 where the system does not say."""
+    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(f"{field}:")), 0)
 
 
 def measured(config: Any) -> tuple[int | None, list[int]]:

@@ -10,6 +10,7 @@ from typing import Any
 import contexts
 import jax
 import pytest
+from holding import PEAK, held
 
 from sparse_rl.kernels import machine
 from sparse_rl.kernels.compilation import give_back_memory
@@ -22,8 +23,6 @@ MOST_WORKERS = 8
 HERE = Path(__file__).parent
 FIRST = ("sweeps/test_slurm.py", "sweeps/test_launchers.py", "test_mutants.py")
 """Files that take minutes, much of it in waiting. Begun last, they keep one worker after the rest."""
-STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-"""Where Linux says what this process holds; written to the second, 5 lets the peak begin anew."""
 
 gc.set_threshold(50_000, 20, 20)  # a twentieth of the time goes to looking for garbage otherwise
 gc.freeze()  # libraries are no garbage: nobody looks through them after each file
@@ -70,15 +69,14 @@ def forget_programs() -> None:
 
 def most_held() -> int:
     """Bytes of memory that this process had at most; 0 where the system does not say."""
-    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)
+    return held("VmHWM")
 
 
 def check_memory(file: str) -> None:
     """Raises ``MemoryError`` where this process took more than its share while a file's tests ran."""
-    held = _peaks[file] = most_held()
-    if held > MOST_HELD:
-        raise MemoryError(f"{file} took a worker to {held >> 20} MB; {MOST_HELD >> 20} are allowed")
+    peak = _peaks[file] = most_held()
+    if peak > MOST_HELD:
+        raise MemoryError(f"{file} took a worker to {peak >> 20} MB; {MOST_HELD >> 20} are allowed")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -106,6 +104,6 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The files with the highest peaks."""
     highest = sorted(_peaks.items(), key=lambda peak: -peak[1])[:5]
-    told = ", ".join(f"{file} {held >> 20} MB" for file, held in highest if held)
+    told = ", ".join(f"{file} {peak >> 20} MB" for file, peak in highest if peak)
     if told:
         terminalreporter.write_line(f"memory of a worker, at most: {told}")
