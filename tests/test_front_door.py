@@ -201,14 +201,15 @@ def test_zsh_is_offered_what_bash_is(tmp_path: Path, line: str, begin: str, offe
     ask = (
         "autoload -U compinit; compinit -u -D\n"
         'eval "$(sparse-rl -sc install=zsh)"; test $_comps[sparse-rl] = _sparse_rl || exit 3\n'
-        f'compadd() {{ print -l -- "$@" }}; LBUFFER="{line}"; CURRENT={len(line.split())}; _sparse_rl'
+        'compadd() { printf "<%s>\\n" "$@" }\n'
+        f'LBUFFER="{line}"; CURRENT={len(line.split())}; _sparse_rl'
     )
     ended = subprocess.run(
         ["zsh", "-fc", ask], env=path, cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    *options, found = ended.stdout.partition("--\n")
-    assert options[0].split("\n") == ["-Q", "-S", "", ""]
-    fits = [word for word in found.split() if word.startswith(begin)]
+    options, _, found = ended.stdout.partition("<-->\n")
+    assert options.split() == ["<-Q>", "<-S>", "<>"]
+    fits = [word[1:-1] for word in found.splitlines() if word.startswith(f"<{begin}")]
     assert fits == [word for word in offered if word.startswith(begin)]
 
 

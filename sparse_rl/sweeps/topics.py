@@ -57,8 +57,8 @@ It needs the command sparse-rl: after python -m nothing is completed.
 ZSH = """\
 _sparse_rl() {
   local -a found
-  found=(${=$(COMP_LINE=$LBUFFER COMP_POINT=${#LBUFFER} COMP_CWORD=$((CURRENT - 1)) \\
-    sparse-rl -sc query=bash 2>/dev/null)})
+  found=($(COMP_LINE=$LBUFFER COMP_POINT=${#LBUFFER} COMP_CWORD=$((CURRENT - 1)) \\
+    sparse-rl -sc query=bash 2>/dev/null))
   compadd -Q -S '' -- $found
 }
 compdef _sparse_rl sparse-rl"""

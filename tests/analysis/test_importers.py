@@ -74,6 +74,10 @@ def test_runs_that_end_early_are_told(tmp_path: Path) -> None:
         published(tmp_path / "b.csv", "net_cwidth128").read_text().replace("100000.0", "60000.0")
     )
     assert foreign.ended_early(foreign.read([whole])) == ""
+    for last, early in (("80000.0", True), ("80001.0", False)):  # of the last fifth is what lies beyond
+        edge = published(tmp_path / "c.csv", "net_cwidth128")
+        edge.write_text(edge.read_text().replace("100000.0", last))
+        assert bool(foreign.ended_early(foreign.read([whole, edge]))) == early
     (problem,) = load_all(whole, half).problems
     assert problem.reason.startswith(
         "1 of 2 runs end earlier than others of their task, as net_cwidth128_dog-run_seed1000 at 60,000 "
